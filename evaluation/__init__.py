@@ -1,0 +1,1 @@
+"""How we know that it works: suites, reports and the raw records behind every published number."""

@@ -1,0 +1,185 @@
+"""The nouns of the knowledge base: document, section, chunk, hit, lesson, winner. Plain values without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What a document or chunk is."""
+
+    GUIDE = "guide"
+    """Advice and explanation in prose."""
+    CONSTRAINT = "constraint"
+    """What a candidate may not do; the output contract."""
+    HARDWARE = "hardware"
+    """Facts and limits of a chip."""
+    KERNEL = "kernel"
+    """A kernel template or example with its signature and tunables."""
+    LESSON = "lesson"
+    """A claim with preconditions and a measured effect."""
+    WINNER = "winner"
+    """A kernel with the evaluations that earned its place."""
+    PROFILE = "profile"
+    """The output of a profiler."""
+
+
+class Trust(StrEnum):
+    """Where a statement comes from, strongest first."""
+
+    MEASURED = "measured"
+    DOCUMENTED = "documented"
+    DERIVED = "derived"
+    UNVERIFIED = "unverified"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its own text (children excluded) and the sections below it."""
+
+    title: str
+    level: int
+    """0 for the document's root, 1 to 6 for headings."""
+    text: str
+    """Text between this heading and the next one of any level, verbatim."""
+    line_start: int
+    """First line in the source, counted from 1, heading included."""
+    line_end: int
+    """Last line in the source, inclusive."""
+    children: tuple[Section, ...] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """One source file as a tree of sections."""
+
+    source: str
+    """Path or address that identifies it in the store, relative to the ingested root where there is one."""
+    title: str
+    kind: Kind
+    root: Section
+    content_hash: str
+    """SHA-256 of the raw bytes, hexadecimal."""
+    targets: tuple[str, ...] = ("generic",)
+    """Targets or families it speaks of: `generic`, `nvidia`, `amd`, `mtia`, `cpu`, or exact such as `cuda:sm_90`."""
+    trust: Trust = Trust.DOCUMENTED
+    valid_for: Mapping[str, str] = field(default_factory=dict)
+    """Version ranges, for example `{"triton": ">=3.6"}`; empty: no limit known."""
+    front_matter: Mapping[str, Any] = field(default_factory=dict)  # Any: YAML as written
+    """The parsed YAML front matter, whole."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The embedded unit: a leaf of a section with its path and its place in the source."""
+
+    chunk_id: str
+    document_id: str
+    section_path: tuple[str, ...]
+    """Headings from the document's title down to the section."""
+    text: str
+    line_start: int
+    line_end: int
+    content_hash: str
+    block: str = "text"
+    """What the leaf is: `text`, `code`, `table` or `list`."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Restrictions that apply in every leg and at every level. Empty means no restriction."""
+
+    target: str | None = None
+    """Hits must hold for this target: its own documents and those it inherits from (`cuda:sm_90` sees sm_90, nvidia, generic)."""
+    kinds: tuple[Kind, ...] = ()
+    source: str | None = None
+    """Prefix of the source path."""
+    trust: tuple[Trust, ...] = ()
+    valid_for: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a hit stands in the original file."""
+
+    path: str
+    line_start: int
+    line_end: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One retrieved chunk."""
+
+    rank: int
+    """From 1."""
+    score: float
+    """Retrieval relevance only; comparable within one result. The parts in `explain` add up to it."""
+    chunk_id: str
+    document: str
+    """Title of the document."""
+    section_path: tuple[str, ...]
+    kind: Kind
+    targets: tuple[str, ...]
+    source: Source
+    text: str
+    explain: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """Ranked hits, or an abstention with the nearest ones."""
+
+    hits: tuple[Hit, ...]
+    abstained: bool = False
+    """True if nothing in the base answers the query; `hits` then holds the nearest, which do not answer it."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A claim learned from evaluations. Stored only with evidence."""
+
+    claim: str
+    """One sentence: what helps or hurts, by how much, where."""
+    preconditions: Mapping[str, str]
+    """When it holds: `target`, `anchor`, dtype, shape ranges."""
+    effect: float
+    """Measured speedup that the change is credited with (1.0: none)."""
+    effect_low: float
+    effect_high: float
+    """95 % interval of `effect`."""
+    evidence: tuple[str, ...]
+    """Ids of the evaluations (candidate ids or receipts) behind it; never empty."""
+    target: str
+    problem_id: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """For example `{"torch": "2.13.0", "triton": "3.7.1"}`."""
+    status: str = "provisional"
+    """`provisional` until confirmed on a second problem or by an ablation, then `promoted`; `retired` when refuted."""
+
+    def __post_init__(self) -> None:
+        if not self.evidence:
+            raise ValueError("a lesson needs evidence: pass the ids of the evaluations behind it")
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A kernel that won, with what it takes to start from it next time."""
+
+    problem_id: str
+    problem_hash: str
+    """SHA-256 of the problem's source: equal means the same problem."""
+    signature: str
+    """Canonical text of what it computes (region anchors, dtypes, ranks), for finding siblings."""
+    target: str
+    candidate_id: str
+    source: str
+    """The candidate's Python source."""
+    language: str
+    provenance: Mapping[str, Any]  # Any: JSON of the coder (kernel ids, tunables, choices)
+    evaluation: Mapping[str, Any]  # Any: JSON of the final evaluation
+    run_id: str

@@ -1,0 +1,1 @@
+"""How knowledge gets in: readers, chunking and the ingestion pipeline."""

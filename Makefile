@@ -1,0 +1,35 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything is installed into .venv; state lives in .kevolve.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+export KEVOLVE_HOME ?= $(CURDIR)/.kevolve
+
+.PHONY: install demo check test format clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+demo: install  ## ingest docs/, run the examples on this machine's CPU, print the outcome
+	$(BIN)/kb ingest docs/
+	$(BIN)/kb query "how do I avoid a second pass over memory in a row-wise normalisation" --target cpu --top-k 3
+	$(BIN)/kevolve run examples/map_id_transform.py --target cpu --budget-evaluations 6 --seed 0
+
+check: install  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: install  ## what CI runs
+	$(BIN)/python -m pytest
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .kevolve build dist *.egg-info

@@ -1,7 +1,8 @@
 """The contract of a coder: given a task, write one candidate.
 
-A coder is deterministic in its task wherever it can be: two calls with equal tasks give equal drafts, and any chance comes from `task.rng()`. Its state, if it has any, is a cache:
-a run that is resumed in a new process gets a new coder and must get the same drafts. A coder never evaluates what it writes and never decides whether it is correct or fast.
+A coder is deterministic in its task wherever it can be: two calls with equal tasks give equal drafts, and any chance comes
+from `task.rng()`. Its state, if it has any, is a cache: a run that is resumed in a new process gets a new coder and must get
+the same drafts. A coder never evaluates what it writes and never decides whether it is correct or fast.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ class CoderTask:
     base: KnowledgeBase | None = None
     """The knowledge base; None when the run goes without (`--no-knowledge`)."""
     parents: tuple[Attempt, ...] = ()
-    """What to improve on: none for a draft, two for a crossover, else one. On a repeat within a session the previous attempt, with its feedback, comes last."""
+    """What to improve on: none for a draft, two for a crossover, else one. On a repeat within a session the previous attempt,
+    with its feedback, comes last."""
     history: tuple[Attempt, ...] = ()
-    """All attempts of this run so far in logical order, those of this session included. Use it to avoid repeats and to let a tunable search see measured results."""
+    """All attempts of this run so far in logical order, those of this session included. Use it to avoid repeats and to let a
+    tunable search see measured results."""
     remembered: tuple[Attempt, ...] = ()
     """The part of the history that the memory mode lets a prompt show (ancestors, siblings)."""
     memory: Memory = Memory.PARENT
@@ -40,13 +43,15 @@ class CoderTask:
     brief: Brief | None = None
     """Cited passages that answer the diagnosis; None without a knowledge base."""
     winners: tuple[Winner, ...] = ()
-    """Earlier winners for this problem or its siblings (same signature), best first. Those of the very same problem were already evaluated as first drafts."""
+    """Earlier winners for this problem or its siblings (same signature), best first. Those of the very same problem were already
+    evaluated as first drafts."""
     seed: int = 0
     """Equal seeds and equal tasks give equal drafts; differs for every session and attempt of a run."""
     attempt: int = 1
     """From 1: which attempt of this session this is."""
     sibling: int = 0
-    """From 0: position among sessions that start at the same moment with the same history. A coder that enumerates proposals gives the `sibling`-th new one, so that siblings differ."""
+    """From 0: position among sessions that start at the same moment with the same history. A coder that enumerates proposals gives
+    the `sibling`-th new one, so that siblings differ."""
     budget_left: BudgetLeft = field(default_factory=BudgetLeft)
     limits: Limits = field(default_factory=Limits)
 
@@ -88,7 +93,10 @@ class Coder(Protocol):
         """
 
     async def signature(self, problem: Problem, target: str) -> str:
-        """Return canonical text of what the problem computes, without sizes (anchors, dtypes, ranks), by which siblings are found; empty if unknown."""
+        """Return canonical text of what the problem computes, without sizes (anchors, dtypes, ranks); empty if unknown.
+
+        Problems with the same signature are siblings: a winner of one is a start for the other.
+        """
 
 
 def written_sources(history: Sequence[Attempt]) -> frozenset[str]:

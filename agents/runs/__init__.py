@@ -1,0 +1,1 @@
+"""Where runs live: the store of runs, nodes, attempts and events, the lease that lets one process drive a run, and the artifacts."""

@@ -1,0 +1,144 @@
+"""Tables of the run store. Works on SQLite and PostgreSQL; `nodes`, `evaluations`, `events` and `ledger` are insert-only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA_VERSION = 1
+
+
+class Row(DeclarativeBase):
+    """Root of the tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[Any]: JSON}  # noqa: RUF012 - SQLAlchemy reads it from the class
+
+
+class Meta(Row):
+    """One row a key; `schema_version` says which code may write this store."""
+
+    __tablename__ = "meta"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class RunRow(Row):
+    """One search from seed to report, with the lease of the process that drives it."""
+
+    __tablename__ = "runs"
+    run_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    created: Mapped[float] = mapped_column(Float, index=True)
+    status: Mapped[str] = mapped_column(String(16))
+    target: Mapped[str] = mapped_column(String(64))
+    strategy: Mapped[str] = mapped_column(String(32))
+    coder: Mapped[str] = mapped_column(String(32))
+    seed: Mapped[int] = mapped_column(Integer)
+    problem: Mapped[dict[str, Any]]
+    problem_hash: Mapped[str] = mapped_column(String(64), index=True)
+    config: Mapped[dict[str, Any]]
+    versions: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any] | None]
+    seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    lease_owner: Mapped[str | None] = mapped_column(String(32))
+    lease_host: Mapped[str | None] = mapped_column(String(128))
+    lease_pid: Mapped[int | None] = mapped_column(Integer)
+    lease_started: Mapped[str | None] = mapped_column(String(64))
+    lease_beat: Mapped[float | None] = mapped_column(Float)
+
+
+class SessionRow(Row):
+    """One session: what was expanded, and how it ended."""
+
+    __tablename__ = "sessions"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    session_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    round: Mapped[int] = mapped_column(Integer)
+    sibling: Mapped[int] = mapped_column(Integer)
+    parents: Mapped[list[str]]
+    memory: Mapped[str] = mapped_column(String(16))
+    algorithm: Mapped[dict[str, Any]]
+    outcome: Mapped[str] = mapped_column(String(16))
+
+
+class AttemptRow(Row):
+    """One draft of a session; its evaluation is filled in once."""
+
+    __tablename__ = "attempts"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    session_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    artifact: Mapped[str | None] = mapped_column(String(64))
+    source_hash: Mapped[str | None] = mapped_column(String(16))
+    candidate: Mapped[dict[str, Any]]
+    draft: Mapped[dict[str, Any]]
+    diagnosis: Mapped[dict[str, Any]]
+    evaluation: Mapped[dict[str, Any] | None]
+    duplicate_of: Mapped[str | None] = mapped_column(String(32))
+
+
+class EvaluationRow(Row):
+    """One call of the evaluator that came back, keyed by what was evaluated; it is never made twice in a run."""
+
+    __tablename__ = "evaluations"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    source_hash: Mapped[str] = mapped_column(String(16), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(16), primary_key=True)
+    candidate_id: Mapped[str] = mapped_column(String(16))
+    target: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(16))
+    seconds: Mapped[float] = mapped_column(Float)
+    evaluation: Mapped[dict[str, Any]]
+    __table_args__ = (Index("ix_evaluations_hangs", "target", "status", "source_hash"),)
+
+
+class NodeRow(Row):
+    """A candidate's place in the search graph. Never changed after the insert."""
+
+    __tablename__ = "nodes"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    node_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer)
+    round: Mapped[int] = mapped_column(Integer)
+    session_id: Mapped[str] = mapped_column(String(32))
+    attempt: Mapped[int] = mapped_column(Integer)
+    parents: Mapped[list[str]]
+    candidate_id: Mapped[str] = mapped_column(String(16))
+    source_hash: Mapped[str] = mapped_column(String(16))
+    artifact: Mapped[str] = mapped_column(String(64))
+    candidate: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(String(16))
+    fitness: Mapped[float] = mapped_column(Float)
+    evidence: Mapped[str] = mapped_column(String(16))
+    evaluation: Mapped[dict[str, Any]]
+    notes: Mapped[str] = mapped_column(Text)
+    chunk_ids: Mapped[list[str]]
+    diagnosis: Mapped[dict[str, Any]]
+    algorithm: Mapped[dict[str, Any]]
+    __table_args__ = (
+        UniqueConstraint("run_id", "step", name="uq_nodes_step"),
+        Index("ix_nodes_best", "run_id", "fitness"),
+        Index("ix_nodes_source", "run_id", "source_hash"),
+    )
+
+
+class EventRow(Row):
+    """Something worth telling, in the order in which it happened."""
+
+    __tablename__ = "events"
+    event_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), index=True)
+    time: Mapped[float] = mapped_column(Float)
+    kind: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]]
+
+
+class LedgerRow(Row):
+    """What was spent, each entry under a key that makes counting it twice impossible."""
+
+    __tablename__ = "ledger"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(96), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    amount: Mapped[float] = mapped_column(Float)

@@ -4,6 +4,7 @@
 ToolsError
 ├── ProblemError        a problem file that cannot be used (missing, no `Model`, generator raises, not tensors)
 ├── UnknownTargetError  a target name that is not in the registry
+├── ProfileError        a chip's document lacks a number or states an absurd one
 ├── MachineError       the machine lacks something (compiler, device, disk space)
 └── HarnessError        the evaluator itself failed; the candidate is not to blame
 ```
@@ -22,6 +23,18 @@ class ProblemError(ToolsError):
 
 class UnknownTargetError(ToolsError):
     """A target name is not known; the message lists the known ones."""
+
+
+class ProfileError(ToolsError):
+    """A chip's document cannot serve as a target's profile; the message names the document, the number and what is allowed."""
+
+    def __init__(self, message: str, document: str = "") -> None:
+        super().__init__(message, document)
+        self.message = message
+        self.document = document
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class MachineError(ToolsError):

@@ -1,0 +1,1 @@
+"""Static rules about kernel sources. Start at `engine.lint`."""

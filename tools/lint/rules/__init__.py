@@ -1,0 +1,13 @@
+"""The rules, one module per theme. Importing a module registers its rules; `load` imports them all."""
+
+from __future__ import annotations
+
+import importlib
+
+MODULES = ("memory",)
+
+
+def load() -> None:
+    """Register every rule. Cheap after the first call."""
+    for name in MODULES:
+        importlib.import_module(f"tools.lint.rules.{name}")

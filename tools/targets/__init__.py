@@ -1,0 +1,1 @@
+"""Targets: chips with their toolchains. Start at `registry.get_target`."""

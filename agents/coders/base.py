@@ -18,6 +18,7 @@ from tools.types import Candidate, Problem
 if TYPE_CHECKING:
     from kb.deep_search import Brief
     from kb.store import KnowledgeBase
+
     from kb.types import Winner
 
 

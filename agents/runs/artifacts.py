@@ -47,7 +47,9 @@ class Artifacts:
             finally:
                 Path(temporary).unlink(missing_ok=True)
         except OSError as error:
-            raise RunStoreError(f"cannot write an artifact under {self.root}: {error.strerror}; free some space or choose another --home") from error
+            raise RunStoreError(
+                f"cannot write an artifact under {self.root}: {error.strerror}; free some space or choose another --home"
+            ) from error
         return digest
 
     def read(self, digest: str) -> str:

@@ -50,6 +50,10 @@ class Section:
     line_end: int
     """Last line in the source, inclusive."""
     children: tuple[Section, ...] = ()
+    text_line: int = 0
+    """Line in the source where `text` begins; 0: the line after the heading, or `line_start` for the root."""
+    syntax: str = "markdown"
+    """How `text` divides into blocks: `markdown` (fences, tables, lists), `code` or `plain`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Chunk:
     content_hash: str
     block: str = "text"
     """What the leaf is: `text`, `code`, `table` or `list`."""
+    context: str = ""
+    """For a part of a long table or code block: the header or signature that stands before the part; not inside the span."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,11 @@ class Hit:
     source: Source
     text: str
     explain: Mapping[str, float] = field(default_factory=dict)
+    context: str = ""
+    """Header or signature of a part of a long table or code block; not inside the span."""
+    trust: Trust = Trust.DOCUMENTED
+    also: tuple[Source, ...] = ()
+    """Other places that hold the same text."""
 
 
 @dataclass(frozen=True)
@@ -183,3 +194,90 @@ class Winner:
     provenance: Mapping[str, Any]  # Any: JSON of the coder (kernel ids, tunables, choices)
     evaluation: Mapping[str, Any]  # Any: JSON of the final evaluation
     run_id: str
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    """A fenced block of a document."""
+
+    info: str
+    """The info string as written, white space normalised, for example `python kernel`."""
+    code: str
+    line_start: int
+    """First line of the code, fence excluded."""
+    line_end: int
+
+
+@dataclass(frozen=True)
+class KernelDocument:
+    """A document of kind `kernel` as a coder needs it."""
+
+    document_id: str
+    source: str
+    title: str
+    targets: tuple[str, ...]
+    front_matter: Mapping[str, Any]  # Any: YAML as written
+    blocks: tuple[CodeBlock, ...]
+    """Every fenced block in order."""
+    chunk_ids: tuple[str, ...]
+    """The chunks of the document, in order: what to cite."""
+    content_hash: str
+    trust: Trust = Trust.DOCUMENTED
+
+    def code(self, info: str) -> str | None:
+        """Return the code of the first block with this info string (`python kernel`, `cpp kernel`, `python pattern`), or None."""
+        return next((block.code for block in self.blocks if block.info == info), None)
+
+
+@dataclass(frozen=True)
+class WinnerMatch:
+    """A stored winner and how it was found."""
+
+    winner_id: str
+    winner: Winner
+    match: str
+    """`problem` (same problem hash), `signature` (same signature) or `similar`."""
+    score: float
+    """1.0 for an exact match; else similarity of the signatures, 0 to 1."""
+    document_id: str
+    chunk_ids: tuple[str, ...]
+    status: str = "active"
+    """`active` or `retired`."""
+
+
+@dataclass(frozen=True)
+class LessonMatch:
+    """A stored lesson and how well it fits the question."""
+
+    lesson_id: str
+    lesson: Lesson
+    score: float
+    """1.0 where no question was asked; else relevance, 0 to 1."""
+    document_id: str
+    chunk_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """One line of the table of contents: a target family, a document or a section."""
+
+    label: str
+    level: str
+    """`family`, `document` or `section`."""
+    identifier: str
+    """Family name, document id or section id: what `show` takes."""
+    num_chunks: int
+    """Chunks at or below this node."""
+    children: tuple[TreeNode, ...] = ()
+    source: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found; `problems` empty means consistent."""
+
+    problems: tuple[str, ...]
+    repaired: tuple[str, ...] = ()
+    """What `repair=True` mended; `problems` then lists what is left."""
+    counts: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,121 @@
+"""Consistency of a base: documents, text index, vectors and vector index must tell the same story; the catalogue decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, select, text
+
+from kb import fulltext
+from kb.catalogue import Catalogue, indexed_row, row_embedded_text, vector_key
+from kb.errors import StoreError
+from kb.schema import chunks
+from kb.types import CheckReport
+
+if TYPE_CHECKING:
+    from kb.store import KnowledgeBase
+
+_ORPHANS = {
+    "chunks without a document": "SELECT count(*) FROM chunks WHERE document_id NOT IN (SELECT document_id FROM documents)",
+    "chunks without a section": "SELECT count(*) FROM chunks WHERE section_id NOT IN (SELECT section_id FROM sections)",
+    "sections without a document": "SELECT count(*) FROM sections WHERE document_id NOT IN (SELECT document_id FROM documents)",
+    "documents without sections": "SELECT count(*) FROM documents WHERE document_id NOT IN (SELECT document_id FROM sections)",
+    "documents without a target": "SELECT count(*) FROM documents WHERE document_id NOT IN (SELECT document_id FROM document_targets)",
+}
+
+
+def check(base: KnowledgeBase, repair: bool) -> CheckReport:
+    """See `KnowledgeBase.check`."""
+    repaired: list[str] = []
+    if repair and base.index.pending():
+        repaired.append(f"{base.index.flush()} waiting vector writes carried out")
+    problems = _find(base)
+    if repair and problems:
+        repaired += _mend(base)
+        problems = _find(base)
+    with base.catalogue.read() as connection:
+        counts = Catalogue.counts(connection)
+    return CheckReport(tuple(problems), tuple(repaired), counts)
+
+
+def _find(base: KnowledgeBase) -> list[str]:
+    problems: list[str] = []
+    with base.catalogue.read() as connection:
+        state = connection.execute(text("PRAGMA quick_check")).scalar_one()
+        if state != "ok":
+            problems.append(f"the catalogue file is damaged: {state}")
+        for name, statement in _ORPHANS.items():
+            number = int(connection.execute(text(statement)).scalar_one())
+            if number:
+                problems.append(f"{number} {name}")
+        stale, missing = _vector_state(connection)
+        if stale:
+            problems.append(f"{stale} chunks whose vector is of another text")
+        if missing:
+            problems.append(f"{missing} chunks without a vector")
+        indexed = fulltext.numbers(connection)
+        known = set(connection.execute(select(chunks.c.number)).scalars())
+    if indexed != known:
+        problems.append(f"text index: {len(known - indexed)} chunks missing, {len(indexed - known)} not in the catalogue")
+    with base.catalogue.write() as connection:
+        if not fulltext.is_intact(connection):
+            problems.append("text index: damaged")
+    waiting = base.index.pending()
+    if waiting:
+        problems.append(f"{waiting} vector writes are waiting (a process stopped before carrying them out)")
+    else:
+        try:
+            problems += base.index.differences()[0]
+        except StoreError as err:
+            problems.append(f"vector index: {err}")
+    return problems
+
+
+def _vector_state(connection: Connection) -> tuple[int, int]:
+    stale = sum(1 for row in connection.execute(select(chunks)).mappings() if vector_key(row_embedded_text(row)) != row["vector_hash"])
+    missing = connection.execute(text("SELECT count(*) FROM chunks WHERE vector_hash NOT IN (SELECT vector_hash FROM vectors)")).scalar_one()
+    return stale, int(missing)
+
+
+def _mend(base: KnowledgeBase) -> list[str]:
+    done: list[str] = []
+    with base.catalogue.write() as connection:
+        broken = connection.execute(
+            text(
+                "SELECT document_id FROM documents WHERE document_id NOT IN (SELECT document_id FROM sections) "
+                "OR document_id NOT IN (SELECT document_id FROM document_targets)"
+            )
+        ).scalars()
+        for document_id in list(broken):
+            base.catalogue.remove_document(connection, str(document_id))
+            done.append(f"broken document {document_id} removed: ingest it again")
+        for statement in (
+            "DELETE FROM chunks WHERE document_id NOT IN (SELECT document_id FROM documents)",
+            "DELETE FROM sections WHERE document_id NOT IN (SELECT document_id FROM documents)",
+        ):
+            connection.execute(text(statement))
+        rows = connection.execute(select(chunks)).mappings().all()
+        fulltext.clear(connection)
+        fulltext.add(connection, (indexed_row(row) for row in rows))
+        base.catalogue.touch(connection)
+    done.append(f"text index rebuilt over {len(rows)} chunks")
+    texts = {vector_key(row_embedded_text(row)): row_embedded_text(row) for row in rows}
+    with base.catalogue.read() as connection:
+        missing = base.catalogue.missing_vectors(connection, list(texts))
+    fresh = base.embed_texts({key: texts[key] for key in sorted(missing)})
+    with base.catalogue.write() as connection:
+        for key, vector in fresh.items():
+            connection.execute(text("INSERT INTO vectors(vector_hash, vector) VALUES (:k, :v) ON CONFLICT DO NOTHING"), {"k": key, "v": vector})
+        for row in rows:
+            key = vector_key(row_embedded_text(row))
+            if key != row["vector_hash"]:
+                connection.execute(text("UPDATE chunks SET vector_hash = :k WHERE number = :n"), {"k": key, "n": row["number"]})
+        base.catalogue.collect_vectors(connection)
+    if fresh:
+        done.append(f"{len(fresh)} vectors embedded again")
+    try:
+        base.index.rebuild()
+        done.append("vector index brought in line with the catalogue")
+    except StoreError as err:
+        done.append(f"vector index not rebuilt: {err}")
+    return done

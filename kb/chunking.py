@@ -1,0 +1,311 @@
+"""Sections to chunks: leaves within a token budget that never cut a table or code block without keeping its header or signature.
+
+A chunk's text is exactly the lines of its span. What a part of a long table or code block needs to be understood (the header rows, the signature) is its `context`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kb.types import Chunk, Document, Section
+
+SHAPE = "1"
+"""Changes when the same document would be chunked differently, so that it is read again."""
+
+PATH_TOKENS = 64
+"""At most so many tokens of the budget go to the heading path and the context."""
+
+_FENCE = re.compile(r"^\s{0,3}(?:[-*+]\s+|\d+[.)]\s+|>\s*)?(`{3,}|~{3,})(.*)$")
+_TABLE_RULE = re.compile(r"^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
+_LIST_ITEM = re.compile(r"^\s*([-*+]|\d+[.)])\s+\S")
+_SIGNATURE = re.compile(
+    r"^\s*(async\s+def|def|class|func|fn|struct|template|extern|__global__|__device__|static|inline|void|@\w|[A-Za-z_][\w:<>,*& ]*\([^;]*\)\s*\{)"
+)
+_DATA_IMAGE = re.compile(r"\(\s*data:[^)\s]{64,}\)|\"data:[^\"]{64,}\"|^\[[^\]]+\]:\s*<?data:\S{64,}>?", re.MULTILINE)
+
+CountTokens = Callable[[Sequence[str]], list[int]]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A chunk with what the store needs beside it."""
+
+    chunk: Chunk
+    section_index: int
+    """Position of its section in `flatten(document.root)`."""
+
+    @property
+    def embedded_text(self) -> str:
+        """What the embedder sees: heading path, context, text."""
+        return embedded_text(self.chunk.section_path, self.chunk.context, self.chunk.text)
+
+
+@dataclass(frozen=True)
+class _Block:
+    kind: str
+    begin: int  # index of the first line in the section's text
+    end: int  # index after the last line
+    header: int = 0  # number of lines at the beginning that every part repeats (table header, opening fence)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    kind: str
+    begin: int
+    end: int
+    context: str = ""
+    text: str | None = None  # set only for a part of one line
+
+
+def embedded_text(section_path: Sequence[str], context: str, text: str) -> str:
+    """Return heading path, context and text as the embedder sees them; equal text means equal vector."""
+    heading = " > ".join(part for part in section_path if part)
+    return "\n".join(part for part in (heading, context, text) if part)
+
+
+def drop_data_images(text: str) -> str:
+    """Return the text without the payload of embedded images."""
+    return _DATA_IMAGE.sub("()", text) if "data:" in text else text
+
+
+def flatten(root: Section, title: str) -> list[tuple[Section, tuple[str, ...], int | None]]:
+    """Return every section with its path and its parent's position, depth first; the root comes first."""
+    found: list[tuple[Section, tuple[str, ...], int | None]] = []
+
+    def visit(section: Section, path: tuple[str, ...], parent: int | None) -> None:
+        here = path
+        if section.level > 0 and section.title and not (path and section.title == path[-1]):
+            here = (*path, section.title)
+        position = len(found)
+        found.append((section, here, parent))
+        for child in section.children:
+            visit(child, here, position)
+
+    visit(root, (title,) if title else (), None)
+    return found
+
+
+def chunk_document(document: Document, document_id: str, count_tokens: CountTokens, max_tokens: int) -> list[Leaf]:
+    """Return the leaves of a document in order.
+
+    Args:
+        document: What a reader returned.
+        document_id: Its id in the store.
+        count_tokens: The embedder's count.
+        max_tokens: The embedder's limit, special tokens included.
+    """
+    leaves: list[Leaf] = []
+    occurrences: dict[str, int] = {}
+    for index, (section, path, _) in enumerate(flatten(document.root, document.title)):
+        (path_tokens,) = count_tokens([" > ".join(path)])
+        budget = max(32, max_tokens - 2 - min(path_tokens, PATH_TOKENS))
+        for piece, text in _pieces(section, budget, count_tokens):
+            first = (section.text_line or section.line_start + (1 if section.level > 0 else 0)) + piece.begin
+            content_hash = hashlib.sha256(f"{piece.context}\0{text}".encode()).hexdigest()
+            key = f"{document_id}\0{path!r}\0{content_hash}"
+            occurrences[key] = occurrences.get(key, 0) + 1
+            chunk_id = hashlib.sha256(f"{key}\0{occurrences[key]}".encode()).hexdigest()[:16]
+            chunk = Chunk(
+                chunk_id=chunk_id,
+                document_id=document_id,
+                section_path=path,
+                text=text,
+                line_start=first,
+                line_end=first + piece.end - piece.begin - 1,
+                content_hash=content_hash,
+                block=piece.kind,
+                context=piece.context,
+            )
+            leaves.append(Leaf(chunk, index))
+    return leaves
+
+
+def _pieces(section: Section, budget: int, count_tokens: CountTokens) -> Iterator[tuple[_Piece, str]]:
+    if not section.text.strip():
+        return
+    lines = section.text.split("\n")
+    costs = count_tokens([drop_data_images(line) for line in lines])
+    for piece in _pack(_blocks(lines, section.syntax), lines, costs, budget, count_tokens):
+        begin, end = piece.begin, piece.end
+        while begin < end and not lines[begin].strip():
+            begin += 1
+        while end > begin and not lines[end - 1].strip():
+            end -= 1
+        if begin == end:
+            continue
+        text = piece.text if piece.text is not None else drop_data_images("\n".join(lines[begin:end]))
+        if text.strip():
+            yield _Piece(piece.kind, begin, end, piece.context), text
+
+
+def _blocks(lines: Sequence[str], syntax: str) -> list[_Block]:
+    if syntax == "code":
+        return [_Block("code", 0, len(lines))]
+    blocks: list[_Block] = []
+    index = 0
+    while index < len(lines):
+        if not lines[index].strip():
+            index += 1
+            continue
+        begin = index
+        fence = _FENCE.match(lines[index]) if syntax == "markdown" else None
+        if fence:
+            index = _fence_end(lines, index, fence.group(1))
+            blocks.append(_Block("code", begin, index, 1))
+        elif syntax == "markdown" and _is_table(lines, index):
+            while index < len(lines) and "|" in lines[index]:
+                index += 1
+            blocks.append(_Block("table", begin, index, 2))
+        else:
+            kind = "list" if _LIST_ITEM.match(lines[index]) else "text"
+            index += 1
+            while index < len(lines) and lines[index].strip() and not (syntax == "markdown" and (_FENCE.match(lines[index]) or _is_table(lines, index))):
+                index += 1
+            blocks.append(_Block(kind, begin, index))
+    return blocks
+
+
+def _fence_end(lines: Sequence[str], begin: int, marker: str) -> int:
+    for index in range(begin + 1, len(lines)):
+        stripped = lines[index].strip().lstrip("> ")
+        if stripped.startswith(marker) and not stripped.strip(marker[0]):
+            return index + 1
+    return len(lines)
+
+
+def _is_table(lines: Sequence[str], index: int) -> bool:
+    return "|" in lines[index] and index + 1 < len(lines) and "|" in lines[index + 1] and bool(_TABLE_RULE.match(lines[index + 1]))
+
+
+def _pack(blocks: Sequence[_Block], lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
+    """Join neighbouring blocks while they fit the budget; cut those that do not fit alone."""
+    if blocks and sum(costs) <= budget:
+        kinds = {block.kind for block in blocks}
+        kind = next((name for name in ("code", "table", "list") if name in kinds), "text") if len(kinds) > 1 else blocks[0].kind
+        yield _Piece(kind, blocks[0].begin, blocks[-1].end)
+        return
+    group: list[_Block] = []
+    used = 0
+    for block in blocks:
+        cost = sum(costs[block.begin : block.end])
+        prose = block.kind in ("text", "list")
+        if group and (used + cost > budget or not prose):
+            lead_in = not prose and len(group) == 1 and used <= budget // 4 and used + cost <= budget
+            if lead_in:
+                yield _Piece(block.kind, group[0].begin, block.end)
+                group, used = [], 0
+                continue
+            yield _joined(group)
+            group, used = [], 0
+        if cost > budget:
+            yield from _cut(block, lines, costs, budget, count_tokens)
+        elif prose:
+            group.append(block)
+            used += cost
+        else:
+            yield _Piece(block.kind, block.begin, block.end)
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: Sequence[_Block]) -> _Piece:
+    kind = "text" if any(block.kind == "text" for block in group) else group[0].kind
+    return _Piece(kind, group[0].begin, group[-1].end)
+
+
+def _cut(block: _Block, lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
+    """Cut one block at line ends: code before blank or outdented lines, tables between rows, prose between lines or sentences."""
+    header = lines[block.begin : block.begin + block.header]
+    header_cost = min(sum(costs[block.begin : block.begin + block.header]), PATH_TOKENS)
+    begin = block.begin
+    while begin < block.end:
+        context = _context(block, lines, begin, header)
+        room = max(24, budget - (header_cost if begin > block.begin else 0) - (16 if block.kind == "code" and begin > block.begin else 0))
+        end, used = begin, 0
+        while end < block.end and (end == begin or used + costs[end] <= room):
+            used += costs[end]
+            end += 1
+        if end < block.end and block.kind == "code":
+            end = _code_boundary(lines, begin, end)
+        if end == begin + 1 and costs[begin] > room and block.kind != "table":
+            for part in _cut_line(lines[begin], room, count_tokens):
+                yield _Piece(block.kind, begin, end, context, part)
+        else:
+            yield _Piece(block.kind, begin, end, context)
+        begin = end
+
+
+def _context(block: _Block, lines: Sequence[str], begin: int, header: Sequence[str]) -> str:
+    if begin == block.begin:
+        return ""
+    if block.kind == "table":
+        return "\n".join(header)
+    if block.kind != "code":
+        return ""
+    indent = _indent(lines[begin])
+    signatures: list[str] = []
+    for index in range(begin - 1, block.begin - 1, -1):
+        if lines[index].strip() and _indent(lines[index]) < indent and _SIGNATURE.match(lines[index]):
+            signatures.insert(0, lines[index].strip()[:160])
+            indent = _indent(lines[index])
+            if indent == 0:
+                break
+    if not signatures and block.header:
+        return header[0].strip()
+    return "\n".join(signatures[-2:])
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _code_boundary(lines: Sequence[str], begin: int, end: int) -> int:
+    """Return the best place to end a part of code: before the least indented line after a blank one in its second half."""
+    candidates = [index for index in range(begin + (end - begin) // 2, end + 1) if index > begin and (not lines[index - 1].strip())]
+    if not candidates:
+        return end
+    return min(candidates, key=lambda index: (_indent(lines[index]) if lines[index].strip() else 99, -index))
+
+
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+")
+
+
+def _cut_line(line: str, room: int, count_tokens: CountTokens) -> Iterator[str]:
+    """Cut one long line into parts at sentence ends, else at words, else anywhere; every part is a substring of the line."""
+    spans: list[tuple[int, int]] = []
+    begin = 0
+    for match in _SENTENCE.finditer(line):
+        spans.append((begin, match.start()))
+        begin = match.end()
+    spans.append((begin, len(line)))
+    small: list[tuple[int, int]] = []
+    for (first, last), cost in zip(spans, count_tokens([line[a:b] for a, b in spans]), strict=True):
+        if cost <= room:
+            small.append((first, last))
+        else:
+            step = max(40, (last - first) * room // (cost + 1))
+            small += _windows(line, first, last, step)
+    costs = count_tokens([line[a:b] for a, b in small])
+    first, last, used = small[0][0], small[0][1], costs[0]
+    for (a, b), cost in zip(small[1:], costs[1:], strict=True):
+        if used + cost > room:
+            yield line[first:last]
+            first, used = a, 0
+        last = b
+        used += cost
+    yield line[first:last]
+
+
+def _windows(line: str, first: int, last: int, step: int) -> list[tuple[int, int]]:
+    found = []
+    while first < last:
+        end = min(last, first + step)
+        if end < last:
+            space = line.rfind(" ", first + step // 2, end)
+            end = space if space > 0 else end
+        found.append((first, end))
+        first = end + 1 if end < last and line[end] == " " else end
+    return found

@@ -1,0 +1,1 @@
+"""Embedders: texts to unit vectors. `base` has the protocol, `registry` the names."""

@@ -1,0 +1,32 @@
+"""Where the knowledge base lives and what the environment says about it; the one place that reads environment variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def default_home() -> Path:
+    """Return `KEVOLVE_HOME`, else the user's data directory for this program."""
+    chosen = os.environ.get("KEVOLVE_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("kevolve")
+
+
+def vectors_address() -> str | None:
+    """Return the address of a Chroma server from `KEVOLVE_CHROMA_URL`, or None for the embedded one."""
+    return os.environ.get("KEVOLVE_CHROMA_URL") or None
+
+
+def default_embedder() -> str:
+    """Return the embedder for new bases: `KEVOLVE_EMBEDDER`, else `minilm`."""
+    return os.environ.get("KEVOLVE_EMBEDDER") or "minilm"
+
+
+def tokenizer_path() -> Path | None:
+    """Return `KEVOLVE_TOKENIZER`, a `tokenizer.json` for hosts that carry only the int8 weights, or None."""
+    chosen = os.environ.get("KEVOLVE_TOKENIZER")
+    return Path(chosen) if chosen else None

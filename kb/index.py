@@ -1,0 +1,201 @@
+"""Keeps the vector index (Chroma) in step with the catalogue.
+
+Every document transaction leaves its vector writes in the catalogue's outbox; `flush` carries them out under the writer's lock and then strikes them off.
+All of them may be repeated, so a crash at any point loses nothing: the next flush does them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, bindparam, delete, func, select, text
+
+from kb.errors import StoreError
+from kb.schema import outbox
+from kb.vectors import ChromaStore, VectorStore, locked
+
+if TYPE_CHECKING:
+    from kb.catalogue import Catalogue
+    from kb.embedders.base import Vectors
+
+log = logging.getLogger(__name__)
+
+FLUSH_ROWS = 4000
+
+
+class VectorIndex:
+    """The derived index of one base.
+
+    Args:
+        catalogue: The truth.
+        folder: Where the lock and the embedded Chroma live.
+        address: Of a Chroma server; None: embedded.
+    """
+
+    def __init__(self, catalogue: Catalogue, folder: Path, address: str | None) -> None:
+        self._catalogue = catalogue
+        self._folder = folder
+        self._address = address
+        self._store: VectorStore | None = None
+        self._seen_generation = -1
+        self._guard = threading.RLock()
+
+    def close(self) -> None:
+        """Release the client."""
+        with self._guard:
+            if isinstance(self._store, ChromaStore):
+                self._store.close()
+            self._store = None
+
+    def pending(self) -> int:
+        """Return the number of vector writes that wait."""
+        with self._catalogue.read() as connection:
+            return int(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
+
+    def flush(self) -> int:
+        """Carry out the waiting writes; return how many. Without chromadb they stay, and search scores the catalogue's vectors exactly."""
+        if not self.pending():
+            return 0
+        done = 0
+        with self._guard, locked(self._folder / "writer.lock"):
+            try:
+                store = self._fresh_store()
+            except StoreError as err:
+                log.warning("vector index not updated: %s", err)
+                return 0
+            while True:
+                with self._catalogue.read() as connection:
+                    rows = connection.execute(select(outbox).order_by(outbox.c.sequence).limit(FLUSH_ROWS)).all()
+                    if not rows:
+                        break
+                    last = {(row.collection, row.item_id): row.action for row in rows}
+                    wanted = sorted({item for (_, item), action in last.items() if action == "upsert"})
+                    found = _vectors(connection, wanted)
+                self._apply(store, last, found)
+                with self._catalogue.write() as connection:
+                    connection.execute(delete(outbox).where(outbox.c.sequence <= rows[-1].sequence))
+                done += len(rows)
+        return done
+
+    def nearest(self, connection: Connection, collections: Sequence[str] | None, vector: Vectors, top_k: int) -> list[tuple[str, float]]:
+        """Return the nearest ids over some collections (None: every collection of chunks), each once, nearest first."""
+        generation = self._catalogue.generation(connection)
+        with self._guard:
+            store = self._store if generation == self._seen_generation else None
+            if store is None:
+                store = self._fresh_store()
+                self._seen_generation = generation
+            names = [name for name in store.collections() if name.startswith("chunks-")] if collections is None else list(collections)
+            best: dict[str, float] = {}
+            for name in names:
+                for item, similarity in store.nearest(name, vector, top_k):
+                    best[item] = max(similarity, best.get(item, -1.0))
+        return sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))[:top_k]
+
+    def differences(self) -> tuple[list[str], int]:
+        """Return what the vector index holds otherwise than the catalogue says, as sentences, and the number of entries concerned."""
+        with self._guard, locked(self._folder / "writer.lock"):
+            store = self._fresh_store()
+            expected = self._expected()
+            found = []
+            total = 0
+            for name in sorted(set(store.collections()) | set(expected)):
+                there, wanted = store.ids(name), expected.get(name, set())
+                missing, extra = len(wanted - there), len(there - wanted)
+                total += missing + extra
+                if missing or extra:
+                    found.append(f"vector collection {name!r}: {missing} entries missing, {extra} not in the catalogue")
+            return found, total
+
+    def rebuild(self) -> None:
+        """Bring every collection to what the catalogue says."""
+        with self._guard, locked(self._folder / "writer.lock"):
+            store = self._fresh_store()
+            expected = self._expected()
+            for name in sorted(set(store.collections()) | set(expected)):
+                wanted = expected.get(name, set())
+                if not wanted:
+                    store.drop(name)
+                    continue
+                extra = sorted(store.ids(name) - wanted)
+                if extra:
+                    store.delete(name, extra)
+                self._upsert(store, name, sorted(wanted))
+            with self._catalogue.write() as connection:
+                connection.execute(delete(outbox))
+
+    def _upsert(self, store: VectorStore, name: str, ids: Sequence[str]) -> None:
+        for begin in range(0, len(ids), FLUSH_ROWS):
+            part = list(ids[begin : begin + FLUSH_ROWS])
+            with self._catalogue.read() as connection:
+                found = _vectors(connection, part)
+            self._apply(store, {(name, item): "upsert" for item in part}, found)
+
+    def _expected(self) -> dict[str, set[str]]:
+        statement = text(
+            "SELECT 'chunks-' || replace(t.target, ':', '.'), c.chunk_id FROM chunks c JOIN document_targets t ON t.document_id = c.document_id "
+            "UNION ALL SELECT 'sections-' || replace(t.target, ':', '.'), s.section_id FROM sections s JOIN document_targets t ON t.document_id = s.document_id"
+        )
+        expected: dict[str, set[str]] = {}
+        with self._catalogue.read() as connection:
+            for name, item in connection.execute(statement):
+                expected.setdefault(str(name), set()).add(str(item))
+            empty = set(connection.execute(text(_EMPTY_SECTIONS)).scalars())
+        return {name: items - empty for name, items in expected.items() if items - empty}
+
+    def _fresh_store(self) -> VectorStore:
+        if isinstance(self._store, ChromaStore):
+            self._store.close()
+        with self._catalogue.read() as connection:
+            base_id = self._catalogue.get_meta(connection, "base_id") or ""
+        self._store = ChromaStore(self._address or self._folder / "vectors", base_id)
+        return self._store
+
+    @staticmethod
+    def _apply(store: VectorStore, actions: dict[tuple[str, str], str], found: dict[str, Vectors]) -> None:
+        import numpy as np
+
+        for name in sorted({collection for collection, _ in actions}):
+            gone = [item for (collection, item), action in actions.items() if collection == name and action == "delete"]
+            kept = [item for (collection, item), action in actions.items() if collection == name and action == "upsert" and item in found]
+            if gone:
+                store.delete(name, gone)
+            if kept:
+                store.upsert(name, kept, np.stack([found[item] for item in kept]))
+
+
+_EMPTY_SECTIONS = """
+WITH RECURSIVE full_sections(id) AS (
+  SELECT DISTINCT section_id FROM chunks
+  UNION SELECT s.parent_id FROM sections s JOIN full_sections f ON s.section_id = f.id WHERE s.parent_id IS NOT NULL
+) SELECT section_id FROM sections WHERE section_id NOT IN (SELECT id FROM full_sections)
+"""
+
+
+def _vectors(connection: Connection, ids: Iterable[str]) -> dict[str, Vectors]:
+    """Return the vectors of chunks and sections by id; a section's is the unit mean of the chunks at and below it."""
+    import numpy as np
+
+    wanted = list(ids)
+    found: dict[str, Vectors] = {}
+    for begin in range(0, len(wanted), 400):
+        part = wanted[begin : begin + 400]
+        direct = text("SELECT c.chunk_id, v.vector FROM chunks c JOIN vectors v ON v.vector_hash = c.vector_hash WHERE c.chunk_id IN :ids")
+        for item, value in connection.execute(direct.bindparams(bindparam("ids", expanding=True)), {"ids": part}):
+            found[str(item)] = np.frombuffer(value, dtype="<f4")
+        below = text(
+            "WITH RECURSIVE sub(root, id) AS (SELECT section_id, section_id FROM sections WHERE section_id IN :ids "
+            "UNION ALL SELECT sub.root, s.section_id FROM sections s JOIN sub ON s.parent_id = sub.id) "
+            "SELECT sub.root, v.vector FROM sub JOIN chunks c ON c.section_id = sub.id JOIN vectors v ON v.vector_hash = c.vector_hash ORDER BY c.number"
+        )
+        sums: dict[str, Vectors] = {}
+        for item, value in connection.execute(below.bindparams(bindparam("ids", expanding=True)), {"ids": part}):
+            sums[str(item)] = sums.get(str(item), 0.0) + np.frombuffer(value, dtype="<f4")
+        for item, total in sums.items():
+            length = float(np.linalg.norm(total))
+            found[item] = (total / length if length > 0 else total).astype(np.float32)
+    return found

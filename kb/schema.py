@@ -1,0 +1,133 @@
+"""The tables of the catalogue, in SQLAlchemy Core. What is specific to SQLite stands in `kb/catalogue.py` and `kb/fulltext.py`."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("document_id", String, primary_key=True),
+    Column("source", String, nullable=False, unique=True),
+    Column("path", String, nullable=False, default=""),  # absolute path on this machine; empty if it did not come from a file
+    Column("root", String, nullable=False, default=""),  # the ingested directory it was found under; empty for single files
+    Column("title", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("trust", String, nullable=False),
+    Column("content_hash", String, nullable=False),
+    Column("shape", String, nullable=False),  # version of readers and chunker: another one re-reads the document
+    Column("targets", JSON, nullable=False),
+    Column("valid_for", JSON, nullable=False),
+    Column("front_matter", JSON, nullable=False),
+    Column("version", Integer, nullable=False, default=1),
+    Column("updated_at", Float, nullable=False),  # seconds since 1970, UTC
+)
+
+document_targets = Table(
+    "document_targets",
+    metadata,
+    Column("document_id", ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True),
+    Column("target", String, primary_key=True),
+    Index("document_targets_by_target", "target"),
+)
+
+document_versions = Table(
+    "document_versions",
+    metadata,
+    Column("document_id", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("content_hash", String, nullable=False),
+    Column("ended_at", Float, nullable=False),
+)
+
+sections = Table(
+    "sections",
+    metadata,
+    Column("section_id", String, primary_key=True),
+    Column("document_id", ForeignKey("documents.document_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("parent_id", String, index=True),
+    Column("position", Integer, nullable=False),  # order in the document, depth first
+    Column("level", Integer, nullable=False),
+    Column("title", String, nullable=False),
+    Column("path", JSON, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("line_start", Integer, nullable=False),
+    Column("line_end", Integer, nullable=False),
+    Column("text_line", Integer, nullable=False),
+    Column("syntax", String, nullable=False),
+    Column("summary", Text, nullable=False),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("chunk_id", String, nullable=False, unique=True),
+    Column("document_id", ForeignKey("documents.document_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("section_id", String, nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("section_path", JSON, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("context", Text, nullable=False),
+    Column("block", String, nullable=False),
+    Column("line_start", Integer, nullable=False),
+    Column("line_end", Integer, nullable=False),
+    Column("content_hash", String, nullable=False, index=True),
+    Column("vector_hash", String, nullable=False, index=True),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("vector_hash", String, primary_key=True),  # SHA-256 of the embedded text
+    Column("vector", LargeBinary, nullable=False),  # float32, little endian
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("section_id", String, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("document_id", ForeignKey("documents.document_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("label", Text, nullable=False),
+    Column("address", Text, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("action", String, nullable=False),  # upsert | delete
+    Column("collection", String, nullable=False),
+    Column("item_id", String, nullable=False),
+)
+
+winners = Table(
+    "winners",
+    metadata,
+    Column("winner_id", String, primary_key=True),
+    Column("problem_id", String, nullable=False),
+    Column("problem_hash", String, nullable=False, index=True),
+    Column("signature", Text, nullable=False, index=True),
+    Column("target", String, nullable=False, index=True),
+    Column("record", JSON, nullable=False),
+    Column("status", String, nullable=False, default="active"),
+    Column("created_at", Float, nullable=False),
+)
+
+lessons = Table(
+    "lessons",
+    metadata,
+    Column("lesson_id", String, primary_key=True),
+    Column("target", String, nullable=False, index=True),
+    Column("problem_id", String, nullable=False),
+    Column("record", JSON, nullable=False),
+    Column("status", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+)

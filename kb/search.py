@@ -1,0 +1,149 @@
+"""One query from text to hits: scope, legs, fusion, folding of equal texts, abstention."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, bindparam, text
+
+from kb.abstention import judge
+from kb.dense import EXACT_LIMIT, Snapshot, load_snapshot
+from kb.retrieval import Candidate, Fusion, Nearest, exact_nearest, retrieve
+from kb.scope import scope
+from kb.targets import visible
+from kb.types import Filters, Hit, Kind, QueryResult, Source, Trust
+from kb.vectors import collection_name
+
+if TYPE_CHECKING:
+    from kb.catalogue import Catalogue
+    from kb.embedders.base import Embedder, Vectors
+    from kb.index import VectorIndex
+
+MAX_QUERY_CHARACTERS = 20_000
+
+
+class Searcher:
+    """Answers queries over one catalogue; keeps the vectors of the current generation in memory.
+
+    Args:
+        catalogue: What is searched.
+        embedder: Returns the embedder, loading it at the first use.
+        index: Used beyond `exact_limit` chunks in scope.
+        exact_limit: Up to so many chunks are scored exactly.
+    """
+
+    def __init__(self, catalogue: Catalogue, embedder: Callable[[], Embedder], index: VectorIndex, exact_limit: int = EXACT_LIMIT) -> None:
+        self._catalogue = catalogue
+        self._embedder = embedder
+        self._index = index
+        self._exact_limit = exact_limit
+        self._snapshot: Snapshot | None = None
+        self._guard = threading.Lock()
+
+    def query(self, query: str, top_k: int, filters: Filters, explain: bool, fusion: Fusion) -> QueryResult:
+        """Return the hits; see `KnowledgeBase.query`."""
+        if not query.strip():
+            raise ValueError("the query is empty; write a question, an identifier or an error message")
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k!r}")
+        query = query[:MAX_QUERY_CHARACTERS].replace("\0", "")
+        vector = self._embedder().embed_query(query) if self._has_chunks() and (fusion.dense_weight or fusion.section_weight) else None
+        with self._catalogue.read() as connection:
+            scope_sql, parameters = scope(connection, filters)
+            nearest = self._nearest(connection, vector, filters, scope_sql, parameters) if vector is not None else None
+            candidates = retrieve(connection, query, nearest, fusion, scope_sql, parameters)
+            hits = _hits(connection, candidates, top_k, explain)
+            abstained, reason = judge(connection, query, candidates, hits)
+        return QueryResult(tuple(hits), abstained, reason)
+
+    def _has_chunks(self) -> bool:
+        with self._catalogue.read() as connection:
+            return connection.execute(text("SELECT 1 FROM chunks LIMIT 1")).first() is not None
+
+    def _nearest(self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]) -> Nearest:
+        import numpy as np
+
+        total = int(connection.execute(text("SELECT count(*) FROM chunks")).scalar_one())
+        if total <= self._exact_limit:
+            allowed = None
+            if scope_sql:
+                allowed = np.fromiter(connection.execute(text(scope_sql), dict(parameters)).scalars(), dtype=np.int64)
+                allowed.sort()
+            return exact_nearest(self._current(connection, len(vector)), vector, allowed)
+        return self._approximate(connection, vector, filters, scope_sql, parameters)
+
+    def _current(self, connection: Connection, dimension: int) -> Snapshot:
+        generation = self._catalogue.generation(connection)
+        with self._guard:
+            if self._snapshot is None or self._snapshot.generation != generation:
+                self._snapshot = load_snapshot(connection, generation, dimension)
+            return self._snapshot
+
+    def _approximate(self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]) -> Nearest:
+        collections = [collection_name("chunks", target) for target in visible(filters.target)] if filters.target else None
+        is_narrow = bool(filters.kinds or filters.trust or filters.source or filters.valid_for)
+
+        def nearest(top_k: int) -> list[tuple[int, float]]:
+            found = self._index.nearest(connection, collections, vector, top_k * (10 if is_narrow else 2))
+            numbers = _numbers(connection, [item for item, _ in found], scope_sql, parameters)
+            return [(numbers[item], similarity) for item, similarity in found if item in numbers][:top_k]
+
+        return nearest
+
+
+def _numbers(connection: Connection, chunk_ids: Sequence[str], scope_sql: str, parameters: Mapping[str, object]) -> dict[str, int]:
+    """Return the numbers of those chunks that exist and are in scope: what the index holds beyond the catalogue is dropped here."""
+    where = f" AND number IN ({scope_sql})" if scope_sql else ""
+    statement = text(f"SELECT chunk_id, number FROM chunks WHERE chunk_id IN :ids{where}").bindparams(bindparam("ids", expanding=True))
+    found: dict[str, int] = {}
+    for begin in range(0, len(chunk_ids), 500):
+        rows = connection.execute(statement, {"ids": list(chunk_ids[begin : begin + 500]), **parameters})
+        found |= {str(row[0]): int(row[1]) for row in rows}
+    return found
+
+
+_ROWS = text(
+    "SELECT c.number, c.chunk_id, c.section_path, c.text, c.context, c.line_start, c.line_end, c.content_hash, "
+    "d.title, d.kind, d.targets, d.source, d.trust FROM chunks c JOIN documents d ON d.document_id = c.document_id WHERE c.number IN :numbers"
+).bindparams(bindparam("numbers", expanding=True))
+
+
+def _hits(connection: Connection, candidates: Sequence[Candidate], top_k: int, explain: bool) -> list[Hit]:
+    """Return the best hits, equal texts folded into the best of them."""
+    import json
+
+    chosen: dict[str, tuple[Candidate, Any]] = {}  # Any: SQLAlchemy rows
+    also: dict[str, list[Source]] = {}
+    for begin in range(0, len(candidates), 4 * top_k):
+        part = candidates[begin : begin + 4 * top_k]
+        rows = {row.number: row for row in connection.execute(_ROWS, {"numbers": [candidate.number for candidate in part]})}
+        for candidate in part:
+            row = rows[candidate.number]
+            if row.content_hash in chosen:
+                also.setdefault(row.content_hash, []).append(Source(row.source, row.line_start, row.line_end))
+            elif len(chosen) < top_k:
+                chosen[row.content_hash] = (candidate, row)
+        if len(chosen) >= top_k:
+            break
+    hits = []
+    for rank, (content_hash, (candidate, row)) in enumerate(chosen.items(), start=1):
+        hits.append(
+            Hit(
+                rank=rank,
+                score=candidate.score,
+                chunk_id=row.chunk_id,
+                document=row.title,
+                section_path=tuple(json.loads(row.section_path)),
+                kind=Kind(row.kind),
+                targets=tuple(json.loads(row.targets)),
+                source=Source(row.source, row.line_start, row.line_end),
+                text=row.text,
+                explain=candidate.parts if explain else {},
+                context=row.context,
+                trust=Trust(row.trust),
+                also=tuple(also.get(content_hash, ())),
+            )
+        )
+    return hits

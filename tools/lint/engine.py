@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tools.lint.inference import trace_kernel
 from tools.lint.module import parse
 from tools.lint.rule import RULES, Context
+from tools.lint.values import Value
 from tools.targets.base import Limit, LintFinding, lineage
 
 _ORDER = {"error": 0, "warning": 1, "performance": 2}
 
 
-def lint(source: str, *, target: str, limits: Mapping[str, Limit]) -> tuple[LintFinding, ...]:
+def lint(
+    source: str, *, target: str, limits: Mapping[str, Limit], bindings: Mapping[str, Mapping[str, Value]] | None = None
+) -> tuple[LintFinding, ...]:
     """Return what the rules say about a Python source, errors first, then by line; empty if nothing.
 
-    Rules report an error only where the source alone proves it; where a value is only known at the launch they stay silent.
+    Rules report an error only where the source alone proves it; where a value is only known at the launch they stay silent,
+    unless `bindings` (kernel name to parameter name to value, from a recorded launch) states it.
     """
     from tools.lint import rules
 
@@ -23,7 +28,8 @@ def lint(source: str, *, target: str, limits: Mapping[str, Limit]) -> tuple[Lint
         module = parse(source)
     except (SyntaxError, ValueError, RecursionError) as error:
         return (_syntax_error(error),)
-    context = Context(target=target, lineage=lineage(target), limits=limits)
+    traces = tuple(trace_kernel(module, kernel, (bindings or {}).get(kernel.name)) for kernel in module.kernels.values())
+    context = Context(target=target, lineage=lineage(target), limits=limits, traces=traces)
     found = {
         LintFinding(
             rule=rule.rule,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _KERNEL_DECORATORS = {"triton.jit", "triton.runtime.jit", "triton.experimental.gluon.jit"}
 
@@ -48,7 +48,9 @@ class Module:
     names: dict[str, str] = field(default_factory=dict)
     """Local name to the dotted name that an import gives it: `tl` to `triton.language`."""
     constants: dict[str, object] = field(default_factory=dict)
-    """Module-level names bound once to a literal."""
+    """Module-level names bound once to a literal, plain or wrapped in `tl.constexpr`."""
+    constexpr_globals: frozenset[str] = frozenset()
+    """Those of them that are `tl.constexpr`, which kernels may read."""
     kernels: dict[str, Kernel] = field(default_factory=dict)
     launches: tuple[Launch, ...] = ()
 
@@ -92,8 +94,7 @@ def parse(source: str) -> Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and any(_is_jit(module, decorator) for decorator in node.decorator_list):
             module.kernels[node.name] = Kernel(node.name, node, _constexprs(module, node), tuple(node.decorator_list))
-    launches = tuple(_launches(module))
-    return Module(module.tree, module.lines, module.names, module.constants, module.kernels, launches)
+    return replace(module, launches=tuple(_launches(module)), constexpr_globals=frozenset(_constexpr_globals(module)))
 
 
 def argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
@@ -145,6 +146,15 @@ def _constants(tree: ast.Module) -> dict[str, object]:
             elif isinstance(value, ast.Constant):
                 found[target.id] = value.value
     return found
+
+
+def _constexpr_globals(module: Module) -> Iterator[str]:
+    for node in module.tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        is_wrapped = isinstance(getattr(node, "value", None), ast.Call) and module.dotted(node.value.func).endswith(".constexpr")  # type: ignore[attr-defined]  # guarded by getattr
+        is_annotated = isinstance(node, ast.AnnAssign) and module.dotted(node.annotation).endswith(".constexpr")
+        if is_wrapped or is_annotated:
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
 def _is_jit(module: Module, decorator: ast.expr) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tools.targets.base import Severity
 
 if TYPE_CHECKING:
+    from tools.lint.inference import Call, Trace
     from tools.lint.module import Module
     from tools.targets.base import Limit
 
@@ -22,6 +23,13 @@ class Context:
     lineage: tuple[str, ...]
     """What the target inherits, for example `cuda:sm_90, sm_90, nvidia, generic`."""
     limits: Mapping[str, Limit]
+    traces: tuple[Trace, ...] = ()
+    """One per kernel, in source order."""
+
+    def calls(self, *names: str) -> Iterator[Call]:
+        """Yield the calls of some names over all kernels."""
+        for trace in self.traces:
+            yield from trace.named(*names)
 
     def limit(self, name: str) -> float | None:
         """Return the value of a limit, None where the chip's document does not state it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-MODULES = ("memory",)
+MODULES = ("arithmetic", "host", "memory", "shapes")
 
 
 def load() -> None:

@@ -45,7 +45,11 @@ def unknown_names(connection: Connection, query: str) -> list[str]:
         parts = [part for piece in pieces for part in (split_identifier(piece) or [piece])]
         if fulltext.num_matching(connection, word):
             continue
-        if all(part.isdigit() or fulltext.known_words(connection, [part]) for part in parts) and len(parts) > 1 and not any(c.isdigit() for c in word):
+        if (
+            all(part.isdigit() or fulltext.known_words(connection, [part]) for part in parts)
+            and len(parts) > 1
+            and not any(c.isdigit() for c in word)
+        ):
             continue
         unknown.append(word)
     return list(dict.fromkeys(unknown))

@@ -186,7 +186,9 @@ class Catalogue:
     # Documents
 
     @staticmethod
-    def find_document(connection: Connection, *, source: str | None = None, document_id: str | None = None, path: str | None = None) -> StoredDocument | None:
+    def find_document(
+        connection: Connection, *, source: str | None = None, document_id: str | None = None, path: str | None = None
+    ) -> StoredDocument | None:
         """Return the document with this source, id or path, or None."""
         query = select(documents)
         if source is not None:
@@ -234,7 +236,9 @@ class Catalogue:
         self._queue(connection, "chunks", "upsert", kept, tuple(target for target in targets if target not in old_targets))
         self._queue(connection, "chunks", "upsert", added, targets)
         self._queue(connection, "sections", "delete", sorted(old_sections - set(section_ids)), old_targets)
-        self._queue(connection, "sections", "delete", sorted(old_sections), tuple(target for target in old_targets if target not in targets))
+        self._queue(
+            connection, "sections", "delete", sorted(old_sections), tuple(target for target in old_targets if target not in targets)
+        )
         self._queue(connection, "sections", "upsert", section_ids, targets)
         self.touch(connection)
         return "updated" if stored else "added"
@@ -321,7 +325,9 @@ class Catalogue:
             )
             if section.syntax == "markdown":
                 for number, (label, address) in enumerate(_LINK.findall(section.text)):
-                    edges.append({"section_id": section_id, "position": number, "document_id": document_id, "label": label, "address": address})
+                    edges.append(
+                        {"section_id": section_id, "position": number, "document_id": document_id, "label": label, "address": address}
+                    )
         connection.execute(insert(sections), rows)
         if edges:
             connection.execute(insert(links), edges)
@@ -337,7 +343,12 @@ class Catalogue:
         fresh, moved = [], []
         for position, (leaf, key) in enumerate(zip(prepared.leaves, prepared.vector_hashes, strict=True)):
             chunk = leaf.chunk
-            place = {"position": position, "line_start": chunk.line_start, "line_end": chunk.line_end, "section_id": section_ids[leaf.section_index]}
+            place = {
+                "position": position,
+                "line_start": chunk.line_start,
+                "line_end": chunk.line_end,
+                "section_id": section_ids[leaf.section_index],
+            }
             if chunk.chunk_id in old:
                 moved.append({"b_number": old[chunk.chunk_id], **place})
             else:
@@ -358,7 +369,9 @@ class Catalogue:
         gone = {chunk_id: number for chunk_id, number in old.items() if chunk_id not in new_ids}
         if gone:
             fulltext.remove(connection, list(gone.values()))
-            connection.execute(delete(chunks).where(chunks.c.number == bindparam("b_number")), [{"b_number": number} for number in gone.values()])
+            connection.execute(
+                delete(chunks).where(chunks.c.number == bindparam("b_number")), [{"b_number": number} for number in gone.values()]
+            )
         if moved:
             connection.execute(
                 update(chunks)
@@ -390,7 +403,9 @@ class Catalogue:
     @staticmethod
     def get_root(connection: Connection, document_id: str) -> Section | None:
         """Return the tree of sections of a document as it was added, or None."""
-        rows = connection.execute(select(sections).where(sections.c.document_id == document_id).order_by(sections.c.position)).mappings().all()
+        rows = (
+            connection.execute(select(sections).where(sections.c.document_id == document_id).order_by(sections.c.position)).mappings().all()
+        )
         children: dict[str | None, list[Any]] = {}  # Any: SQLAlchemy row mappings
         for row in rows:
             children.setdefault(row["parent_id"], []).append(row)
@@ -419,7 +434,13 @@ class Catalogue:
 
     def record_embedder(self, connection: Connection, spec: str, identity: EmbedderIdentity) -> None:
         """Store which embedder this base's vectors come from."""
-        values = {"spec": spec, "name": identity.name, "hash": identity.weight_hash, "dimension": str(identity.dimension), "prefix": identity.prefix}
+        values = {
+            "spec": spec,
+            "name": identity.name,
+            "hash": identity.weight_hash,
+            "dimension": str(identity.dimension),
+            "prefix": identity.prefix,
+        }
         for key, value in values.items():
             self.set_meta(connection, f"embedder_{key}", value)
 
@@ -503,7 +524,13 @@ def _dump_json(value: object) -> str:
 def _on_connect(connection: Any, record: object) -> None:  # Any: sqlite3.Connection as SQLAlchemy hands it
     connection.isolation_level = None  # transactions begin in _on_begin, not implicitly
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"busy_timeout = {BUSY_TIMEOUT_MS}", "foreign_keys = ON", "cache_size = -32000"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "foreign_keys = ON",
+        "cache_size = -32000",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

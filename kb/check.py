@@ -73,7 +73,9 @@ def _find(base: KnowledgeBase) -> list[str]:
 
 def _vector_state(connection: Connection) -> tuple[int, int]:
     stale = sum(1 for row in connection.execute(select(chunks)).mappings() if vector_key(row_embedded_text(row)) != row["vector_hash"])
-    missing = connection.execute(text("SELECT count(*) FROM chunks WHERE vector_hash NOT IN (SELECT vector_hash FROM vectors)")).scalar_one()
+    missing = connection.execute(
+        text("SELECT count(*) FROM chunks WHERE vector_hash NOT IN (SELECT vector_hash FROM vectors)")
+    ).scalar_one()
     return stale, int(missing)
 
 
@@ -105,7 +107,9 @@ def _mend(base: KnowledgeBase) -> list[str]:
     fresh = base.embed_texts({key: texts[key] for key in sorted(missing)})
     with base.catalogue.write() as connection:
         for key, vector in fresh.items():
-            connection.execute(text("INSERT INTO vectors(vector_hash, vector) VALUES (:k, :v) ON CONFLICT DO NOTHING"), {"k": key, "v": vector})
+            connection.execute(
+                text("INSERT INTO vectors(vector_hash, vector) VALUES (:k, :v) ON CONFLICT DO NOTHING"), {"k": key, "v": vector}
+            )
         for row in rows:
             key = vector_key(row_embedded_text(row))
             if key != row["vector_hash"]:

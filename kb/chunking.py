@@ -162,7 +162,11 @@ def _blocks(lines: Sequence[str], syntax: str) -> list[_Block]:
         else:
             kind = "list" if _LIST_ITEM.match(lines[index]) else "text"
             index += 1
-            while index < len(lines) and lines[index].strip() and not (syntax == "markdown" and (_FENCE.match(lines[index]) or _is_table(lines, index))):
+            while (
+                index < len(lines)
+                and lines[index].strip()
+                and not (syntax == "markdown" and (_FENCE.match(lines[index]) or _is_table(lines, index)))
+            ):
                 index += 1
             blocks.append(_Block(kind, begin, index))
     return blocks

@@ -48,7 +48,9 @@ def load_snapshot(connection: Connection, generation: int, dimension: int) -> Sn
     import numpy as np
 
     rows = connection.execute(
-        text("SELECT c.number, c.section_id, c.document_id, v.vector FROM chunks c JOIN vectors v ON v.vector_hash = c.vector_hash ORDER BY c.number")
+        text(
+            "SELECT c.number, c.section_id, c.document_id, v.vector FROM chunks c JOIN vectors v ON v.vector_hash = c.vector_hash ORDER BY c.number"
+        )
     ).all()
     section_index: dict[str, int] = {}
     document_index: dict[str, int] = {}

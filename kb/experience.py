@@ -99,7 +99,12 @@ def store_lesson(connection: Connection, lesson: Lesson) -> str:
     connection.execute(delete(lessons).where(lessons.c.lesson_id == key))
     connection.execute(
         insert(lessons).values(
-            lesson_id=key, target=lesson.target, problem_id=lesson.problem_id, record=lesson_json(lesson), status=lesson.status, created_at=time.time()
+            lesson_id=key,
+            target=lesson.target,
+            problem_id=lesson.problem_id,
+            record=lesson_json(lesson),
+            status=lesson.status,
+            created_at=time.time(),
         )
     )
     return key
@@ -130,7 +135,9 @@ def find_lessons(
         scores = [1.0] * len(found)
         order = sorted(range(len(found)), key=lambda index: (found[index][1].status != "promoted", index))
     return tuple(
-        LessonMatch(found[index][0]["lesson_id"], found[index][1], scores[index], **_cited(connection, f"lesson:{found[index][0]['lesson_id']}"))
+        LessonMatch(
+            found[index][0]["lesson_id"], found[index][1], scores[index], **_cited(connection, f"lesson:{found[index][0]['lesson_id']}")
+        )
         for index in order[:limit]
     )
 
@@ -151,5 +158,7 @@ def _similarities(embedder: EmbedderSource, wanted: str, others: Sequence[str]) 
 
 def _cited(connection: Connection, source: str) -> dict[str, object]:
     document_id = connection.execute(select(documents.c.document_id).where(documents.c.source == source)).scalar_one_or_none() or ""
-    ids = connection.execute(select(chunks.c.chunk_id).where(chunks.c.document_id == document_id).order_by(chunks.c.position)).scalars().all()
+    ids = (
+        connection.execute(select(chunks.c.chunk_id).where(chunks.c.document_id == document_id).order_by(chunks.c.position)).scalars().all()
+    )
     return {"document_id": document_id, "chunk_ids": tuple(str(item) for item in ids)}

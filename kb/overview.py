@@ -57,8 +57,13 @@ def _sections(connection: Connection, document_id: str, levels: int) -> tuple[Tr
 def stats(connection: Connection, folder: Path) -> Mapping[str, object]:
     """Return counts, embedder and size."""
     counts = Catalogue.counts(connection)
-    kinds = {str(row[0]): int(row[1]) for row in connection.execute(text("SELECT kind, count(*) FROM documents GROUP BY kind ORDER BY kind"))}
-    targets = {str(row[0]): int(row[1]) for row in connection.execute(text("SELECT target, count(*) FROM document_targets GROUP BY target ORDER BY target"))}
+    kinds = {
+        str(row[0]): int(row[1]) for row in connection.execute(text("SELECT kind, count(*) FROM documents GROUP BY kind ORDER BY kind"))
+    }
+    targets = {
+        str(row[0]): int(row[1])
+        for row in connection.execute(text("SELECT target, count(*) FROM document_targets GROUP BY target ORDER BY target"))
+    }
     return {
         "documents": counts["documents"],
         "sections": counts["sections"],

@@ -54,7 +54,17 @@ def lesson_document(lesson: Lesson) -> Document:
     """Return the document of a lesson, with source `lesson:<id>`."""
     conditions = [f"- {name}: {value}" for name, value in sorted(lesson.preconditions.items())] or ["- none stated"]
     effect = f"Measured effect: {lesson.effect:.3f}x (95 % interval {lesson.effect_low:.3f} to {lesson.effect_high:.3f}) on `{lesson.problem_id}`, target `{lesson.target}`."
-    body = [lesson.claim, "", effect, f"Status: {lesson.status}.", "", "Holds when:", *conditions, "", "Evidence: " + ", ".join(lesson.evidence)]
+    body = [
+        lesson.claim,
+        "",
+        effect,
+        f"Status: {lesson.status}.",
+        "",
+        "Holds when:",
+        *conditions,
+        "",
+        "Evidence: " + ", ".join(lesson.evidence),
+    ]
     title = f"Lesson: {lesson.claim}"[:160]
     root = _sectioned(title, [("", body)])
     return Document(
@@ -81,7 +91,12 @@ def winner_from_json(data: Mapping[str, Any]) -> Winner:  # Any: JSON
 
 def lesson_json(lesson: Lesson) -> dict[str, Any]:  # Any: JSON
     """Return a JSON-ready mapping of a lesson."""
-    return {**lesson.__dict__, "preconditions": dict(lesson.preconditions), "versions": dict(lesson.versions), "evidence": list(lesson.evidence)}
+    return {
+        **lesson.__dict__,
+        "preconditions": dict(lesson.preconditions),
+        "versions": dict(lesson.versions),
+        "evidence": list(lesson.evidence),
+    }
 
 
 def lesson_from_json(data: Mapping[str, Any]) -> Lesson:  # Any: JSON

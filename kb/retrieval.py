@@ -133,7 +133,9 @@ def _section_scores(connection: Connection, similarities: dict[int, float]) -> d
     for begin in range(0, len(numbers), 500):
         part = numbers[begin : begin + 500]
         names = ", ".join(str(number) for number in part)  # integers of ours
-        section_of |= {int(row[0]): str(row[1]) for row in connection.execute(text(f"SELECT number, section_id FROM chunks WHERE number IN ({names})"))}
+        section_of |= {
+            int(row[0]): str(row[1]) for row in connection.execute(text(f"SELECT number, section_id FROM chunks WHERE number IN ({names})"))
+        }
     groups: dict[str, list[float]] = {}
     for number, section_id in section_of.items():
         groups.setdefault(section_id, []).append(similarities[number])

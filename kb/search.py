@@ -62,7 +62,9 @@ class Searcher:
         with self._catalogue.read() as connection:
             return connection.execute(text("SELECT 1 FROM chunks LIMIT 1")).first() is not None
 
-    def _nearest(self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]) -> Nearest:
+    def _nearest(
+        self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]
+    ) -> Nearest:
         import numpy as np
 
         total = int(connection.execute(text("SELECT count(*) FROM chunks")).scalar_one())
@@ -81,7 +83,9 @@ class Searcher:
                 self._snapshot = load_snapshot(connection, generation, dimension)
             return self._snapshot
 
-    def _approximate(self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]) -> Nearest:
+    def _approximate(
+        self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]
+    ) -> Nearest:
         collections = [collection_name("chunks", target) for target in visible(filters.target)] if filters.target else None
         is_narrow = bool(filters.kinds or filters.trust or filters.source or filters.valid_for)
 

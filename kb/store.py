@@ -104,11 +104,19 @@ class KnowledgeBase:
             recorded = {key: Catalogue.get_meta(connection, f"embedder_{key}") for key in ("spec", "name")}
         chosen = embedder if embedder is not None else (recorded["spec"] or default_embedder())
         if recorded["name"] and not recorded["spec"] and embedder is None:
-            raise EmbedderMismatch(f"this base was built with the embedder object {recorded['name']!r}, which has no registered name; pass embedder=")
+            raise EmbedderMismatch(
+                f"this base was built with the embedder object {recorded['name']!r}, which has no registered name; pass embedder="
+            )
         if isinstance(chosen, str):
             from kb.embedders.registry import make_embedder
 
-            base = KnowledgeBase(folder, catalogue, None if embedder is None and recorded["name"] else make_embedder(chosen), chosen, vectors or vectors_address())
+            base = KnowledgeBase(
+                folder,
+                catalogue,
+                None if embedder is None and recorded["name"] else make_embedder(chosen),
+                chosen,
+                vectors or vectors_address(),
+            )
         else:
             base = KnowledgeBase(folder, catalogue, chosen, "", vectors or vectors_address())
         if embedder is not None and recorded["name"] and embedder != recorded["spec"]:
@@ -229,7 +237,9 @@ class KnowledgeBase:
             UnknownNameError: There is none.
         """
         with self.catalogue.read() as connection:
-            stored = self.catalogue.find_document(connection, document_id=document_id) or self.catalogue.find_document(connection, source=document_id)
+            stored = self.catalogue.find_document(connection, document_id=document_id) or self.catalogue.find_document(
+                connection, source=document_id
+            )
             root = self.catalogue.get_root(connection, stored.document_id) if stored else None
         if stored is None or root is None:
             raise UnknownNameError(f"no document {document_id!r}; `kb tree` lists the ids")
@@ -262,7 +272,9 @@ class KnowledgeBase:
         from kb.catalogue import chunk_of
 
         with self.catalogue.read() as connection:
-            rows = connection.execute(select(chunks).where(chunks.c.document_id == document_id).order_by(chunks.c.position)).mappings().all()
+            rows = (
+                connection.execute(select(chunks).where(chunks.c.document_id == document_id).order_by(chunks.c.position)).mappings().all()
+            )
         return [chunk_of(row) for row in rows]
 
     def kernel_documents(self, target: str) -> tuple[KernelDocument, ...]:
@@ -276,7 +288,9 @@ class KnowledgeBase:
                 if stored.kind is not Kind.KERNEL or not allowed & set(stored.targets):
                     continue
                 root = self.catalogue.get_root(connection, stored.document_id)
-                ids = connection.execute(select(chunks.c.chunk_id).where(chunks.c.document_id == stored.document_id).order_by(chunks.c.position)).scalars()
+                ids = connection.execute(
+                    select(chunks.c.chunk_id).where(chunks.c.document_id == stored.document_id).order_by(chunks.c.position)
+                ).scalars()
                 found.append(
                     KernelDocument(
                         document_id=stored.document_id,
@@ -454,7 +468,9 @@ class KnowledgeBase:
     def _prepare(self, item: Incoming, document_id: str) -> Prepared:
         embedder = self.embedder()
         leaves = chunk_document(item.document, document_id, embedder.count_tokens, embedder.max_tokens)
-        return Prepared(item.document, document_id, tuple(leaves), self.shape, item.path, item.root, tuple(leaf_key(leaf) for leaf in leaves))
+        return Prepared(
+            item.document, document_id, tuple(leaves), self.shape, item.path, item.root, tuple(leaf_key(leaf) for leaf in leaves)
+        )
 
     def _embed_missing(self, prepared: Iterable[Prepared], progress: Callable[[int], None] | None) -> dict[str, bytes]:
         texts: dict[str, str] = {}
@@ -484,5 +500,9 @@ class KnowledgeBase:
     def _rescue(self, connection: Connection, prepared: Prepared, needed: Mapping[str, bytes]) -> dict[str, bytes]:
         """Embed what another process removed between the look-up and this transaction."""
         missing = self.catalogue.missing_vectors(connection, [key for key in prepared.vector_hashes if key not in needed])
-        texts = {key: drop_control(leaf.embedded_text) for leaf, key in zip(prepared.leaves, prepared.vector_hashes, strict=True) if key in missing}
+        texts = {
+            key: drop_control(leaf.embedded_text)
+            for leaf, key in zip(prepared.leaves, prepared.vector_hashes, strict=True)
+            if key in missing
+        }
         return self.embed_texts(texts)

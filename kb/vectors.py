@@ -63,7 +63,9 @@ def locked(path: Path, timeout_s: float = 120.0) -> Iterator[None]:
                 break
             except BlockingIOError as err:
                 if time.monotonic() > deadline:
-                    raise StoreError(f"another process has been writing to {str(path.parent)!r} for {timeout_s:.0f} s; wait for it or stop it") from err
+                    raise StoreError(
+                        f"another process has been writing to {str(path.parent)!r} for {timeout_s:.0f} s; wait for it or stop it"
+                    ) from err
                 time.sleep(0.05)
         try:
             yield

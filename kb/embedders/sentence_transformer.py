@@ -28,12 +28,16 @@ def load(model: str, device: str) -> Any:  # Any: sentence_transformers.Sentence
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
     except ImportError as err:
         raise StoreError("this embedder needs sentence-transformers; run: pip install sentence-transformers") from err
+    transformers_logging.disable_progress_bar()
     try:
         return SentenceTransformer(model, device=device)
     except (OSError, ValueError) as err:
-        raise StoreError(f"cannot load the sentence-transformers model {model!r} offline: {err}; give the folder of a downloaded model") from err
+        raise StoreError(
+            f"cannot load the sentence-transformers model {model!r} offline: {err}; give the folder of a downloaded model"
+        ) from err
 
 
 def encode(model: Any, texts: Sequence[str]) -> Vectors:  # Any: see load
@@ -113,7 +117,9 @@ class SentenceTransformerEmbedder:
         import numpy as np
 
         prompt = (getattr(self._model, "prompts", None) or {}).get(role, "")
-        vectors = self._model.encode(texts, prompt=prompt or None, batch_size=BATCH_TEXTS, normalize_embeddings=True, show_progress_bar=False)
+        vectors = self._model.encode(
+            texts, prompt=prompt or None, batch_size=BATCH_TEXTS, normalize_embeddings=True, show_progress_bar=False
+        )
         return np.asarray(vectors, dtype=np.float32)
 
     def _state_hash(self) -> str:

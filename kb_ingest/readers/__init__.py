@@ -1,0 +1,1 @@
+"""Readers: the bytes of one source file to a document. `base` has the protocol, `registry` the formats."""

@@ -1,0 +1,60 @@
+"""From headings with line numbers to a tree of sections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kb.types import Section
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading and where it stands; lines are counted from 0."""
+
+    title: str
+    level: int
+    begin: int
+    """First line of the heading."""
+    end: int
+    """Line after the heading: where its text begins."""
+
+
+def build_tree(title: str, lines: Sequence[str], headings: Sequence[Heading], first: int = 0, syntax: str = "markdown") -> Section:
+    """Return the root section of a document.
+
+    Args:
+        title: Of the document.
+        lines: The whole source.
+        headings: In order.
+        first: Line (from 0) where the text begins, after the front matter.
+        syntax: See `Section.syntax`.
+    """
+    position = 0
+
+    def own(begin: int, end: int) -> str:
+        return "\n".join(lines[begin:end])
+
+    def build(heading: Heading) -> Section:
+        nonlocal position
+        position += 1
+        until = headings[position].begin if position < len(headings) else len(lines)
+        children = []
+        while position < len(headings) and headings[position].level > heading.level:
+            children.append(build(headings[position]))
+        return Section(
+            title=heading.title,
+            level=heading.level,
+            text=own(heading.end, until),
+            line_start=heading.begin + 1,
+            line_end=max(until, heading.end),
+            children=tuple(children),
+            text_line=heading.end + 1,
+            syntax=syntax,
+        )
+
+    until = headings[0].begin if headings else len(lines)
+    children = []
+    while position < len(headings):
+        children.append(build(headings[position]))
+    return Section(title, 0, own(first, until), first + 1, max(until, first + 1), tuple(children), text_line=first + 1, syntax=syntax)

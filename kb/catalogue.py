@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, RowMapping, bindparam, create_engine, delete, event, func, insert, select, text, update
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from kb import fulltext
@@ -463,13 +463,13 @@ def summary(section_text: str) -> str:
     return joined[: cut if cut > 0 else SUMMARY_CHARACTERS].strip()
 
 
-def indexed_row(row: Mapping[str, Any]) -> tuple[int, str, str]:  # Any: SQLAlchemy row mapping
+def indexed_row(row: RowMapping) -> tuple[int, str, str]:
     """Return what the full-text index holds for a chunk."""
     body = f"{row['context']}\n{row['text']}" if row["context"] else row["text"]
     return int(row["number"]), " > ".join(row["section_path"]), body
 
 
-def chunk_of(row: Mapping[str, Any]) -> Chunk:  # Any: SQLAlchemy row mapping
+def chunk_of(row: RowMapping) -> Chunk:
     """Return the chunk of a row of the table `chunks`."""
     return Chunk(
         chunk_id=row["chunk_id"],
@@ -494,12 +494,12 @@ def drop_control(value: str) -> str:
     return value.replace("\0", "")
 
 
-def row_embedded_text(row: Mapping[str, Any]) -> str:  # Any: SQLAlchemy row mapping
+def row_embedded_text(row: RowMapping) -> str:
     """Return what was embedded for a row of the table `chunks`."""
     return drop_control(embedded_text(tuple(row["section_path"]), row["context"], row["text"]))
 
 
-def _stored(row: Mapping[str, Any]) -> StoredDocument:  # Any: SQLAlchemy row mapping
+def _stored(row: RowMapping) -> StoredDocument:
     return StoredDocument(
         document_id=row["document_id"],
         source=row["source"],

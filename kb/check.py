@@ -72,7 +72,7 @@ def _find(base: KnowledgeBase) -> list[str]:
 
 
 def _vector_state(connection: Connection) -> tuple[int, int]:
-    stale = sum(1 for row in connection.execute(select(chunks)).mappings() if vector_key(row_embedded_text(row)) != row["vector_hash"])
+    stale = sum(int(vector_key(row_embedded_text(row)) != row["vector_hash"]) for row in connection.execute(select(chunks)).mappings())
     missing = connection.execute(
         text("SELECT count(*) FROM chunks WHERE vector_hash NOT IN (SELECT vector_hash FROM vectors)")
     ).scalar_one()

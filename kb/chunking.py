@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kb.types import Chunk, Document, Section
+from kb.words import tokens
 
 SHAPE = "1"
 """Changes when the same document would be chunked differently, so that it is read again."""
@@ -77,7 +78,7 @@ def flatten(root: Section, title: str) -> list[tuple[Section, tuple[str, ...], i
 
     def visit(section: Section, path: tuple[str, ...], parent: int | None) -> None:
         here = path
-        if section.level > 0 and section.title and not (path and section.title == path[-1]):
+        if section.level > 0 and section.title and not (path and _repeats(section.title, path[-1])):
             here = (*path, section.title)
         position = len(found)
         found.append((section, here, parent))
@@ -86,6 +87,11 @@ def flatten(root: Section, title: str) -> list[tuple[Section, tuple[str, ...], i
 
     visit(root, (title,) if title else (), None)
     return found
+
+
+def _repeats(title: str, above: str) -> bool:
+    """Return whether a heading only says what the one above it says."""
+    return set(tokens(title)) <= set(tokens(above))
 
 
 def chunk_document(document: Document, document_id: str, count_tokens: CountTokens, max_tokens: int) -> list[Leaf]:

@@ -309,8 +309,7 @@ def show(
         stored = next(item for item in base.documents() if item.source == document.source)
         leaves = base.chunks_of(stored.document_id)
     if as_json:
-        values = {name: value for name, value in dataclasses.asdict(stored).items()}
-        _print_json({**values, "chunks": [dataclasses.asdict(leaf) for leaf in leaves]})
+        _print_json({**dataclasses.asdict(stored), "chunks": [dataclasses.asdict(leaf) for leaf in leaves]})
         return
     print(
         f"{stored.title}\n{stored.source}  [{stored.kind}; {', '.join(stored.targets)}; {stored.trust}; version {stored.version}; {stored.document_id}]"

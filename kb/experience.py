@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from kb.embedders.base import Embedder
 
 EmbedderSource = Callable[[], "Embedder"]
+
+
+class _Cited(TypedDict):
+    document_id: str
+    chunk_ids: tuple[str, ...]
 
 
 def store_winner(connection: Connection, winner: Winner) -> str:
@@ -156,7 +161,7 @@ def _similarities(embedder: EmbedderSource, wanted: str, others: Sequence[str]) 
     return found
 
 
-def _cited(connection: Connection, source: str) -> dict[str, object]:
+def _cited(connection: Connection, source: str) -> _Cited:
     document_id = connection.execute(select(documents.c.document_id).where(documents.c.source == source)).scalar_one_or_none() or ""
     ids = (
         connection.execute(select(chunks.c.chunk_id).where(chunks.c.document_id == document_id).order_by(chunks.c.position)).scalars().all()

@@ -194,7 +194,8 @@ def _vectors(connection: Connection, ids: Iterable[str]) -> dict[str, Vectors]:
         )
         sums: dict[str, Vectors] = {}
         for item, value in connection.execute(below.bindparams(bindparam("ids", expanding=True)), {"ids": part}):
-            sums[str(item)] = sums.get(str(item), 0.0) + np.frombuffer(value, dtype="<f4")
+            vector = np.frombuffer(value, dtype="<f4")
+            sums[str(item)] = sums[str(item)] + vector if str(item) in sums else vector
         for item, total in sums.items():
             length = float(np.linalg.norm(total))
             found[item] = (total / length if length > 0 else total).astype(np.float32)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, text
 
 from kb.abstention import judge
 from kb.dense import EXACT_LIMIT, Snapshot, load_snapshot
-from kb.retrieval import Candidate, Fusion, Nearest, exact_nearest, retrieve
+from kb.retrieval import Candidate, DenseLeg, ExactLeg, Fusion, retrieve
 from kb.scope import scope
 from kb.targets import visible
 from kb.types import Filters, Hit, Kind, QueryResult, Source, Trust
@@ -52,8 +52,8 @@ class Searcher:
         vector = self._embedder().embed_query(query) if self._has_chunks() and (fusion.dense_weight or fusion.section_weight) else None
         with self._catalogue.read() as connection:
             scope_sql, parameters = scope(connection, filters)
-            nearest = self._nearest(connection, vector, filters, scope_sql, parameters) if vector is not None else None
-            candidates = retrieve(connection, query, nearest, fusion, scope_sql, parameters)
+            leg = self._dense_leg(connection, vector, filters, scope_sql, parameters) if vector is not None else None
+            candidates = retrieve(connection, query, leg, fusion, scope_sql, parameters)
             hits = _hits(connection, candidates, top_k, explain)
             abstained, reason = judge(connection, query, candidates, hits)
         return QueryResult(tuple(hits), abstained, reason)
@@ -62,19 +62,19 @@ class Searcher:
         with self._catalogue.read() as connection:
             return connection.execute(text("SELECT 1 FROM chunks LIMIT 1")).first() is not None
 
-    def _nearest(
+    def _dense_leg(
         self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]
-    ) -> Nearest:
+    ) -> DenseLeg:
         import numpy as np
 
         total = int(connection.execute(text("SELECT count(*) FROM chunks")).scalar_one())
-        if total <= self._exact_limit:
-            allowed = None
-            if scope_sql:
-                allowed = np.fromiter(connection.execute(text(scope_sql), dict(parameters)).scalars(), dtype=np.int64)
-                allowed.sort()
-            return exact_nearest(self._current(connection, len(vector)), vector, allowed)
-        return self._approximate(connection, vector, filters, scope_sql, parameters)
+        if total > self._exact_limit:
+            return _ApproximateLeg(connection, self._index, vector, filters, scope_sql, parameters)
+        allowed = None
+        if scope_sql:
+            allowed = np.fromiter(connection.execute(text(scope_sql), dict(parameters)).scalars(), dtype=np.int64)
+            allowed.sort()
+        return ExactLeg(self._current(connection, len(vector)), vector, allowed)
 
     def _current(self, connection: Connection, dimension: int) -> Snapshot:
         generation = self._catalogue.generation(connection)
@@ -83,18 +83,43 @@ class Searcher:
                 self._snapshot = load_snapshot(connection, generation, dimension)
             return self._snapshot
 
-    def _approximate(
-        self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]
-    ) -> Nearest:
-        collections = [collection_name("chunks", target) for target in visible(filters.target)] if filters.target else None
-        is_narrow = bool(filters.kinds or filters.trust or filters.source or filters.valid_for)
 
-        def nearest(top_k: int) -> list[tuple[int, float]]:
-            found = self._index.nearest(connection, collections, vector, top_k * (10 if is_narrow else 2))
-            numbers = _numbers(connection, [item for item, _ in found], scope_sql, parameters)
-            return [(numbers[item], similarity) for item, similarity in found if item in numbers][:top_k]
+class _ApproximateLeg:
+    """The dense leg over Chroma's index; the catalogue has the last word on what exists and is in scope."""
 
-        return nearest
+    def __init__(
+        self,
+        connection: Connection,
+        index: VectorIndex,
+        vector: Vectors,
+        filters: Filters,
+        scope_sql: str,
+        parameters: Mapping[str, object],
+    ) -> None:
+        self._connection = connection
+        self._index = index
+        self._vector = vector
+        self._collections = [collection_name("chunks", target) for target in visible(filters.target)] if filters.target else None
+        self._is_narrow = bool(filters.kinds or filters.trust or filters.source or filters.valid_for)
+        self._scope_sql = scope_sql
+        self._parameters = parameters
+
+    def nearest(self, top_k: int) -> list[tuple[int, float]]:
+        """Return (chunk number, cosine similarity), nearest first, ties by number."""
+        found = self._index.nearest(self._connection, self._collections, self._vector, top_k * (10 if self._is_narrow else 2))
+        numbers = _numbers(self._connection, [item for item, _ in found], self._scope_sql, self._parameters)
+        kept = [(numbers[item], similarity) for item, similarity in found if item in numbers]
+        return sorted(kept, key=lambda entry: (-entry[1], entry[0]))[:top_k]
+
+    def similarities(self, numbers: Sequence[int]) -> dict[int, float]:
+        """Return the cosine similarity of chunks, from the vectors in the catalogue."""
+        import numpy as np
+
+        statement = text(
+            "SELECT c.number, v.vector FROM chunks c JOIN vectors v ON v.vector_hash = c.vector_hash WHERE c.number IN :numbers"
+        )
+        rows = self._connection.execute(statement.bindparams(bindparam("numbers", expanding=True)), {"numbers": list(numbers)})
+        return {int(row[0]): float(np.frombuffer(row[1], dtype="<f4") @ self._vector) for row in rows}
 
 
 def _numbers(connection: Connection, chunk_ids: Sequence[str], scope_sql: str, parameters: Mapping[str, object]) -> dict[str, int]:

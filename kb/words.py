@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-STOP_WORDS = frozenset(
-    """a about after all also am an and any are as at be because been before being between both but by can could did do does doing done down
+_STOP_WORDS = """a about after all also am an and any are as at be because been before being between both but by can could did do does doing done down
     during each either else etc few for from further get gets give given gives had has have having he her here hers him his how i if in into is it
     its itself just let like make me might more most must my no nor not now of off on once one only or other our out over own per please
     same shall she should so some such tell than that the their them then there these they this those through to too under until up us
-    use used uses using very was we were what when where which while who whom whose why will with within without would you your""".split()
-)
+    use used uses using very was we were what when where which while who whom whose why will with within without would you your"""
+
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 _WORD = re.compile(r"\w+(?:[.+#-]\w+)*", re.UNICODE)
 _TOKEN = re.compile(r"\w+", re.UNICODE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from kb.errors import DocumentError
 from kb.store import Incoming, KnowledgeBase
 from kb_ingest.readers.base import RawFile
 from kb_ingest.readers.registry import reader_for
-from kb_ingest.walk import MAX_FILE_BYTES, Found, walk
+from kb_ingest.walk import MAX_FILE_BYTES, Found, absolute_path, walk
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +153,7 @@ class _Session:
 
     def remove_vanished(self, root: Path, found: Sequence[Found]) -> None:
         """Remove the documents that came from this directory and are not in it any more; with filters, only those whose file is gone."""
-        folder = os.path.abspath(root)
+        folder = str(absolute_path(root))
         present = {str(item.path) for item in found}
         for stored in self._base.documents():
             if stored.root == folder and stored.path not in present and not (self._is_filtered and Path(stored.path).exists()):
@@ -219,7 +218,7 @@ class _Session:
         if not self._waiting:
             return
         outcomes = self._base.add_documents(self._waiting, lambda number: self._tell(Progress("embedded", number)))
-        for outcome, item in zip(outcomes, self._waiting, strict=True):
+        for outcome in outcomes:
             self._counts[outcome.status] += 1
             self._embedded += outcome.num_embedded
             if outcome.status != "unchanged":

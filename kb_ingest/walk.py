@@ -46,6 +46,11 @@ class Found:
         return (Path(self.root.name) / self.path.relative_to(self.root)).as_posix()
 
 
+def absolute_path(path: Path) -> Path:
+    """Return the path from the root, without `..`; links stay as they are."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  # Path.resolve would follow links
+
+
 def walk(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Iterator[Found]:
     """Yield the files of a path in sorted order.
 
@@ -57,7 +62,7 @@ def walk(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -
         include: Patterns in `.gitignore` syntax; if given, only matching files.
         exclude: Patterns of files to leave out.
     """
-    absolute = Path(os.path.abspath(path))
+    absolute = absolute_path(path)
     if absolute.is_file():
         yield Found(absolute, None)
         return

@@ -30,8 +30,9 @@ class EmbedderIdentity:
 class Embedder(Protocol):
     """Texts to unit vectors. Construction is cheap; weights are loaded by the first call that needs them and kept."""
 
-    max_tokens: int
-    """Longest input in tokens, special tokens included; the rest of a text is not seen."""
+    @property
+    def max_tokens(self) -> int:
+        """Longest input in tokens, special tokens included; the rest of a text is not seen."""
 
     @property
     def identity(self) -> EmbedderIdentity:

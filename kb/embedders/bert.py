@@ -53,7 +53,8 @@ def erf(value: Floats) -> Floats:
         series += np.float32(coefficient)
     series *= t
     series *= np.exp(-magnitude * magnitude)
-    return np.copysign(1.0 - series, value)
+    result: Floats = np.copysign(np.float32(1.0) - series, value)
+    return result
 
 
 class BertEncoder:
@@ -108,7 +109,7 @@ class BertEncoder:
         mixed = (scores @ split("value")).transpose(0, 2, 1, 3).reshape(batch, length, width)
         hidden = self._norm(hidden + self._linear(mixed, f"{name}attention.output.dense"), f"{name}attention.output.LayerNorm")
         inner = self._linear(hidden, f"{name}intermediate.dense")
-        inner = np.float32(0.5) * inner * (np.float32(1.0) + erf(inner * np.float32(0.5**0.5)))
+        inner = (np.float32(0.5) * inner * (np.float32(1.0) + erf(inner * np.float32(0.5**0.5)))).astype(np.float32, copy=False)
         return self._norm(hidden + self._linear(inner, f"{name}output.dense"), f"{name}output.LayerNorm")
 
     def _linear(self, value: Floats, name: str) -> Floats:

@@ -6,6 +6,7 @@ It knows no synonyms: two texts are near only if they share words. Source: Weinb
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class HashingEmbedder:
         vectors = np.zeros((len(texts), self._dimension), dtype=np.float32)
         for row, text in enumerate(texts):
             terms = query_terms(text)
-            for feature in terms + [f"{first} {second}" for first, second in zip(terms, terms[1:], strict=False)]:
+            for feature in terms + [f"{first} {second}" for first, second in itertools.pairwise(terms)]:
                 digest = int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "little")
                 vectors[row, digest % self._dimension] += 1.0 if digest >> 63 else -1.0
             length = float(np.linalg.norm(vectors[row]))

@@ -40,7 +40,7 @@ class MiniLmEmbedder:
         bulk_texts: Number of texts from which sentence-transformers does the encoding.
     """
 
-    max_tokens = MAX_TOKENS
+    max_tokens: int = MAX_TOKENS
 
     def __init__(self, bulk_texts: int = BULK_TEXTS) -> None:
         self._bulk_texts = bulk_texts

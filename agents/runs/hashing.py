@@ -37,5 +37,5 @@ def derived_id(*parts: object) -> str:
 
 
 def derived_seed(*parts: object) -> int:
-    """Return a seed from 0 to 2^48 - 1 that depends on the parts alone."""
-    return int(derived_id(*parts)[:12], 16)
+    """Return a seed from 0 to 2^31 - 1 that depends on the parts alone."""
+    return int(derived_id(*parts)[:12], 16) % 2**31

@@ -116,6 +116,7 @@ class NodeRow(Row):
     chunk_ids: Mapped[list[str]]
     diagnosis: Mapped[dict[str, Any]]
     algorithm: Mapped[dict[str, Any]]
+    features: Mapped[dict[str, Any]]
     __table_args__ = (
         UniqueConstraint("run_id", "step", name="uq_nodes_step"),
         Index("ix_nodes_best", "run_id", "fitness"),

@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     """It wrote candidates, none of which passed."""
     EXHAUSTED = "exhausted"
     """The coder had nothing new."""
+    REPEATED = "repeated"
+    """The coder only wrote candidates that were there already."""
     STOPPED = "stopped"
     """The budget ended before it could evaluate anything."""
 
@@ -74,6 +76,8 @@ class NodeRecord:
     chunk_ids: tuple[str, ...]
     diagnosis: Mapping[str, Any]  # Any: JSON of a Diagnosis
     algorithm: Mapping[str, Any]  # Any: JSON that the strategy wants to see again
+    features: Mapping[str, str] = field(default_factory=dict)
+    """Descriptors of the kernel by which strategies tell kinds apart."""
 
     @property
     def fitness(self) -> float:
@@ -83,6 +87,17 @@ class NodeRecord:
     def to_attempt(self) -> Attempt:
         """Return it as coders see it."""
         return Attempt(candidate=self.candidate, evaluation=self.evaluation, notes=self.notes, node_id=self.node_id)
+
+
+@dataclass(frozen=True)
+class NodeSummary:
+    """A node without its source and samples: what choosing needs, cheap to read in large numbers."""
+
+    node_id: str
+    session_id: str
+    fitness: float
+    status: Status
+    features: Mapping[str, str]
 
 
 @dataclass(frozen=True)

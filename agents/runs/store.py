@@ -37,7 +37,7 @@ from agents.runs.models import (
     RunRow,
     SessionRow,
 )
-from agents.runs.records import AttemptRecord, Event, NodeRecord, Outcome, RunRecord, RunStatus, SessionRecord, Spent
+from agents.runs.records import AttemptRecord, Event, NodeRecord, NodeSummary, Outcome, RunRecord, RunStatus, SessionRecord, Spent
 from agents.types import Memory
 from tools.types import Candidate, Evaluation, Problem, Status
 
@@ -292,13 +292,17 @@ class RunStore:
             counts = dict(
                 session.execute(
                     select(EvaluationRow.purpose, func.count()).where(EvaluationRow.run_id == run_id).group_by(EvaluationRow.purpose)
-                ).tuples()
+                )
+                .tuples()
+                .all()
             )
             device = session.scalar(select(func.sum(EvaluationRow.seconds)).where(EvaluationRow.run_id == run_id))
             ledger = dict(
                 session.execute(
                     select(LedgerRow.kind, func.sum(LedgerRow.amount)).where(LedgerRow.run_id == run_id).group_by(LedgerRow.kind)
-                ).tuples()
+                )
+                .tuples()
+                .all()
             )
             return Spent(
                 evaluations=sum(counts.values()),
@@ -339,10 +343,28 @@ class RunStore:
                     added += 1
         return added
 
-    def nodes(self, run_id: str) -> list[NodeRecord]:
-        """Return all nodes of a run in logical order."""
+    def nodes(self, run_id: str, since: int = 0) -> list[NodeRecord]:
+        """Return the nodes of a run from logical step `since` on, in logical order."""
         with self._read() as session:
-            rows = session.scalars(select(NodeRow).where(NodeRow.run_id == run_id).order_by(NodeRow.step))
+            rows = session.scalars(select(NodeRow).where(NodeRow.run_id == run_id, NodeRow.step >= since).order_by(NodeRow.step))
+            return [self._node(row) for row in rows]
+
+    def node_summaries(self, run_id: str) -> list[NodeSummary]:
+        """Return all nodes of a run in logical order, without sources and samples."""
+        columns = (NodeRow.node_id, NodeRow.session_id, NodeRow.fitness, NodeRow.status, NodeRow.features)
+        with self._read() as session:
+            rows = session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step)).tuples()
+            return [NodeSummary(node_id=row[0], session_id=row[1], fitness=row[2], status=Status(row[3]), features=row[4]) for row in rows]
+
+    def best_nodes(self, run_id: str, limit: int) -> list[NodeRecord]:
+        """Return the fittest nodes that passed, best first, the earlier of equals first."""
+        with self._read() as session:
+            rows = session.scalars(
+                select(NodeRow)
+                .where(NodeRow.run_id == run_id, NodeRow.fitness > 0)
+                .order_by(NodeRow.fitness.desc(), NodeRow.step)
+                .limit(limit)
+            )
             return [self._node(row) for row in rows]
 
     def sessions(self, run_id: str) -> list[SessionRecord]:
@@ -475,6 +497,7 @@ class RunStore:
             chunk_ids=tuple(row.chunk_ids),
             diagnosis=row.diagnosis,
             algorithm=row.algorithm,
+            features=row.features,
         )
 
 
@@ -529,6 +552,7 @@ def _node_row(run_id: str, node: NodeRecord, step: int) -> NodeRow:
         chunk_ids=list(node.chunk_ids),
         diagnosis=dict(node.diagnosis),
         algorithm=dict(node.algorithm),
+        features=dict(node.features),
     )
 
 

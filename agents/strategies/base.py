@@ -36,7 +36,8 @@ class GraphView:
 
     nodes: tuple[NodeView, ...] = ()
     exhausted: Mapping[tuple[str, ...], int] = field(default_factory=dict)
-    """How often the coder had nothing new, by the parents that were to be expanded; `()` stands for drafts."""
+    """How much speaks for the coder having nothing new, by the parents that were to be expanded; `()` stands for drafts. A coder that says so
+    counts 2, a session that only repeated earlier candidates 1."""
 
     @cached_property
     def by_id(self) -> Mapping[str, NodeView]:
@@ -58,8 +59,8 @@ class GraphView:
         return tuple(node for node in self.nodes if not node.parents)
 
     def is_exhausted(self, *parents: str) -> bool:
-        """Return whether the coder last had nothing new for exactly these parents (none: for drafts)."""
-        return self.exhausted.get(parents, 0) > 0
+        """Return whether the coder has nothing new for exactly these parents (none: for drafts)."""
+        return self.exhausted.get(parents, 0) >= 2
 
 
 def best_of(nodes: Sequence[NodeView]) -> NodeView | None:

@@ -51,9 +51,8 @@ class Evolutionary:
     def _expand(self, view: GraphView, island: int, sessions: int, rng: random.Random) -> Expansion | None:
         members = [node for node in view.nodes if self._island(node) == island]
         may_draft = not view.is_exhausted()
-        if sessions < self.population or self._is_stagnant(members):
-            if may_draft:
-                return Expansion(memory=Memory.CLEAN, algorithm=self._mark(island, (), "draft"))
+        if may_draft and (sessions < self.population or self._is_stagnant(members)):
+            return Expansion(memory=Memory.CLEAN, algorithm=self._mark(island, (), "draft"))
         elites = [node for node in _elites(members) if not view.is_exhausted(node.node_id)]
         if self.migration_interval and sessions % self.migration_interval == self.migration_interval - 1:
             neighbour = (island - 1) % self.islands

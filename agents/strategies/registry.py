@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import cast
 
 from agents.errors import OptionError, UnknownNameError
 from agents.strategies.base import Strategy
@@ -51,7 +50,7 @@ def create_strategy(name: str, options: Mapping[str, str] | None = None) -> Stra
             raise OptionError(f"option {key} of strategy {name!r} must be a number ({fields[key].type}), got {text!r}") from error
         if values[key] < 0 or (key in _AT_LEAST_ONE and values[key] < 1):
             raise OptionError(f"option {key} of strategy {name!r} must be at least {1 if key in _AT_LEAST_ONE else 0}, got {text!r}")
-    return cast(Strategy, kind(**values))  # the values fit the options of this class, checked above
+    return kind(**values)
 
 
 _AT_LEAST_ONE = frozenset({"islands", "population", "tournament", "stagnation"})

@@ -1,0 +1,200 @@
+"""What the steps of the graph work with while a process drives a run: store, evaluator, coder, knowledge, budget. Built anew on resume; holds no truth of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agents.coders.base import Coder
+from agents.config import RunConfig
+from agents.errors import BudgetExhausted
+from agents.runs.hashing import derived_seed
+from agents.runs.records import Event, NodeRecord
+from agents.runs.store import RunStore
+from agents.strategies.base import Strategy
+from agents.threads import in_thread
+from agents.types import BudgetLeft
+from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Problem, Status
+
+if TYPE_CHECKING:
+    from kb.deep_search import Brief
+
+    from kb.store import KnowledgeBase
+    from kb.types import Winner
+
+logger = logging.getLogger(__name__)
+
+FINAL_SHARE = 0.25
+"""Share of a limit on seconds that is kept back for measuring finalists again."""
+LEAST_SECONDS = 0.2
+"""With less time than this left, nothing new is started."""
+
+
+class Evaluator(Protocol):
+    """Measures one candidate; `tools.evaluator.LocalEvaluator` is one. Called from threads, never more at a time than there are slots."""
+
+    def evaluate(self, candidate: Candidate, problem: Problem, *, target: str, effort: Effort, seed: int) -> Evaluation:
+        """Return what became of the candidate. Never raises for what a candidate does."""
+
+
+Lint = Callable[[Candidate], Sequence[str]]
+"""Findings that forbid an evaluation, one line each: `RULE line N: message; fix`."""
+Report = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """An earlier winner, as the plan keeps it for the whole run."""
+
+    winner: Winner
+    chunk_ids: tuple[str, ...] = ()
+    """Its chunks in the knowledge base."""
+
+
+@dataclass
+class RunContext:
+    """The tools of one driven run."""
+
+    store: RunStore
+    run_id: str
+    problem: Problem
+    target: str
+    config: RunConfig
+    strategy: Strategy
+    coder: Coder
+    evaluator: Evaluator
+    lint: Lint
+    base: KnowledgeBase | None = None
+    """None when the run goes without knowledge."""
+    report: Report = lambda _: None
+    clock: Callable[[], float] = time.monotonic
+    seconds_before: float = 0.0
+    """Wall time the run had used when this process took it over, in s."""
+    winners: dict[str, StartingPoint] = field(default_factory=dict)
+    """Winners that the plan chose, by their ids; filled again on resume."""
+    briefs: dict[tuple[str, ...], Brief | None] = field(default_factory=dict)
+    """Answers of the deep search in this process, by the questions."""
+    _history: list[NodeRecord] = field(default_factory=list)
+    _in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+        self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._slots = asyncio.Semaphore(self.config.evaluator_slots)
+
+    def tell(self, kind: str, **data: Any) -> None:  # Any: JSON
+        """Store an event and show it."""
+        item = Event(kind=kind, data=data)
+        self.store.add_event(self.run_id, item)
+        self.report(item)
+
+    def history(self, until: int | None = None) -> list[NodeRecord]:
+        """Return the recorded nodes in logical order, those before logical step `until` if it is given."""
+        self._history += self.store.nodes(self.run_id, since=len(self._history))
+        return self._history[:until]
+
+    # --- budget ----------------------------------------------------------------------------------------------------------
+
+    def seconds(self) -> float:
+        """Wall time of the run so far, in s, over all processes that drove it."""
+        return self.seconds_before + self.clock() - self._started
+
+    def seconds_left(self, purpose: str = "search") -> float | None:
+        """Seconds that may still be spent on `search` or `final`; None without a limit."""
+        limit = self.config.budget.seconds
+        if limit is None:
+            return None
+        share = FINAL_SHARE if purpose == "search" and self.config.num_finalists else 0.0
+        return max(0.0, limit * (1 - share) - self.seconds())
+
+    def left(self) -> BudgetLeft:
+        """What the search may still spend; evaluations for finalists are kept back."""
+        spent = self.store.spent(self.run_id)
+        budget = self.config.budget
+        return BudgetLeft(
+            evaluations=None if budget.evaluations is None else max(0, budget.evaluations - self.config.num_finalists - spent.evaluations),
+            seconds=self.seconds_left(),
+            tokens=None if budget.tokens is None else max(0, budget.tokens - spent.tokens),
+            dollars=None if budget.dollars is None else max(0.0, budget.dollars - spent.dollars),
+        )
+
+    def ended_budget(self) -> str:
+        """Return which part of the budget has ended, as a sentence; empty while the search may go on."""
+        left = self.left()
+        budget = self.config.budget
+        if left.evaluations == 0:
+            return f"the budget of {budget.evaluations} evaluations is spent"
+        if left.seconds is not None and left.seconds < LEAST_SECONDS:
+            return f"the budget of {budget.seconds:g} seconds is spent"
+        if left.tokens == 0:
+            return f"the budget of {budget.tokens} tokens is spent"
+        if left.dollars is not None and left.dollars <= 0:
+            return f"the budget of {budget.dollars:g} dollars is spent"
+        return ""
+
+    # --- evaluation ------------------------------------------------------------------------------------------------------
+
+    async def evaluate(self, candidate: Candidate, source_hash: str, purpose: str) -> Evaluation | None:
+        """Return the evaluation of a candidate for `search` or `final`: from the store if it was made already, else made and stored durably first.
+
+        Returns None when the time that is left does not allow it; nothing is counted then.
+
+        Raises:
+            BudgetExhausted: Another evaluation would exceed the budget.
+        """
+        async with self._locks[source_hash, purpose]:
+            known = self.store.evaluation(self.run_id, source_hash, purpose)
+            if known is not None:
+                return dataclasses.replace(known, candidate_id=candidate.candidate_id)
+            if purpose == "search" and self.store.hangs(self.target, source_hash):
+                return self._not_run(candidate, Status.TIMEOUT, "skipped: this source is known to run into the time limit on this target")
+            async with self._slots:
+                return await self._measure(candidate, source_hash, purpose)
+
+    async def _measure(self, candidate: Candidate, source_hash: str, purpose: str) -> Evaluation | None:
+        effort = FULL if purpose == "final" or not self.config.num_finalists else QUICK
+        left = self.seconds_left(purpose)
+        if left is not None and left < LEAST_SECONDS:
+            return None
+        # Compiling and running each have a limit of `timeout_s`.
+        timeout_s = effort.timeout_s if left is None else min(effort.timeout_s, left / 2)
+        spent = self.store.spent(self.run_id).evaluations + self._in_flight
+        limit = self.config.budget.evaluations
+        if limit is not None and spent >= limit:
+            raise BudgetExhausted(f"the budget of {limit} evaluations is spent")
+        self._in_flight += 1
+        started = self.clock()
+        try:
+            evaluation = await in_thread(
+                lambda: self.evaluator.evaluate(
+                    candidate,
+                    self.problem,
+                    target=self.target,
+                    effort=dataclasses.replace(effort, timeout_s=timeout_s),
+                    seed=derived_seed(self.config.seed, purpose),
+                )
+            )
+        finally:
+            self._in_flight -= 1
+        if evaluation.status is Status.TIMEOUT and timeout_s < effort.timeout_s:
+            evaluation = self._not_run(candidate, Status.NOT_MEASURED, f"the run's time ended {timeout_s:.1f} s into this evaluation")
+        if not evaluation.seconds:
+            evaluation = dataclasses.replace(evaluation, seconds=self.clock() - started)
+        self.store.add_evaluation(self.run_id, source_hash, purpose, evaluation)
+        return evaluation
+
+    def _not_run(self, candidate: Candidate, status: Status, reason: str) -> Evaluation:
+        return Evaluation(
+            candidate_id=candidate.candidate_id,
+            problem_id=self.problem.problem_id,
+            target=self.target,
+            evidence=Evidence.MEASURED,
+            status=status,
+            reason=reason,
+        )

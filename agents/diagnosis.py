@@ -1,0 +1,116 @@
+"""What stands in the way: rules that read evaluations and name one dominant bottleneck, the questions it raises, and the ideas that already failed.
+
+The rules state what was observed and never more: where no counter supports a claim the bottleneck is `unknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.types import Attempt, Diagnosis
+from tools.types import Composition, Evaluation, Problem, Status
+
+_NEAR_FLOOR = 0.8
+"""From this roofline fraction on, a kernel is as good as its design allows; 1.0 is the physical floor."""
+_LAUNCH_BOUND_MS = 0.02
+"""Below this latency a call is mostly overhead: launching a kernel takes in the order of 5 to 10 µs."""
+_MAX_FAILED_IDEAS = 12
+
+_FAILURES: dict[Status, tuple[str, str]] = {
+    Status.LINT_ERROR: ("lint", "The candidate breaks rules that are checked before it runs."),
+    Status.COMPILE_ERROR: ("compile", "The candidate does not compile."),
+    Status.WRONG_SHAPE: ("correctness", "The output has the wrong shape."),
+    Status.WRONG_DTYPE: ("correctness", "The output has the wrong dtype."),
+    Status.WRONG_VALUES: ("correctness", "The output values are wrong."),
+    Status.RUNTIME_ERROR: ("runtime", "The candidate raises or crashes when it runs."),
+    Status.TIMEOUT: ("timeout", "The candidate does not finish in time."),
+    Status.OUT_OF_MEMORY: ("runtime", "The candidate runs out of memory."),
+    Status.REWARD_HACK: ("correctness", "The candidate was caught not doing the work it is timed for."),
+    Status.NOT_MEASURED: ("unknown", "The candidate was not measured on the device."),
+    Status.HARNESS_ERROR: ("unknown", "The evaluator failed; the candidate is not to blame."),
+}
+
+
+def diagnose(problem: Problem, target: str, parents: Sequence[Attempt], remembered: Sequence[Attempt]) -> Diagnosis:
+    """Return what to work on next, judged from the latest parent.
+
+    Args:
+        problem: What is to be computed.
+        target: Exact target.
+        parents: What is expanded; none for a draft.
+        remembered: Earlier attempts that may be mentioned, in logical order.
+    """
+    failed = _failed_ideas(parents, remembered)
+    if not parents:
+        return Diagnosis(
+            bottleneck="none_yet",
+            summary=f"Nothing has been measured yet for {problem.name} on {target}: write a first correct candidate.",
+            questions=(f"fast {problem.name} kernel", f"what a candidate must and must not do on {target}"),
+            failed_ideas=failed,
+        )
+    latest = parents[-1].evaluation
+    if latest.status is Status.PASSED:
+        return _diagnose_passed(problem, latest, failed)
+    bottleneck, sentence = _FAILURES[latest.status]
+    evidence = latest.feedback.error or latest.feedback.first_mismatch or "; ".join(latest.feedback.lint) or latest.reason
+    first_line = next((line.strip() for line in reversed(evidence.splitlines()) if line.strip()), "")
+    return Diagnosis(
+        bottleneck=bottleneck,
+        summary=f"{sentence} {evidence}".strip(),
+        questions=(f"{bottleneck} error: {first_line[:200]}", f"{problem.name} numerics and correctness")
+        if first_line
+        else (f"how to fix a {bottleneck} error in a kernel for {problem.name}",),
+        failed_ideas=failed,
+    )
+
+
+def features(evaluation: Evaluation) -> dict[str, str]:
+    """Return the descriptors by which a strategy tells kinds of kernels apart: status or composition, precision class and roofline quarter."""
+    if evaluation.status is not Status.PASSED:
+        return {"status": evaluation.status.value}
+    fraction = evaluation.roofline_fraction
+    return {
+        "composition": evaluation.composition.value,
+        "precision": evaluation.precision_class,
+        "roofline": "unknown" if fraction is None else str(min(3, int(fraction * 4))),
+    }
+
+
+def _diagnose_passed(problem: Problem, evaluation: Evaluation, failed: tuple[str, ...]) -> Diagnosis:
+    counters = ", ".join(f"{name} {value:.4g}" for name, value in sorted(evaluation.feedback.profile.items()))
+    fraction = evaluation.roofline_fraction
+    measured = f"It passes with fitness {evaluation.fitness:.3f} and takes {evaluation.latency_ms:.4g} ms."
+    if counters:
+        measured += f" Counters: {counters}."
+    if evaluation.composition in (Composition.LIBRARY, Composition.COMPILER):
+        bottleneck, advice = "unknown", f"The work is still done by the {evaluation.composition.value}: there is no kernel of its own yet."
+        questions = (f"fast {problem.name} kernel", f"fusion opportunities in {problem.name}")
+    elif fraction is not None and fraction >= _NEAR_FLOOR:
+        bottleneck, advice = "memory_bandwidth", f"It reaches {fraction:.0%} of its physical floor; little is left with this design."
+        questions = (f"reduce memory traffic of {problem.name}", f"fuse {problem.name} with its neighbours")
+    elif evaluation.latency_ms is not None and evaluation.latency_ms < _LAUNCH_BOUND_MS:
+        bottleneck, advice = "latency", "One call is so short that launch overhead dominates: fewer launches count most."
+        questions = ("reduce kernel launch overhead", f"fuse {problem.name} into one kernel")
+    elif fraction is not None:
+        bottleneck, advice = "memory_bandwidth", f"It reaches {fraction:.0%} of its physical floor."
+        questions = (f"memory access and vector width for {problem.name}", "tile and block sizes, occupancy")
+    else:
+        bottleneck, advice = "unknown", "No physical floor is known for it."
+        questions = (f"optimise {problem.name}", "tile and block sizes")
+    return Diagnosis(bottleneck=bottleneck, summary=f"{measured} {advice}", questions=questions, failed_ideas=failed)
+
+
+def _failed_ideas(parents: Sequence[Attempt], remembered: Sequence[Attempt]) -> tuple[str, ...]:
+    reference = max((parent.evaluation.fitness for parent in parents), default=0.0)
+    known = {parent.node_id for parent in parents}
+    lines = []
+    for attempt in remembered:
+        if attempt.node_id in known and attempt.evaluation.fitness >= reference:
+            continue
+        status = attempt.evaluation.status
+        if status is not Status.PASSED or attempt.evaluation.fitness <= reference:
+            outcome = (
+                f"fitness {attempt.evaluation.fitness:.3f}" if status is Status.PASSED else f"{status.value}: {attempt.evaluation.reason}"
+            )
+            lines.append(f"{attempt.notes or attempt.candidate.candidate_id} → {outcome}"[:300])
+    return tuple(dict.fromkeys(lines))[-_MAX_FAILED_IDEAS:]

@@ -1,0 +1,57 @@
+"""The plan of a run: what the knowledge base already holds for this problem and its siblings, and which of it becomes a first draft."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools.types import Problem
+
+if TYPE_CHECKING:
+    from kb.store import KnowledgeBase
+    from kb.types import WinnerMatch
+
+MAX_SIBLINGS = 5
+"""Winners of sibling problems that coders are shown."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Earlier winners that a run starts from."""
+
+    same: tuple[WinnerMatch, ...] = ()
+    """For the very same problem, best first: they are evaluated as they are."""
+    siblings: tuple[WinnerMatch, ...] = ()
+    """For problems with the same signature, best first: coders may build on them."""
+
+
+def plan(base: KnowledgeBase | None, problem: Problem, target: str, signature: str, max_seeds: int) -> Plan:
+    """Look for earlier winners for the target.
+
+    Args:
+        base: The knowledge base; None: an empty plan.
+        problem: What is to be computed.
+        target: Exact target.
+        signature: What the problem computes, without sizes; empty: only the very same problem is looked for.
+        max_seeds: Most winners of the very same problem to start from.
+    """
+    if base is None:
+        return Plan()
+    found = [
+        match
+        for match in base.winners(target, signature or None, problem.source_hash, limit=64)
+        if match.winner.target == target  # what holds for the family was not measured here
+    ]
+    same = _best_first(match for match in found if match.match == "problem")
+    siblings = _best_first(match for match in found if match.match == "signature")
+    return Plan(same=tuple(same[:max_seeds]), siblings=tuple(siblings[:MAX_SIBLINGS]))
+
+
+def _best_first(matches: Iterable[WinnerMatch]) -> list[WinnerMatch]:
+    unique = {match.winner.candidate_id: match for match in matches}
+    return sorted(unique.values(), key=lambda match: (-_fitness(match), match.winner_id))
+
+
+def _fitness(match: WinnerMatch) -> float:
+    return min((float(interval["value"]) for interval in match.winner.evaluation.get("speedup", {}).values()), default=0.0)

@@ -1,0 +1,266 @@
+"""One session, the inner loop: diagnose → deep search → write → lint → evaluate, again with feedback until it passes or its share is used up.
+
+Every step may be repeated after a kill: what was written or measured is in the run store and is taken from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+
+from agents.coders.base import CoderTask, Draft
+from agents.context import RunContext
+from agents.diagnosis import diagnose
+from agents.memory import remember
+from agents.runs.hashing import derived_id, derived_seed
+from agents.runs.records import AttemptRecord, NodeRecord, Outcome
+from agents.runs.store import new_attempt
+from agents.state import SessionState
+from agents.threads import in_thread
+from agents.types import Attempt, Diagnosis, Memory
+from tools.types import Candidate, Evaluation, Evidence, Feedback, Status
+
+logger = logging.getLogger(__name__)
+
+
+def node_id_of(run_id: str, session_id: str, attempt: int) -> str:
+    """Return the id that the node of this attempt has, or will have."""
+    return derived_id(run_id, session_id, attempt)[:12]
+
+
+def build_session_graph() -> Any:  # Any: langgraph's compiled graph has four type parameters of its own
+    """Return the compiled graph of one session; its state is a `SessionState`, its context a `RunContext`."""
+    graph = StateGraph(SessionState, context_schema=RunContext)
+    graph.add_node("diagnose", diagnose_step)
+    graph.add_node("search_knowledge", search_knowledge_step)
+    graph.add_node("write", write_step)
+    graph.add_node("lint", lint_step)
+    graph.add_node("evaluate", evaluate_step)
+    graph.add_edge(START, "diagnose")
+    graph.add_edge("diagnose", "search_knowledge")
+    graph.add_edge("search_knowledge", "write")
+    graph.add_conditional_edges("write", lambda state: END if state["outcome"] else "lint", [END, "lint"])
+    graph.add_edge("lint", "evaluate")
+    graph.add_conditional_edges("evaluate", lambda state: END if state["outcome"] else "diagnose", [END, "diagnose"])
+    return graph.compile()
+
+
+async def diagnose_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Move on to the next attempt and say what stands in the way."""
+    attempt = state["attempt"] + 1
+    runtime.context.tell(
+        "diagnosed",
+        session=state["session_id"],
+        attempt=attempt,
+        bottleneck=_situation(state, runtime.context, attempt).diagnosis.bottleneck,
+    )
+    return {"attempt": attempt}
+
+
+async def search_knowledge_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Ask the knowledge base what the diagnosis raises, and keep the cited brief for the writer."""
+    if not _is_seed(state):
+        await _ask(runtime.context, _situation(state, runtime.context, state["attempt"]).diagnosis)
+    return {}
+
+
+async def write_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Get a candidate from the coder, once: a draft that is stored already is not written again."""
+    context = runtime.context
+    attempt = state["attempt"]
+    stored = context.store.attempts(context.run_id, state["session_id"])
+    if len(stored) < attempt:
+        situation = _situation(state, context, attempt)
+        draft = await _draft(state, context, situation)
+        if draft is None:
+            return {"outcome": Outcome.STOPPED.value}
+        record = new_attempt(
+            attempt,
+            draft.candidate,
+            notes=draft.summary,
+            chunk_ids=draft.chunk_ids,
+            diagnosis=dataclasses.asdict(situation.diagnosis),
+        )
+        record = dataclasses.replace(record, duplicate_of=_duplicate(state, context, record, stored))
+        context.store.add_attempt(context.run_id, state["session_id"], record, tokens=draft.tokens, dollars=draft.dollars)
+    else:
+        record = stored[attempt - 1]
+    if record.candidate is None:
+        has_written = any(item.candidate is not None and not item.duplicate_of for item in stored)
+        return {"outcome": (Outcome.FAILED if has_written else Outcome.EXHAUSTED).value}
+    context.tell("written", session=state["session_id"], attempt=attempt, notes=record.notes, duplicate_of=record.duplicate_of)
+    return {}
+
+
+async def lint_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Turn findings that forbid an evaluation into one that says so, at no cost."""
+    context = runtime.context
+    record = _current(state, context)
+    if record.candidate is None or record.evaluation is not None or record.duplicate_of:
+        return {}
+    candidate = record.candidate
+    findings = tuple(await in_thread(lambda: context.lint(candidate)))
+    if findings:
+        evaluation = Evaluation(
+            candidate_id=candidate.candidate_id,
+            problem_id=context.problem.problem_id,
+            target=context.target,
+            evidence=Evidence.COMPILED,
+            status=Status.LINT_ERROR,
+            reason=findings[0],
+            feedback=Feedback(lint=findings),
+        )
+        context.store.set_attempt_evaluation(context.run_id, state["session_id"], state["attempt"], evaluation)
+    return {}
+
+
+async def evaluate_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Measure the candidate, unless it is a duplicate or was measured already, and decide whether the session goes on."""
+    context = runtime.context
+    record = _current(state, context)
+    used = state["used"]
+    evaluation = record.evaluation
+    if record.candidate is not None and not record.duplicate_of:
+        if evaluation is None or evaluation.status is not Status.LINT_ERROR:
+            evaluation = await context.evaluate(record.candidate, record.source_hash, "search")
+            if evaluation is None:
+                return {"outcome": Outcome.STOPPED.value}
+            context.store.set_attempt_evaluation(context.run_id, state["session_id"], state["attempt"], evaluation)
+            used += 1
+        assert evaluation is not None
+        context.tell(
+            "evaluated",
+            session=state["session_id"],
+            attempt=state["attempt"],
+            candidate_id=evaluation.candidate_id,
+            status=evaluation.status.value,
+            reason=evaluation.reason,
+            fitness=evaluation.fitness,
+        )
+        if evaluation.status is Status.PASSED:
+            return {"used": used, "outcome": Outcome.PASSED.value}
+    if used >= state["allotment"] or state["attempt"] >= context.config.limits.attempts:
+        attempts = context.store.attempts(context.run_id, state["session_id"])
+        has_written = any(not item.duplicate_of for item in attempts)
+        return {"used": used, "outcome": (Outcome.FAILED if has_written else Outcome.REPEATED).value}
+    return {"used": used}
+
+
+# --- what a step needs to know -------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Situation:
+    parents: tuple[Attempt, ...]
+    history: tuple[Attempt, ...]
+    remembered: tuple[Attempt, ...]
+    diagnosis: Diagnosis
+
+
+def _situation(state: SessionState, context: RunContext, attempt: int) -> _Situation:
+    """Work out what attempt number `attempt` knows, from the store alone."""
+    known = context.history(state["known"])
+    earlier = context.store.attempts(context.run_id, state["session_id"])[: attempt - 1]
+    own = tuple(_to_attempt(state, context, item, known) for item in earlier if item.candidate is not None)
+    by_id = {node.node_id: node for node in known}
+    parents = tuple(by_id[node_id].to_attempt() for node_id in state["parents"]) + own[-1:]
+    remembered = tuple(node.to_attempt() for node in remember(known, state["parents"], Memory(state["memory"]))) + own[:-1]
+    return _Situation(
+        parents=parents,
+        history=tuple(node.to_attempt() for node in known) + own,
+        remembered=remembered,
+        diagnosis=diagnose(context.problem, context.target, parents, remembered),
+    )
+
+
+def _to_attempt(state: SessionState, context: RunContext, record: AttemptRecord, known: list[NodeRecord]) -> Attempt:
+    assert record.candidate is not None
+    evaluation, notes = record.evaluation, record.notes
+    if record.duplicate_of:
+        evaluation = next((node.evaluation for node in known if node.node_id == record.duplicate_of), None)
+        if evaluation is None:
+            attempts = context.store.attempts(context.run_id, state["session_id"])
+            evaluation = next(
+                item.evaluation for item in attempts if node_id_of(context.run_id, state["session_id"], item.attempt) == record.duplicate_of
+            )
+        notes = f"{notes} (this repeats an earlier candidate; propose something else)".strip()
+    assert evaluation is not None, "an earlier attempt of a session was evaluated before the next one began"
+    return Attempt(record.candidate, evaluation, notes, node_id_of(context.run_id, state["session_id"], record.attempt))
+
+
+def _current(state: SessionState, context: RunContext) -> AttemptRecord:
+    return context.store.attempts(context.run_id, state["session_id"])[state["attempt"] - 1]
+
+
+def _is_seed(state: SessionState) -> bool:
+    return bool(state["seed_id"]) and state["attempt"] == 1
+
+
+def _duplicate(state: SessionState, context: RunContext, record: AttemptRecord, earlier: list[AttemptRecord]) -> str:
+    if record.candidate is None:
+        return ""
+    for node in context.history(state["known"]):
+        if node.source_hash == record.source_hash:
+            return node.node_id
+    for item in earlier:
+        if item.source_hash == record.source_hash:
+            return item.duplicate_of or node_id_of(context.run_id, state["session_id"], item.attempt)
+    return ""
+
+
+async def _ask(context: RunContext, diagnosis: Diagnosis) -> Any:  # Any: kb.deep_search.Brief, imported for types only
+    """Return the brief that answers the diagnosis; asked once per process and set of questions."""
+    base = context.base
+    if base is None or not diagnosis.questions:
+        return None
+    if diagnosis.questions not in context.briefs:
+        from kb.deep_search import DeepSearch
+        from kb.types import Filters
+
+        question = " ".join(diagnosis.questions)
+        context.briefs[diagnosis.questions] = await in_thread(lambda: DeepSearch(base).ask(question, Filters(target=context.target)))
+    return context.briefs[diagnosis.questions]
+
+
+async def _draft(state: SessionState, context: RunContext, situation: _Situation) -> Draft | None:
+    """Ask the coder, or take the earlier winner that this session starts from. None: the time ended first."""
+    if _is_seed(state):
+        start = context.winners[state["seed_id"]]
+        winner = start.winner
+        provenance = {**winner.provenance, "winner_id": state["seed_id"], "winner_of_run": winner.run_id}
+        return Draft(
+            candidate=Candidate(
+                source=winner.source, language=winner.language, build_options=provenance.get("build_options", {}), provenance=provenance
+            ),
+            summary=str(winner.provenance.get("summary") or f"winner of run {winner.run_id} for {winner.problem_id}"),
+            chunk_ids=start.chunk_ids,
+        )
+    left = context.left()
+    attempt = state["attempt"]
+    task = CoderTask(
+        problem=context.problem,
+        target=context.target,
+        base=context.base,
+        parents=situation.parents,
+        history=situation.history,
+        remembered=situation.remembered,
+        memory=Memory(state["memory"]),
+        diagnosis=situation.diagnosis,
+        brief=await _ask(context, situation.diagnosis),
+        winners=tuple(context.winners[winner_id].winner for winner_id in state["winner_ids"]),
+        seed=derived_seed(context.config.seed, state["session_id"], attempt),
+        attempt=attempt,
+        sibling=state["sibling"],
+        budget_left=left,
+        limits=context.config.limits,
+    )
+    try:
+        return await asyncio.wait_for(context.coder.write(task), timeout=left.seconds)
+    except TimeoutError:
+        logger.info("the run's time ended while session %s was writing", state["session_id"])
+        return None

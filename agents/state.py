@@ -1,0 +1,46 @@
+"""The state of the search graph and of one session. Small JSON values only: what is long or precious lives in the run store."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class SessionState(TypedDict, total=False):
+    """One session: what it expands, and how far it is."""
+
+    session_id: str
+    round: int
+    sibling: int
+    parents: list[str]
+    memory: str
+    algorithm: dict[str, Any]
+    seed_id: str
+    """Winner to evaluate as the first attempt instead of asking the coder; empty: none."""
+    winner_ids: list[str]
+    """Winners that the coder may start from."""
+    known: int
+    """Nodes recorded when the round began: the history that every session of the round sees."""
+    allotment: int
+    """Evaluations this session may use."""
+    attempt: int
+    used: int
+    """Evaluations this session has asked for."""
+    outcome: str
+    """Empty while the session goes on, else an `Outcome`."""
+
+
+class SearchState(TypedDict, total=False):
+    """The outer loop."""
+
+    signature: str
+    """What the problem computes, as the coder describes it."""
+    seeds: list[str]
+    """Winners still to be evaluated as first drafts."""
+    winner_ids: list[str]
+    round: int
+    pending: list[SessionState]
+    """Sessions of the current round."""
+    idle_rounds: int
+    """Rounds in a row that brought no new node."""
+    stop: str
+    """Why the search ended; empty while it goes on."""

@@ -19,6 +19,12 @@ SHAPE = "1"
 PATH_TOKENS = 64
 """At most so many tokens of the budget go to the heading path and the context."""
 
+LEAD_IN_TOKENS = 60
+"""A paragraph of at most so many tokens that ends in a colon stays with the code or table after it."""
+
+LEAST_CHARACTERS = 40
+"""A part of a line is not cut below this length."""
+
 _FENCE = re.compile(r"^\s{0,3}(?:[-*+]\s+|\d+[.)]\s+|>\s*)?(`{3,}|~{3,})(.*)$")
 _TABLE_RULE = re.compile(r"^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
 _LIST_ITEM = re.compile(r"^\s*([-*+]|\d+[.)])\s+\S")
@@ -202,12 +208,10 @@ def _pack(blocks: Sequence[_Block], lines: Sequence[str], costs: Sequence[int], 
     for block in blocks:
         cost = sum(costs[block.begin : block.end])
         prose = block.kind in ("text", "list")
+        begin = block.begin
+        if group and not prose and _introduces(group[-1], lines, costs) and cost + sum(costs[group[-1].begin : group[-1].end]) <= budget:
+            begin = group.pop().begin
         if group and (used + cost > budget or not prose):
-            lead_in = not prose and len(group) == 1 and used <= budget // 4 and used + cost <= budget
-            if lead_in:
-                yield _Piece(block.kind, group[0].begin, block.end)
-                group, used = [], 0
-                continue
             yield _joined(group)
             group, used = [], 0
         if cost > budget:
@@ -216,9 +220,15 @@ def _pack(blocks: Sequence[_Block], lines: Sequence[str], costs: Sequence[int], 
             group.append(block)
             used += cost
         else:
-            yield _Piece(block.kind, block.begin, block.end)
+            group, used = [], 0
+            yield _Piece(block.kind, begin, block.end)
     if group:
         yield _joined(group)
+
+
+def _introduces(block: _Block, lines: Sequence[str], costs: Sequence[int]) -> bool:
+    """Return whether a short paragraph leads in to what follows it."""
+    return lines[block.end - 1].rstrip().endswith(":") and sum(costs[block.begin : block.end]) <= LEAD_IN_TOKENS
 
 
 def _joined(group: Sequence[_Block]) -> _Piece:
@@ -291,13 +301,7 @@ def _cut_line(line: str, room: int, count_tokens: CountTokens) -> Iterator[str]:
         spans.append((begin, match.start()))
         begin = match.end()
     spans.append((begin, len(line)))
-    small: list[tuple[int, int]] = []
-    for (first, last), cost in zip(spans, count_tokens([line[a:b] for a, b in spans]), strict=True):
-        if cost <= room:
-            small.append((first, last))
-        else:
-            step = max(40, (last - first) * room // (cost + 1))
-            small += _windows(line, first, last, step)
+    small = _small_enough(line, spans, room, count_tokens)
     costs = count_tokens([line[a:b] for a, b in small])
     first, last, used = small[0][0], small[0][1], costs[0]
     for (a, b), cost in zip(small[1:], costs[1:], strict=True):
@@ -307,6 +311,18 @@ def _cut_line(line: str, room: int, count_tokens: CountTokens) -> Iterator[str]:
         last = b
         used += cost
     yield line[first:last]
+
+
+def _small_enough(line: str, spans: Sequence[tuple[int, int]], room: int, count_tokens: CountTokens) -> list[tuple[int, int]]:
+    """Return the spans, those above the room cut again until they fit or are too short to cut."""
+    small: list[tuple[int, int]] = []
+    for (first, last), cost in zip(spans, count_tokens([line[a:b] for a, b in spans]), strict=True):
+        if cost <= room or last - first <= LEAST_CHARACTERS:
+            small.append((first, last))
+        else:
+            step = max(LEAST_CHARACTERS, min((last - first) * room // (cost + 1), (last - first + 1) // 2))
+            small += _small_enough(line, _windows(line, first, last, step), room, count_tokens)
+    return small
 
 
 def _windows(line: str, first: int, last: int, step: int) -> list[tuple[int, int]]:

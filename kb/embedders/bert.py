@@ -106,7 +106,7 @@ class BertEncoder:
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
-        mixed = (scores @ split("value")).transpose(0, 2, 1, 3).reshape(batch, length, width)
+        mixed: Floats = np.asarray(scores @ split("value"), dtype=np.float32).transpose(0, 2, 1, 3).reshape(batch, length, width)
         hidden = self._norm(hidden + self._linear(mixed, f"{name}attention.output.dense"), f"{name}attention.output.LayerNorm")
         inner = self._linear(hidden, f"{name}intermediate.dense")
         inner = (np.float32(0.5) * inner * (np.float32(1.0) + erf(inner * np.float32(0.5**0.5)))).astype(np.float32, copy=False)

@@ -1,0 +1,83 @@
+"""What a deep search brings back: cited findings, and what it looked for and did not find."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from kb.types import Hit
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A passage that answers a part of the question, quoted from the chunk it cites."""
+
+    claim: str
+    """Sentences of the chunk, verbatim; so the chunk supports them."""
+    part: str
+    """The part of the question it answers."""
+    hit: Hit
+    support: float
+    """Share of the part's content words that the chunk or its heading path holds, 0 to 1."""
+    how: str
+    """How it was found: `query`, `section`, `link` or `expansion`."""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """The answer of a deep search."""
+
+    question: str
+    parts: tuple[str, ...]
+    """The questions it was taken apart into."""
+    findings: tuple[Finding, ...]
+    """Best first."""
+    not_found: tuple[str, ...]
+    """Parts of the question that nothing in the base answers, each with the reason."""
+    queries: tuple[str, ...]
+    """Every query that was put to the base, in order."""
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return a JSON-ready mapping."""
+        findings = []
+        for finding in self.findings:
+            hit = finding.hit
+            findings.append(
+                {
+                    "claim": finding.claim,
+                    "part": finding.part,
+                    "support": finding.support,
+                    "how": finding.how,
+                    "chunk_id": hit.chunk_id,
+                    "document": hit.document,
+                    "section_path": list(hit.section_path),
+                    "kind": hit.kind.value,
+                    "targets": list(hit.targets),
+                    "trust": hit.trust.value,
+                    "source": dataclasses.asdict(hit.source),
+                    "text": hit.text,
+                }
+            )
+        return {
+            "question": self.question,
+            "parts": list(self.parts),
+            "findings": findings,
+            "not_found": list(self.not_found),
+            "queries": list(self.queries),
+        }
+
+    def to_text(self) -> str:
+        """Return the brief for a person or a prompt; citations in square brackets."""
+        lines = [f"Question: {self.question}", ""]
+        for part in self.parts:
+            mine = [finding for finding in self.findings if finding.part == part]
+            if len(self.parts) > 1 and mine:
+                lines.append(f"{part}")
+            for finding in mine:
+                hit = finding.hit
+                place = f"{hit.source.path}:{hit.source.line_start}-{hit.source.line_end}"
+                lines += [f"- {finding.claim}", f"  [{hit.chunk_id}] {' > '.join(hit.section_path)} ({place}; {hit.trust})"]
+        if self.not_found:
+            lines += ["", "Not found:", *(f"- {item}" for item in self.not_found)]
+        return "\n".join(lines)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kb.chunking import chunk_document
+from kb.types import Chunk, Document, Kind, Section
+
+
+def count(texts: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def chunks_of(text: str, syntax: str = "markdown", max_tokens: int = 60) -> list[Chunk]:
+    lines = text.count("\n") + 1
+    root = Section("T", 0, text, 1, lines, text_line=1, syntax=syntax)
+    return [leaf.chunk for leaf in chunk_document(Document("s.md", "T", Kind.GUIDE, root, "h"), "d", count, max_tokens)]
+
+
+def test_short_section_is_one_chunk() -> None:
+    (chunk,) = chunks_of("one\n\ntwo\n\n```\ncode\n```")
+    assert (chunk.line_start, chunk.line_end) == (1, 7)
+
+
+def test_parts_of_a_long_table_carry_its_header() -> None:
+    rows = [f"| {number} | value number {number} of the table |" for number in range(40)]
+    parts = chunks_of("\n".join(["| n | text |", "|---|---|", *rows]))
+    assert len(parts) > 2
+    assert parts[0].context == ""
+    assert all(part.context == "| n | text |\n|---|---|" and part.block == "table" for part in parts[1:])
+    assert "\n".join(part.text for part in parts).split("\n")[2:] == rows
+
+
+def test_parts_of_long_code_carry_the_signature_around_them() -> None:
+    body = [f"    value_{number} = load(pointer + {number})" for number in range(60)]
+    parts = chunks_of("\n".join(["```python kernel", "@triton.jit", "def kernel(pointer):", *body, "```"]))
+    assert len(parts) > 2
+    assert all("def kernel(pointer):" in part.context for part in parts[1:])
+    assert all(part.block == "code" for part in parts)
+
+
+def test_sentence_that_leads_in_stays_with_its_table() -> None:
+    filler = " ".join(["word"] * 50)
+    parts = chunks_of(f"{filler}\n\nThe limits are:\n\n| a | b |\n|---|---|\n| 1 | 2 |")
+    assert parts[-1].text.startswith("The limits are:")
+
+
+def test_comment_in_a_fence_is_not_cut_from_its_code() -> None:
+    (chunk,) = chunks_of("```sh\n# not a heading\nmake\n```")
+    assert chunk.block == "code"
+
+
+def test_one_endless_line_is_cut_within_the_budget() -> None:
+    line = " ".join(f"w{number}" for number in range(1000))
+    parts = chunks_of(line, "plain")
+    assert all(len(part.text.split()) <= 60 for part in parts)
+    assert " ".join(part.text for part in parts).split() == line.split()
+    assert all(part.text in line for part in parts)
+
+
+def test_chunk_ids_survive_edits_elsewhere() -> None:
+    def leaves(first: str) -> list[Chunk]:
+        children = (Section("A", 1, first, 1, 2), Section("B", 1, "stays", 3, 4))
+        document = Document("s.md", "T", Kind.GUIDE, Section("T", 0, "", 1, 4, children), "h")
+        return [leaf.chunk for leaf in chunk_document(document, "d", count, 60)]
+
+    assert leaves("one")[1].chunk_id == leaves("two")[1].chunk_id
+    assert leaves("one")[0].chunk_id != leaves("two")[0].chunk_id
+
+
+def test_equal_sections_get_different_ids() -> None:
+    children = (Section("A", 1, "same", 1, 2), Section("A", 1, "same", 3, 4))
+    document = Document("s.md", "T", Kind.GUIDE, Section("T", 0, "", 1, 4, children), "h")
+    first, second = [leaf.chunk for leaf in chunk_document(document, "d", count, 60)]
+    assert first.chunk_id != second.chunk_id
+
+
+def test_payload_of_embedded_images_is_dropped() -> None:
+    (chunk,) = chunks_of("See ![plot](data:image/png;base64," + "A" * 5000 + ") here")
+    assert chunk.text == "See ![plot]() here"
+
+
+LINES = st.lists(
+    st.sampled_from(["", "word " * 7, "| a | b |", "|---|---|", "```", "- item text", "def f(x):", "    x = 1", "end:", "x" * 300]),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(LINES, st.sampled_from(["markdown", "code", "plain"]))
+def test_chunks_cover_every_line_once_and_match_their_spans(lines: list[str], syntax: str) -> None:
+    parts = chunks_of("\n".join(lines), syntax)
+    covered: list[int] = []
+    for part in parts:
+        span = lines[part.line_start - 1 : part.line_end]
+        assert part.text in "\n".join(span)
+        covered += range(part.line_start, part.line_end + 1)
+    wanted = {number for number, line in enumerate(lines, start=1) if line.strip()}
+    assert wanted <= set(covered)
+    whole_lines = [
+        number
+        for part in parts
+        if part.text == "\n".join(lines[part.line_start - 1 : part.line_end])
+        for number in range(part.line_start, part.line_end + 1)
+    ]
+    assert len(whole_lines) == len(set(whole_lines))

@@ -1,0 +1,146 @@
+"""The cases of `triton_cases.py`: shapes are odd and tiny, references are ATen operators in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triton_cases import Case
+
+
+def cases() -> dict[str, list[Case]]:
+    """Return the cases of each kernel by name."""
+    import torch
+    import torch.nn.functional as F
+
+    random = torch.Generator().manual_seed(0)
+
+    def n(*shape: int) -> Any:
+        return torch.randn(*shape, generator=random)
+
+    def u(*shape: int) -> Any:
+        return torch.rand(*shape, generator=random) + 0.1
+
+    def i(low: int, high: int, *shape: int) -> Any:
+        return torch.randint(low, high, shape, generator=random)
+
+    table: dict[str, list[Case]] = {}
+
+    def add(kernel: str, arguments: dict[str, Any], reference: Any, tunables: dict[str, Any] | None = None, **more: Any) -> None:
+        table.setdefault(kernel, []).append(Case(arguments, reference, tunables or {}, **more))
+
+    # pointwise
+    add("pointwise_stream", {"shape": (3, 5)}, lambda shape: torch.zeros(shape), {"BLOCK": 64}, extra={"device": "cpu"})
+
+    # reductions
+    for name, op in (("sum", torch.sum), ("mean", torch.mean), ("max", torch.max), ("min", torch.min)):
+        for shape, block in (((3, 1030), 512), ((5, 7), 16)):
+            add(
+                "reduce_all",
+                {"self": n(*shape)},
+                lambda self, op=op: op(self),
+                {"BLOCK": block, "PROGRAMS": 2},
+                extra={"operator": f"aten.{name}.default"},
+            )
+
+    # losses
+    for ww, red, smooth, block in ((None, 1, 0.0, 64), ("w", 1, 0.1, 16), ("w", 0, 0.0, 16), (None, 2, 0.1, 64)):
+        x, t = n(6, 37) * 3, i(0, 37, 6)
+        t[1] = -100
+        add(
+            "cross_entropy_rows",
+            {"self": x, "target": t, "weight": u(37) if ww else None, "reduction": red, "ignore_index": -100, "label_smoothing": smooth},
+            lambda self, target, weight, reduction, ignore_index, label_smoothing: F.cross_entropy(
+                self,
+                target,
+                weight,
+                ignore_index=ignore_index,
+                reduction=("none", "mean", "sum")[reduction],
+                label_smoothing=label_smoothing,
+            ),
+            {"BLOCK": block, "ROWS": 2},
+        )
+
+    # normalisation
+    def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None) -> Any:
+        return F.layer_norm(input, normalized_shape, weight, bias)
+
+    for kernel, tunables in (("layer_norm_rows", {"BLOCK_ROWS": 2}), ("layer_norm_split", {"CHUNK": 16, "BLOCK": 8, "ROWS": 2})):
+        add(kernel, {"input": n(5, 3, 11) + 10, "normalized_shape": [3, 11], "weight": n(3, 11), "bias": n(3, 11)}, layer_norm, tunables)
+        add(kernel, {"input": n(3, 13), "normalized_shape": [13]}, layer_norm, tunables)
+
+    def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None) -> Any:
+        return F.group_norm(input, num_groups, weight, bias)
+
+    for shape, groups in (((5, 12), 3), ((2, 6, 3, 5), 2), ((3, 4, 7), 4)):
+        add(
+            "group_norm_rows",
+            {"input": n(*shape), "num_groups": groups, "weight": n(shape[1]), "bias": n(shape[1])},
+            group_norm,
+            {"TILE": 32},
+        )
+
+    # convolution
+    def conv2d(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+    for c, mult, h, w, k, s, p, d in (
+        (3, 1, 9, 11, (3, 3), (1, 1), (0, 0), (1, 1)),
+        (2, 2, 8, 7, (3, 2), (1, 2), (2, 1), (1, 2)),
+        (2, 1, 9, 8, (3, 3), (2, 2), (1, 1), (1, 1)),
+        (2, 1, 6, 5, (1, 3), (1, 1), (0, 0), (1, 1)),
+    ):
+        add(
+            "conv2d_depthwise",
+            {
+                "input": n(2, c, h, w),
+                "weight": n(c * mult, 1, *k),
+                "bias": n(c * mult),
+                "stride": s,
+                "padding": p,
+                "dilation": d,
+                "groups": c,
+            },
+            conv2d,
+            {"BLOCK_W": 8, "ROWS": 4, "UNROLL": 1},
+        )
+    for c, o, g, h, w, k, s, p, d, has_bias in (
+        (20, 18, 1, 5, 6, (3, 3), (1, 1), (0, 0), (1, 1), True),
+        (36, 34, 2, 5, 6, (3, 2), (2, 1), (1, 2), (1, 2), True),
+        (16, 16, 1, 5, 5, (1, 1), (1, 1), (0, 0), (1, 1), False),
+    ):
+        add(
+            "conv2d_implicit_gemm",
+            {
+                "input": n(1, c, h, w),
+                "weight": n(o, c // g, *k),
+                "bias": n(o) if has_bias else None,
+                "stride": s,
+                "padding": p,
+                "dilation": d,
+                "groups": g,
+            },
+            conv2d,
+            {"BLOCK_P": 16, "BLOCK_C": 16, "BLOCK_K": 16},
+        )
+
+    for c, o, h, w, k, s, p, d in ((20, 18, 5, 6, (3, 3), (1, 1), (0, 0), (1, 1)), (17, 16, 5, 6, (3, 2), (2, 1), (1, 2), (1, 2))):
+        add(
+            "conv2d_nhwc_gemm",
+            {"input": n(2, c, h, w), "weight": n(o, c, *k), "bias": n(o), "stride": s, "padding": p, "dilation": d, "groups": 1},
+            conv2d,
+            {"BLOCK_P": 16, "BLOCK_C": 16, "BLOCK_K": 16},
+            tolerance=2e-3,  # the copy rounds to TF32: 2^-11 of each factor
+        )
+
+    # gemm
+    for kernel in ("linear_split_bf16", "linear_fp32"):
+        tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}
+        add(
+            kernel,
+            {"input": n(3, 7, 37), "weight": n(19, 37), "bias": n(19)},
+            lambda input, weight, bias: F.linear(input, weight, bias),
+            tiles,
+        )
+        add(kernel, {"input": n(5, 32), "weight": n(17, 32)}, lambda input, weight: F.linear(input, weight), tiles)
+
+    return table

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
-from tools.types import Candidate, Evidence
+from tools.types import Candidate, Evidence, Problem
 
 Severity = Literal["error", "warning", "performance"]
 """`error`: it will not compile, or is wrong everywhere; `warning`: a risk; `performance`: legal and slow."""
@@ -131,6 +132,21 @@ class Target(Protocol):
 
     def lint(self, candidate: Candidate) -> Sequence[LintFinding]:
         """Return what static rules say about a candidate, by line; empty if nothing."""
+
+    def compile(
+        self, candidate: Candidate, problem: Problem | None = None, *, timeout_s: float = 120.0, cache: Path | None = None
+    ) -> CompileReport:
+        """Compile the candidate without running it and report what its kernels need.
+
+        Args:
+            candidate: Its kernels are compiled as the problem's inputs launch them.
+            problem: Gives inputs and constructor arguments. None: the source must define `launch` and `EXAMPLE` (arguments of `launch`).
+            timeout_s: Wall-clock limit; a compiler that runs longer is killed and the report says `timeout`.
+            cache: Directory that remembers reports by content; None: nothing is remembered.
+
+        Raises:
+            MachineError: The cache directory cannot be written, or the compiler is not installed.
+        """
 
 
 def lineage(target: str) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools.targets.base import Limit, LintFinding, TargetInfo
+from tools.targets.base import CompileReport, Limit, LintFinding, TargetInfo
 from tools.targets.profile import Profile
-from tools.types import Candidate, Evidence
+from tools.types import Candidate, Evidence, Problem
 
 
 class CpuTarget:
@@ -40,6 +40,13 @@ class CpuTarget:
         from tools.lint.engine import lint
 
         return lint(candidate.source, target=self._profile.target, limits=self._profile.limits)
+
+    def compile(
+        self, candidate: Candidate, problem: Problem | None = None, *, timeout_s: float = 120.0, cache: Path | None = None
+    ) -> CompileReport:
+        """Say that there is nothing to compile ahead: a candidate's C++ is built when its module is loaded, by the evaluator's worker."""
+        reason = "C++ sources are built by the evaluator when the candidate is loaded"
+        return CompileReport(self._profile.target, "nothing_to_compile", warnings=(reason,))
 
 
 def usable_cores() -> int:

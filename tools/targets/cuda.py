@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from tools.targets.base import Limit, LintFinding, TargetInfo
+from tools.targets.base import CompileReport, Limit, LintFinding, TargetInfo
 from tools.targets.profile import Profile
-from tools.types import Candidate, Evidence
+from tools.types import Candidate, Evidence, Problem
 
 DEFAULT_CHIP = "sm_90"
 """What `cuda` means where there is no NVIDIA device."""
@@ -42,6 +43,14 @@ class CudaTarget:
         from tools.lint.engine import lint
 
         return lint(candidate.source, target=self._profile.target, limits=self._profile.limits)
+
+    def compile(
+        self, candidate: Candidate, problem: Problem | None = None, *, timeout_s: float = 120.0, cache: Path | None = None
+    ) -> CompileReport:
+        """Compile the candidate's kernels as the problem's inputs launch them, and report what they need."""
+        from tools.compile.toolchain import compile_candidate
+
+        return compile_candidate(candidate, problem, self._profile, timeout_s=timeout_s, cache=cache)
 
 
 @functools.cache

@@ -10,8 +10,9 @@ from tools.targets.base import Target
 from tools.targets.cpu import CpuTarget
 from tools.targets.cuda import CudaTarget, local_chip
 from tools.targets.profile import Profile, load_profiles
+from tools.targets.rocm import RocmTarget
 
-_TOOLCHAINS: Mapping[str, Callable[[Profile], Target]] = MappingProxyType({"cpu": CpuTarget, "cuda": CudaTarget})
+_TOOLCHAINS: Mapping[str, Callable[[Profile], Target]] = MappingProxyType({"cpu": CpuTarget, "cuda": CudaTarget, "rocm": RocmTarget})
 
 
 def known_targets() -> tuple[str, ...]:

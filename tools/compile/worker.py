@@ -1,0 +1,100 @@
+"""The compiler's process: imports torch and Triton once, then forks one child per job, so that a crash or a hang costs one job.
+
+Started by `server.CompileServer` as `python -m tools.compile.worker`; reads one JSON job per line on stdin and writes one JSON report per line on stdout.
+The child runs the candidate's host code (not its kernels) with the rights of this process and no further sandbox; its output is kept off the channel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tools.compile.job import Job, digest, run_job
+from tools.targets.base import CompileReport
+
+_POLL_S = 0.01
+
+
+def main() -> int:
+    """Serve jobs until stdin closes."""
+    import torch
+    import triton.backends.compiler  # both are imported here so that every fork has them
+
+    torch.set_num_threads(1)
+    del triton
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        report = _in_child(Job(**request["job"]), float(request["timeout_s"]))
+        channel.write(json.dumps(report) + "\n")
+        channel.flush()
+    return 0
+
+
+def _in_child(job: Job, timeout_s: float) -> dict[str, Any]:  # Any: JSON of a report
+    with tempfile.TemporaryDirectory(prefix="kevolve-compile-") as folder:
+        answer = Path(folder) / "report.json"
+        started = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            _child(job, Path(folder), answer)
+        status = _wait(child, started + timeout_s)
+        seconds = time.monotonic() - started
+        if status is None:
+            message = f"the compiler was still running after {timeout_s:g} s and was killed: use smaller tiles, or unroll less"
+            return dataclasses.asdict(CompileReport(job.target, "timeout", error=message, seconds=seconds))
+        if answer.exists():
+            report: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+            return report
+        cause = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.waitstatus_to_exitcode(status)}"
+        message = f"the compiler's process ended with {cause}: the source crashes it; see whether a simpler form of the kernel compiles"
+        return dataclasses.asdict(CompileReport(job.target, "error", error=message, seconds=seconds))
+
+
+def _child(job: Job, folder: Path, answer: Path) -> None:
+    """Run the job and leave; never returns."""
+    try:
+        os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.environ["TRITON_CACHE_DIR"] = str(folder / "cache")
+        report = dataclasses.asdict(run_job(job))
+    except Exception as error:  # the process boundary: whatever went wrong must reach the parent
+        report = dataclasses.asdict(CompileReport(job.target, "error", error=digest(error)))
+    part = answer.with_suffix(".part")
+    part.write_text(json.dumps(report), encoding="utf-8")
+    part.rename(answer)
+    os._exit(0)
+
+
+def _wait(child: int, deadline: float) -> int | None:
+    """Return the child's wait status, None if it was killed at the deadline."""
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            _kill_group(child)
+            return status
+        time.sleep(_POLL_S)
+    _kill_group(child)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from agents.context import RunContext
+from agents.context import RunContext, StartingPoint
 from agents.outcome import publish
 from agents.planner import plan
 from agents.recording import record_round, view_of

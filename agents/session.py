@@ -222,7 +222,7 @@ async def _ask(context: RunContext, diagnosis: Diagnosis) -> Any:  # Any: kb.dee
         from kb.deep_search import DeepSearch
         from kb.types import Filters
 
-        question = " ".join(diagnosis.questions)
+        question = "; ".join(diagnosis.questions)
         context.briefs[diagnosis.questions] = await in_thread(lambda: DeepSearch(base).ask(question, Filters(target=context.target)))
     return context.briefs[diagnosis.questions]
 

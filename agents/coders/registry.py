@@ -1,0 +1,49 @@
+"""Known coders by name. Adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agents.coders.base import Coder
+from agents.config import ModelOptions
+from agents.errors import UnknownNameError
+
+
+def _library(options: ModelOptions, home: Path) -> Coder:
+    from agents.coders.library import LibraryCoder
+
+    return LibraryCoder()
+
+
+def _llm(options: ModelOptions, home: Path) -> Coder:
+    from agents.chat_models import create_chat_model
+    from agents.coders.llm import LlmCoder
+
+    return LlmCoder(create_chat_model(options))
+
+
+def _reference(options: ModelOptions, home: Path) -> Coder:
+    from agents.coders.reference import ReferenceCoder
+
+    return ReferenceCoder()
+
+
+CODERS: dict[str, Callable[[ModelOptions, Path], Coder]] = {"library": _library, "llm": _llm, "reference": _reference}
+
+
+def create_coder(name: str, options: ModelOptions, home: Path) -> Coder:
+    """Build a coder.
+
+    Args:
+        name: A key of `CODERS`.
+        options: The chat model, for coders that use one.
+        home: State directory.
+
+    Raises:
+        UnknownNameError: No such coder; the message lists the known ones.
+        ModelError: The chat model cannot be set up.
+    """
+    if name not in CODERS:
+        raise UnknownNameError(f"unknown coder {name!r}; known: {', '.join(sorted(CODERS))}")
+    return CODERS[name](options, home)

@@ -1,0 +1,97 @@
+"""Progress of a run on stderr: a live line where a person watches, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from agents.runs.records import Event
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+
+class Progress:
+    """Shows events as they come.
+
+    Args:
+        console: Where to; stderr.
+        evaluations: The budget of evaluations, for "so many of so many"; None: unknown.
+        known: Evaluations made before this process took over.
+    """
+
+    def __init__(self, console: Console, evaluations: int | None, known: int = 0) -> None:
+        self._console = console
+        self._limit = evaluations
+        self._evaluated = known
+        self._nodes = 0
+        self._best = 0.0
+        self._status = "starting"
+        self._what = ""
+        self._started = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, traceback)
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        line = self._take(event)
+        if line and self._live is None:
+            self._console.print(line, markup=False, highlight=False)
+
+    def _take(self, event: Event) -> str:
+        data = event.data
+        if event.kind == "planned":
+            starts = [f"run {item['winner']['run_id']} ({item['winner']['problem_id']})" for item in (*data["same"], *data["siblings"])]
+            self._status = "planned"
+            return f"starting from what was learned before: {', '.join(starts)}" if starts else "no earlier winner fits this problem"
+        if event.kind == "diagnosed":
+            self._status = f"writing ({data['bottleneck']})"
+        elif event.kind == "written":
+            self._status, self._what = "evaluating", data["notes"]
+        elif event.kind == "evaluated":
+            self._evaluated += data["status"] != "lint_error"
+            self._best = max(self._best, data["fitness"])
+            self._status = data["status"]
+            outcome = f"fitness {data['fitness']:.3f}" if data["status"] == "passed" else f"{data['status']}: {data['reason']}"
+            return f"[{self._evaluated}{f'/{self._limit}' if self._limit else ''}] {self._what or data['candidate_id']} → {outcome}"
+        elif event.kind == "recorded":
+            self._nodes, self._best = data["nodes"], max(self._best, data["best_fitness"])
+        elif event.kind == "stopped":
+            self._status, self._what = "measuring finalists", ""
+            return f"search ended: {data['reason']}"
+        elif event.kind == "remeasured":
+            self._evaluated += 1
+            return f"measured again at full effort: fitness {data['fitness']:.3f} (search: {data['fitness_search']:.3f}), {data['status']}"
+        return ""
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 2))
+        limit = f"/{self._limit}" if self._limit else ""
+        table.add_row(
+            f"[bold]{self._nodes}[/] nodes",
+            f"{self._evaluated}{limit} evaluations",
+            f"best [bold]{self._best:.3f}×[/]" if self._best else "no candidate yet",
+            f"{time.monotonic() - self._started:.0f} s",
+            self._status,
+        )
+        if self._what:
+            from rich.text import Text
+
+            table.add_row("", Text(self._what[:120], style="dim"))
+        return table

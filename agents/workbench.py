@@ -1,0 +1,73 @@
+"""Build what a run needs from a home directory and a configuration: knowledge base, evaluator, lint, coder. The only place that knows the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.coders.registry import create_coder
+from agents.config import RunConfig
+from agents.context import Report
+from agents.driver import Machinery
+from tools.errors import MachineError
+from tools.types import Candidate, Evidence
+
+if TYPE_CHECKING:
+    from kb.store import KnowledgeBase
+    from tools.targets.base import Target
+
+
+@contextmanager
+def workbench(home: Path, target: str, config: RunConfig, report: Report) -> Iterator[Machinery]:
+    """Yield what drives runs on a target; everything is closed, and every worker process ended, on the way out.
+
+    Raises:
+        UnknownNameError: No such coder.
+        ModelError: The chat model cannot be set up.
+        KnowledgeError: The knowledge base cannot be opened.
+        ToolsError: No such target, or the machine lacks what it needs.
+    """
+    from tools.evaluator import LocalEvaluator
+    from tools.targets.registry import get_target
+
+    chip = get_target(target)
+    coder = create_coder(config.coder, config.model, home)
+    with ExitStack() as stack:
+        base = stack.enter_context(_open_base(home)) if config.use_knowledge else None
+        evaluator = stack.enter_context(LocalEvaluator(home))
+        yield Machinery(coder=coder, evaluator=evaluator, lint=lambda candidate: lint_errors(chip, candidate), base=base, report=report)
+
+
+def resolve_target(name: str) -> str:
+    """Return the exact target of a name; `auto` is this machine's accelerator, else its CPU.
+
+    Raises:
+        UnknownTargetError: No such target.
+        MachineError: This machine has no such device, so that nothing could be measured.
+    """
+    from tools.targets.registry import get_target
+
+    if name == "auto":
+        import torch
+
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    info = get_target(name).describe()
+    if info.evidence is not Evidence.MEASURED:
+        raise MachineError(
+            f"nothing can be measured for {info.name} here: {info.summary}. A search needs measurements; "
+            "run it on a machine that has the device, or choose another --target (`kevolve targets` lists them)"
+        )
+    return info.name
+
+
+def lint_errors(chip: Target, candidate: Candidate) -> tuple[str, ...]:
+    """Return the findings that forbid an evaluation, one line each."""
+    return tuple(str(finding) for finding in chip.lint(candidate) if finding.severity == "error")
+
+
+def _open_base(home: Path) -> KnowledgeBase:
+    from kb.store import KnowledgeBase
+
+    return KnowledgeBase.open(home)

@@ -1,0 +1,1 @@
+"""Correctness: input draws, weight perturbation, comparison statistics and the decision on them."""

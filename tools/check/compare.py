@@ -1,0 +1,149 @@
+"""Numbers that describe how far an output is from the float64 reference. Imports torch; runs in the trusted reference process only.
+
+All arithmetic is in float64, chunk by chunk, on the reference's device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+
+_CHUNK = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorStats:
+    """Distance of one output tensor from the reference, beside the distance of PyTorch's own implementation in the output's precision."""
+
+    dtype: str
+    numel: int
+    class_mismatches: int
+    """Elements that are NaN, +inf, -inf or finite where the reference (and PyTorch) say otherwise."""
+    rms_reference: float
+    rmse: float
+    """Root mean square error over the elements that are finite everywhere."""
+    rmse_native: float
+    max_error: float
+    max_error_native: float
+    bad: int
+    """Elements outside the elementwise bound (for integers: different elements)."""
+    bad_native: int
+    """The same count for PyTorch's own implementation."""
+    first_index: int = -1
+    """Flat index of the first bad element; -1 if there is none."""
+    first_expected: float = math.nan
+    first_actual: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """Elementwise bound: |error| <= atol + rtol * |reference|, `atol` already scaled to the output."""
+
+    atol: float
+    rtol: float
+
+
+BASE_TOLERANCE = {"float64": 1e-7, "float32": 1e-4, "float16": 1e-2, "bfloat16": 1.6e-2}
+"""atol and rtol per output dtype for outputs of magnitude 1. float32: KernelBench's own (v0.1, `get_tolerance_for_precision`), taken as the upper bound."""
+_NATIVE_FACTOR = 6.0
+_NATIVE_CAP = 1e-2
+
+
+def calibrate(reference: torch.Tensor, native: torch.Tensor, declared: dict[str, float] | None = None) -> Bounds:
+    """Return the elementwise bound for an output.
+
+    The absolute part shrinks with outputs smaller than 1 (a zero output must not pass for a softmax over 16,384 columns) and grows to six times the largest error of PyTorch's own
+    implementation, at most to 1 % of the output's root mean square, so that cancellation does not fail an honest kernel.
+    """
+    base = BASE_TOLERANCE.get(str(native.dtype).removeprefix("torch."), 1e-4)
+    rtol = min(base, declared.get("rtol", base)) if declared else base
+    atol = min(base, declared.get("atol", base)) if declared else base
+    rms, worst = _rms_and_worst(reference, native)
+    return Bounds(atol=max(atol * min(1.0, rms), min(_NATIVE_FACTOR * worst, _NATIVE_CAP * rms)), rtol=rtol)
+
+
+def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor, bounds: Bounds) -> ErrorStats:
+    """Return the statistics of `actual` against `reference` (float64, or equal dtype for integers), all of one shape."""
+    totals = dict.fromkeys(("classes", "square_ref", "square", "square_native", "finite", "bad", "bad_native"), 0.0)
+    worst = worst_native = 0.0
+    first = (-1, math.nan, math.nan)
+    flat = [tensor.reshape(-1) for tensor in (actual, reference, native)]
+    for start in range(0, actual.numel(), _CHUNK):
+        a, r, n = (tensor[start : start + _CHUNK].to(reference.device).to(torch.float64) for tensor in flat)
+        rounded = r.to(native.dtype).to(torch.float64) if native.dtype.is_floating_point else r
+        settled = _classes(rounded) == _classes(n)
+        wrong_class = settled & (_classes(a) != _classes(n))
+        finite = torch.isfinite(a) & torch.isfinite(r) & torch.isfinite(n)
+        error = torch.where(finite, (a - r).abs(), 0.0)
+        error_native = torch.where(finite, (n - r).abs(), 0.0)
+        limit = bounds.atol + bounds.rtol * torch.where(finite, r.abs(), 0.0)
+        bad = wrong_class | (error > limit)
+        totals["classes"] += int(wrong_class.sum())
+        totals["finite"] += int(finite.sum())
+        totals["square_ref"] += float(torch.where(finite, r * r, 0.0).sum())
+        totals["square"] += float((error * error).sum())
+        totals["square_native"] += float((error_native * error_native).sum())
+        totals["bad"] += int(bad.sum())
+        totals["bad_native"] += int((error_native > limit).sum())
+        worst, worst_native = max(worst, float(error.max())), max(worst_native, float(error_native.max()))
+        if first[0] < 0 and bool(bad.any()):
+            place = int(bad.to(torch.uint8).argmax())
+            first = (start + place, float(r[place]), float(a[place]))
+    count = max(totals["finite"], 1.0)
+    return ErrorStats(
+        dtype=str(native.dtype).removeprefix("torch."),
+        numel=actual.numel(),
+        class_mismatches=int(totals["classes"]),
+        rms_reference=math.sqrt(totals["square_ref"] / count),
+        rmse=math.sqrt(totals["square"] / count),
+        rmse_native=math.sqrt(totals["square_native"] / count),
+        max_error=worst,
+        max_error_native=worst_native,
+        bad=int(totals["bad"]),
+        bad_native=int(totals["bad_native"]),
+        first_index=first[0],
+        first_expected=first[1],
+        first_actual=first[2],
+    )
+
+
+def compare_exact(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor) -> ErrorStats:
+    """Return the statistics of an integer or boolean output, where every difference counts."""
+    a, r, n = (tensor.reshape(-1).to(reference.device) for tensor in (actual, reference, native))
+    bad, bad_native = a != r, n != r
+    place = int(bad.to(torch.uint8).argmax()) if bool(bad.any()) else -1
+    return ErrorStats(
+        dtype=str(native.dtype).removeprefix("torch."),
+        numel=actual.numel(),
+        class_mismatches=0,
+        rms_reference=float(r.double().square().mean().sqrt()) if r.numel() else 0.0,
+        rmse=0.0,
+        rmse_native=0.0,
+        max_error=float((a.double() - r.double()).abs().max()) if r.numel() else 0.0,
+        max_error_native=float((n.double() - r.double()).abs().max()) if r.numel() else 0.0,
+        bad=int(bad.sum()),
+        bad_native=int(bad_native.sum()),
+        first_index=place,
+        first_expected=float(r[place]) if place >= 0 else math.nan,
+        first_actual=float(a[place]) if place >= 0 else math.nan,
+    )
+
+
+def _classes(values: torch.Tensor) -> torch.Tensor:
+    """Return 0 for finite, 1 for NaN, 2 for +inf, 3 for -inf."""
+    return torch.isnan(values).to(torch.int8) + 2 * (values == math.inf).to(torch.int8) + 3 * (values == -math.inf).to(torch.int8)
+
+
+def _rms_and_worst(reference: torch.Tensor, native: torch.Tensor) -> tuple[float, float]:
+    square = count = worst = 0.0
+    flat_reference, flat_native = reference.reshape(-1), native.reshape(-1)
+    for start in range(0, reference.numel(), _CHUNK):
+        r = flat_reference[start : start + _CHUNK].to(torch.float64)
+        n = flat_native[start : start + _CHUNK].to(torch.float64).to(r.device)
+        finite = torch.isfinite(r) & torch.isfinite(n)
+        square += float(torch.where(finite, r * r, 0.0).sum())
+        count += int(finite.sum())
+        worst = max(worst, float(torch.where(finite, (n - r).abs(), 0.0).max()))
+    return math.sqrt(square / max(count, 1.0)), worst

@@ -1,0 +1,71 @@
+"""What a candidate's work is made of, from its trace and from what its process has mapped. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.check.operators import arithmetic
+from tools.types import Composition
+
+_COMPILER_PREFIXES = ("triton_poi_", "triton_red_", "triton_per_", "triton_tem_", "triton_for_", "triton_mm", "triton_bmm")
+_IGNORED = ("Memcpy", "Memset", "memcpy", "memset", "FillFunctor", "Activity Buffer")
+_SMALL_SHARE = 0.02
+
+
+def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str], cache: Path) -> Composition:  # Any: JSON
+    """Return what the compute is made of.
+
+    Args:
+        traces: Answers of the traced calls: `operators`, `launches`, and on a GPU `kernels` (device time by kernel name, in µs).
+        libraries: Shared objects that the candidate's process has mapped, as the parent reads them.
+        cache: The candidate's cache directory; a library below its `extensions` is the candidate's own, one below `inductor` a compiler's.
+    """
+    operators = [name for trace in traces for name in arithmetic(_counts(trace.get("operators")))]
+    own_kernels = {name for trace in traces for name in _counts(trace.get("launches"))}
+    times: dict[str, float] = {}
+    for trace in traces:
+        for name, value in (trace.get("kernels") or {}).items():
+            times[name] = times.get(name, 0.0) + float(value)
+    if times:
+        return _by_time(times, own_kernels)
+    has_own = bool(own_kernels - {name for name in own_kernels if name.startswith(_COMPILER_PREFIXES)}) or any(
+        _is_below(path, cache / "extensions") for path in libraries
+    )
+    has_compiler = any(name.startswith(_COMPILER_PREFIXES) for name in own_kernels) or any(
+        _is_below(path, cache / "inductor") for path in libraries
+    )
+    if has_own:
+        return Composition.MIXED if operators or has_compiler else Composition.CUSTOM
+    if has_compiler:
+        return Composition.COMPILER
+    return Composition.LIBRARY if operators else Composition.UNKNOWN
+
+
+def _by_time(times: Mapping[str, float], own_kernels: set[str]) -> Composition:
+    shares = {Composition.CUSTOM: 0.0, Composition.COMPILER: 0.0, Composition.LIBRARY: 0.0}
+    for name, value in times.items():
+        if any(word in name for word in _IGNORED):
+            continue
+        kind = (
+            Composition.COMPILER
+            if name.startswith(_COMPILER_PREFIXES)
+            else Composition.CUSTOM
+            if name in own_kernels
+            else Composition.LIBRARY
+        )
+        shares[kind] += value
+    total = sum(shares.values())
+    if total <= 0:
+        return Composition.UNKNOWN
+    big = [kind for kind, value in shares.items() if value > _SMALL_SHARE * total]
+    return big[0] if len(big) == 1 else Composition.MIXED
+
+
+def _is_below(path: str, directory: Path) -> bool:
+    return Path(path).is_relative_to(directory)
+
+
+def _counts(value: Any) -> dict[str, int]:  # Any: JSON from the candidate's process
+    return {str(name): int(count) for name, count in value.items() if isinstance(count, int)} if isinstance(value, dict) else {}

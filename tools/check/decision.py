@@ -1,0 +1,84 @@
+"""Decide from error statistics whether an output is right, and name its precision class. Standard library only: the parent runs this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""Distance from 1 to the next number, per dtype (IEEE 754; bfloat16: 8 significand bits)."""
+RMSE_FACTOR = 8.0
+"""An output may have this many times the root mean square error of PyTorch's own implementation."""
+RMSE_FLOOR_EPSILONS = {"float64": 64.0, "float32": 24.0, "bfloat16": 1.0, "float16": 1.0}
+"""… or this many epsilons of the output's root mean square, whichever is larger: another summation order is no mistake (TF32 is 500 or more epsilons away)."""
+HARD_CAP = {"float64": 1e-6, "float32": 2e-2, "bfloat16": 0.25, "float16": 0.25}
+"""Where PyTorch itself has elements outside the bound (an operator with jumps), no error may exceed this share of the output's root mean square, or eight times PyTorch's largest."""
+
+
+def reject(stats: Mapping[str, Any]) -> str:  # Any: JSON numbers of ErrorStats
+    """Return why an output is wrong, in one sentence; empty if it is right."""
+    numel, dtype = int(stats["numel"]), str(stats["dtype"])
+    if numel == 0:
+        return ""
+    if stats["class_mismatches"] > 0:
+        return f"{_share(stats['class_mismatches'], numel)} of the elements are NaN or infinite where the reference is not, or the other way round"
+    if not all(math.isfinite(float(stats[name])) for name in ("rmse", "rms_reference", "max_error")):
+        return "the error is not a finite number"
+    allowed_bad = 2 * int(stats["bad_native"])
+    if int(stats["bad"]) > allowed_bad:
+        return f"{_share(stats['bad'], numel)} of the elements are outside the tolerance"
+    if dtype not in EPSILON:
+        return ""
+    limit = rmse_limit(stats)
+    if float(stats["rmse"]) > limit:
+        relative = float(stats["rmse"]) / max(float(stats["rms_reference"]), 1e-300)
+        return f"the root mean square error, {relative:.2g} of the output's, exceeds the {limit / max(float(stats['rms_reference']), 1e-300):.2g} that this precision allows"
+    cap = max(HARD_CAP[dtype] * float(stats["rms_reference"]), RMSE_FACTOR * float(stats["max_error_native"]))
+    if allowed_bad and float(stats["max_error"]) > cap:
+        return f"the largest error, {float(stats['max_error']):.3g}, exceeds the cap of {cap:.3g}"
+    return ""
+
+
+def rmse_limit(stats: Mapping[str, Any]) -> float:  # Any: JSON numbers of ErrorStats
+    """Return the largest root mean square error that is accepted."""
+    dtype = str(stats["dtype"])
+    floor = RMSE_FLOOR_EPSILONS[dtype] * EPSILON[dtype] * float(stats["rms_reference"])
+    return max(RMSE_FACTOR * float(stats["rmse_native"]), floor)
+
+
+def describe_mismatch(stats: Mapping[str, Any], shape: Sequence[int], name: str) -> str:  # Any: JSON numbers of ErrorStats
+    """Return index, expected and actual value of the first bad element with the share of bad elements."""
+    if int(stats["first_index"]) < 0:
+        return f"{name}: no single element is far off; root mean square error {float(stats['rmse']):.3g}, PyTorch's own {float(stats['rmse_native']):.3g}"
+    index, rest = [], int(stats["first_index"])
+    for size in reversed(shape):
+        index.append(rest % size)
+        rest //= size
+    place = ", ".join(str(item) for item in reversed(index))
+    return (
+        f"{name}[{place}]: expected {float(stats['first_expected']):.7g}, got {float(stats['first_actual']):.7g}; "
+        f"{_share(stats['bad'], int(stats['numel']))} of {int(stats['numel'])} elements wrong; shape {tuple(shape)}"
+    )
+
+
+def precision_class(stats: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON numbers of ErrorStats
+    """Return the class of the worst relative error among outputs: for float32 `ieee_fp32`, `tf32` or `bf16`; otherwise the output dtype; `exact` for integers.
+
+    The classes are decades of relative root mean square error: below 24 float32 epsilons, below 24 TF32 half-epsilons (2^-11), above.
+    """
+    floating = [item for item in stats if str(item["dtype"]) in EPSILON]
+    if not floating:
+        return "exact"
+    if any(str(item["dtype"]) != "float32" for item in floating):
+        return str(floating[0]["dtype"])
+    relative = max(float(item["rmse"]) / max(float(item["rms_reference"]), 1e-300) for item in floating)
+    native = max(float(item["rmse_native"]) / max(float(item["rms_reference"]), 1e-300) for item in floating)
+    if relative <= RMSE_FLOOR_EPSILONS["float32"] * EPSILON["float32"] or (relative <= RMSE_FACTOR * native and native < 2.0**-14):
+        return "ieee_fp32"
+    return "tf32" if relative <= 2.0**-10 else "bf16"
+
+
+def _share(count: float, total: int) -> str:
+    share = count / total
+    return f"{share:.2%}" if share >= 0.0001 else f"{int(count)} of {total}"

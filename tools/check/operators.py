@@ -1,0 +1,143 @@
+"""Which PyTorch operators compute and which only allocate, view or copy. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MOVES_ONLY = frozenset(
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "expand",
+        "permute",
+        "transpose",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "slice",
+        "select",
+        "as_strided",
+        "alias",
+        "detach",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "chunk",
+        "narrow",
+        "diagonal",
+        "unfold",
+        "view_as_real",
+        "view_as_complex",
+        "_reshape_alias",
+        "lift_fresh",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "zeros",
+        "zeros_like",
+        "new_zeros",
+        "full",
+        "full_like",
+        "new_full",
+        "ones",
+        "ones_like",
+        "fill_",
+        "zero_",
+        "contiguous",
+        "clone",
+        "copy_",
+        "_to_copy",
+        "to",
+        "resize_",
+        "set_",
+        "is_pinned",
+        "_local_scalar_dense",
+        "item",
+        "sym_size",
+        "sym_stride",
+        "sym_numel",
+        "storage_offset",
+        "arange",
+        "scalar_tensor",
+        "_has_compatible_shallow_copy_type",
+        "record_stream",
+        "movedim",
+        "swapaxes",
+        "flatten",
+        "unflatten",
+        "view_dtype",
+    ]
+)
+"""Operators that allocate, view or copy: they do no arithmetic, so a candidate may use them and still be `custom`."""
+
+READS_PART = frozenset(
+    [
+        "gather",
+        "index",
+        "index_select",
+        "embedding",
+        "embedding_bag",
+        "bucketize",
+        "searchsorted",
+        "take",
+        "take_along_dim",
+        "slice",
+        "select",
+        "narrow",
+        "tril",
+        "triu",
+        "where",
+        "masked_fill",
+        "masked_select",
+        "scatter",
+        "scatter_add",
+        "index_add",
+        "index_put",
+        "topk",
+        "sort",
+        "argmax",
+        "argmin",
+        "max_pool2d",
+        "max_pool2d_with_indices",
+        "max_pool3d_with_indices",
+        "avg_pool2d",
+        "avg_pool3d",
+        "convolution",
+        "nll_loss_forward",
+        "diagonal",
+        "diag",
+        "diag_embed",
+        "grid_sampler_2d",
+        "upsample_nearest2d",
+        "roll",
+        "split",
+        "chunk",
+        "as_strided",
+        "max_unpool2d",
+        "adaptive_avg_pool2d",
+        "unfold",
+        "im2col",
+        "isin",
+        "nonzero",
+        "cummax",
+        "cummin",
+    ]
+)
+"""Operators that may leave part of an input unread, so that input bytes give no lower bound for the time."""
+
+
+def arithmetic(operators: Mapping[str, int]) -> dict[str, int]:
+    """Return the operators that compute, leaving out views, allocation and copies."""
+    return {name: count for name, count in operators.items() if _base_name(name) not in MOVES_ONLY}
+
+
+def reads_all_inputs(operators: Mapping[str, int]) -> bool:
+    """True if none of the operators can skip input elements."""
+    return not any(_base_name(name) in READS_PART for name in operators)
+
+
+def _base_name(operator: str) -> str:
+    return operator.split("::")[-1].removeprefix("aten.").split(".")[0]

@@ -1,0 +1,120 @@
+"""The check phase: fresh draws through the candidate's process, statistics from the reference process, the decision here."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from tools.check.decision import describe_mismatch, precision_class, reject
+from tools.check.variation_kinds import draw_kinds
+from tools.check.verdict import Rejected
+from tools.types import Effort, Feedback, Status
+from tools.worker.attempt import CandidateProcess, Deadline
+from tools.worker.session import ReferenceSession
+
+Answer = dict[str, Any]  # Any: JSON
+_ECHO_LIMIT_BYTES = 1 << 30
+_POISON_LIMIT_BYTES = 1 << 30
+_LATE_S = 0.02
+_REFERENCE_S = 600.0
+
+
+@dataclass
+class CheckRecord:
+    """What the check phase found, for the receipt and for the timing phase."""
+
+    draws: list[Answer] = field(default_factory=list)
+    precision: str = ""
+    traces: list[Answer] = field(default_factory=list)
+    libraries: list[str] = field(default_factory=list)
+    inputs_bytes: dict[int, int] = field(default_factory=dict)
+    outputs_bytes: dict[int, int] = field(default_factory=dict)
+
+
+def check_candidate(
+    process: CandidateProcess, session: ReferenceSession, effort: Effort, record: CheckRecord, *, weights_constant: bool
+) -> None:
+    """Load the candidate and compare its outputs on fresh draws of every workload; fills `record`.
+
+    Raises:
+        Rejected: The candidate fails.
+        HarnessError: The reference process fails.
+    """
+    compile_deadline, deadline = Deadline(effort.timeout_s), Deadline(effort.timeout_s)
+    is_loaded = False
+    all_stats: list[Answer] = []
+    for workload, name in enumerate(session.workloads):
+        for number, kind in enumerate(draw_kinds(effort.value_seeds)):
+            fresh = not weights_constant and (number > 0 or workload > 0)
+            seed = secrets.randbits(62)
+            draw = session.ask("draw", _REFERENCE_S, workload=workload, seed=seed, kind=kind, fresh_weights=fresh)
+            record.inputs_bytes[workload], record.outputs_bytes[workload] = draw["inputs_bytes"], draw["outputs_bytes"]
+            limit = compile_deadline if number == 0 else deadline
+            if not is_loaded:
+                process.load(draw["init"], session.arenas, draw["state"], compile_deadline)
+                is_loaded = True
+            else:
+                process.share(session.arenas, deadline)
+                process.load_state(draw["state"], deadline)
+            stats = _check_draw(
+                process,
+                session,
+                workload,
+                draw,
+                limit,
+                f"the first call on workload {name!r}" if number == 0 else "a call",
+                first=number == 0,
+            )
+            all_stats.extend(stats)
+            record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "statistics": stats})
+            _require_right(stats, draw, record.draws[-1])
+        record.traces.append(process.trace(draw, deadline, profile=effort.name == "full" or session.device == "cuda"))
+    record.libraries = process.mapped_libraries()
+    record.precision = precision_class(all_stats)
+
+
+def _check_draw(
+    process: CandidateProcess, session: ReferenceSession, workload: int, draw: Answer, deadline: Deadline, where: str, *, first: bool
+) -> list[Answer]:
+    survey = session.survey(workload, _REFERENCE_S)
+    echo = not survey.mutates_inputs and (first or draw["inputs_bytes"] <= _ECHO_LIMIT_BYTES)
+    poison_bytes = min(draw["outputs_bytes"], _POISON_LIMIT_BYTES)
+    answer = process.call(draw, deadline, where, echo=echo, poison_bytes=poison_bytes)
+    echoed = echo and answer.get("echoed") is True
+    began = time.monotonic()
+    compared = session.ask("compare", _REFERENCE_S, echoed=echoed)
+    if echo and not echoed:
+        raise Rejected(Status.REWARD_HACK, "the inputs could not be read back after the call")
+    if compared.get("inputs_changed"):
+        raise Rejected(
+            Status.REWARD_HACK,
+            f"the candidate changed its input number {compared['inputs_changed'][0]}",
+            Feedback(error="inputs must not be modified"),
+        )
+    if answer.get("aliases") is True and not survey.mutates_inputs and not survey.outputs_alias_inputs:
+        raise Rejected(
+            Status.REWARD_HACK,
+            "the output shares memory with an input",
+            Feedback(error="return a new tensor, not an input or a view of one"),
+        )
+    if first:
+        time.sleep(max(0.0, _LATE_S - (time.monotonic() - began)))
+        process.rewrite(draw["outputs"], deadline)
+        if not session.ask("unchanged", _REFERENCE_S)["unchanged"]:
+            raise Rejected(
+                Status.REWARD_HACK, "the output changed after the call had returned: work was going on behind the evaluator's back"
+            )
+    for item, shape in zip(compared["stats"], compared["shapes"], strict=True):
+        item["shape"] = shape
+    return list(compared["stats"])
+
+
+def _require_right(stats: list[Answer], draw: Answer, note: Answer) -> None:
+    for number, item in enumerate(stats):
+        reason = reject(item)
+        if reason:
+            name = "output" if len(stats) == 1 else f"output[{number}]"
+            note["rejected"] = reason
+            raise Rejected(Status.WRONG_VALUES, f"{name}: {reason}", Feedback(first_mismatch=describe_mismatch(item, item["shape"], name)))

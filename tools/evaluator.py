@@ -1,0 +1,387 @@
+"""Evaluate one candidate on one problem and one target. This process decides; it runs neither the problem's nor the candidate's code.
+
+Construction is cheap; the first evaluation of a problem starts a warm process (the import of torch), opens the problem in a reference process and compiles
+the baseline, which later evaluations share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import secrets
+import shutil
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tools.check.composition import composition_of
+from tools.check.phase import CheckRecord, check_candidate
+from tools.check.verdict import Rejected
+from tools.errors import HarnessError, MachineError
+from tools.receipts import host_facts, write_receipt
+from tools.sandbox.environment import base_environment, private_environment
+from tools.targets.base import Limit, TargetInfo
+from tools.targets.registry import get_target
+from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
+from tools.timing.stats import combine_speedups, geometric_mean
+from tools.types import QUICK, Candidate, Composition, Effort, Evaluation, Evidence, Feedback, Interval, Problem, Status, WorkloadEvaluation
+from tools.worker.attempt import CandidateProcess, Deadline
+from tools.worker.processes import Zygote
+from tools.worker.session import ReferenceSession
+
+_log = logging.getLogger(__name__)
+_MAX_SESSIONS = 2
+_REFERENCE_S = 900.0
+_FILE_LIMIT_BYTES = 16 << 30
+_FLOOR_MARGIN = 0.9
+"""A time below this share of the physical floor cannot be true."""
+
+
+@dataclass
+class _Attempt:
+    """Everything about one evaluation in progress."""
+
+    candidate: Candidate
+    problem: Problem
+    info: TargetInfo
+    effort: Effort
+    seed: int
+    check: CheckRecord = field(default_factory=CheckRecord)
+    timings: list[TimingRecord] = field(default_factory=list)
+    workloads: list[WorkloadEvaluation] = field(default_factory=list)
+    composition: Composition = Composition.UNKNOWN
+    roofline_fraction: float | None = None
+    profile: dict[str, float] = field(default_factory=dict)
+    phases_s: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Record the wall time of a part."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases_s[name] = self.phases_s.get(name, 0.0) + time.monotonic() - began
+
+
+class LocalEvaluator:
+    """Evaluates on this machine. A context manager: leaving ends its processes. Not thread-safe; one evaluation at a time."""
+
+    def __init__(self, home: Path | str, *, num_threads: int | None = None) -> None:
+        """Remember where state goes; nothing is started yet.
+
+        Args:
+            home: State directory; receipts go to `home/receipts`, compiled code to `home/cache`.
+            num_threads: CPU threads for candidates and baselines alike; default: the cores this process may use.
+        """
+        self._home = Path(home).resolve()
+        self._num_threads = num_threads or _usable_cores()
+        self._scratch: Path | None = None
+        self._zygotes: dict[str, Zygote] = {}
+        self._sessions: OrderedDict[tuple[str, str], ReferenceSession] = OrderedDict()
+        self._hangs: dict[tuple[str, str], float] = {}
+        self._host: dict[str, Any] | None = None  # Any: JSON
+
+    def __enter__(self) -> LocalEvaluator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process and remove scratch files. Safe to call twice."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        for zygote in self._zygotes.values():
+            zygote.close()
+        self._zygotes.clear()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    def evaluate(
+        self,
+        candidate: Candidate,
+        problem: Problem,
+        target: str,
+        effort: Effort = QUICK,
+        *,
+        seed: int = 0,
+        previous: Evaluation | None = None,
+    ) -> Evaluation:
+        """Check and time a candidate.
+
+        Args:
+            candidate: What to evaluate.
+            problem: What it must compute.
+            target: A name that `tools.targets.registry` knows.
+            effort: How much to spend.
+            seed: Seeds the bootstrap; the seeds of inputs are secret, drawn after the candidate is fixed, and recorded in the receipt.
+            previous: An earlier evaluation of the same candidate, named in the receipt (a finalist that is measured again).
+
+        Returns:
+            The evaluation; what the candidate does wrong is its status.
+
+        Raises:
+            ProblemError: The problem itself cannot be used.
+            UnknownTargetError: There is no such target.
+            MachineError: The state directory cannot be written.
+        """
+        began = time.monotonic()
+        resolved = get_target(target)
+        info = resolved.describe()
+        attempt = _Attempt(candidate, problem, info, effort, seed)
+        try:
+            with attempt.phase("lint"):
+                self._lint(resolved.lint(candidate))
+            self._require_measurable(info)
+            self._run(attempt, dict(resolved.limits()))
+            outcome = self._passed(attempt)
+        except Rejected as rejected:
+            feedback = dataclasses.replace(rejected.feedback, profile=attempt.profile)
+            outcome = _evaluation(attempt, rejected.status, rejected.reason, feedback)
+        except HarnessError as err:
+            _log.warning("harness error: %s", err)
+            self._drop_session(problem, info)
+            outcome = _evaluation(attempt, Status.HARNESS_ERROR, str(err)[:1500], Feedback())
+        outcome = dataclasses.replace(outcome, seconds=time.monotonic() - began)
+        return dataclasses.replace(outcome, receipt=str(self._write_receipt(attempt, outcome, previous)))
+
+    # --- the phases ------------------------------------------------------------------------------------------------------------------------
+
+    def _lint(self, findings: Any) -> None:  # Any: a sequence of LintFinding
+        lines = tuple(str(item) for item in findings)
+        errors = [item for item in findings if item.severity == "error"]
+        if errors:
+            raise Rejected(Status.LINT_ERROR, f"{errors[0]}", Feedback(lint=lines))
+
+    def _require_measurable(self, info: TargetInfo) -> None:
+        if info.torch_device is None or info.evidence is not Evidence.MEASURED:
+            raise Rejected(Status.NOT_MEASURED, f"{info.name} cannot be measured on this machine: {info.summary}")
+
+    def _run(self, attempt: _Attempt, limits: dict[str, Limit]) -> None:
+        device = str(attempt.info.torch_device)
+        key = (attempt.candidate.candidate_id, attempt.problem.source_hash)
+        if self._hangs.get(key, 0.0) >= attempt.effort.timeout_s:
+            raise Rejected(Status.TIMEOUT, f"this candidate did not finish within {self._hangs[key]:.0f} s before")
+        with attempt.phase("session"):
+            session = self._session(attempt.problem, device)
+        with attempt.phase("survey"):
+            surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
+            untestable = next((item.untestable for item in surveys if item.untestable), "")
+            if untestable:
+                raise Rejected(Status.NOT_MEASURED, untestable)
+        directory = Path(tempfile.mkdtemp(prefix="candidate-", dir=self._scratch_directory()))
+        try:
+            with attempt.phase("check"), self._candidate_process(attempt, device, directory / "check") as process:
+                check_candidate(process, session, attempt.effort, attempt.check, weights_constant=attempt.problem.weights_constant)
+            cache = self._cache_of(attempt.candidate)
+            attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
+            self._time(attempt, session, device, directory)
+            self._compare_with_floor(attempt, surveys, limits)
+        except Rejected as rejected:
+            if rejected.status is Status.TIMEOUT:
+                self._hangs[key] = max(self._hangs.get(key, 0.0), attempt.effort.timeout_s)
+            raise
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _time(self, attempt: _Attempt, session: ReferenceSession, device: str, directory: Path) -> None:
+        generator = np.random.default_rng(attempt.seed)
+        deadline: Deadline | None = None
+        with self._candidate_process(attempt, device, directory / "time") as process:
+            for number, name in enumerate(session.workloads):
+                with attempt.phase("prepare"):
+                    slots = num_slots(attempt.check.inputs_bytes[number])
+                    seeds = [secrets.randbits(62) for _ in range(slots)]
+                    prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds)
+                with attempt.phase("baseline"):
+                    note = session.compile(number)
+                with attempt.phase("timing"):
+                    deadline = deadline or Deadline(attempt.effort.timeout_s)
+                    if number == 0:
+                        process.load(prepared["init"], session.arenas, prepared["state"], deadline)
+                    else:
+                        process.share(session.arenas, deadline)
+                        process.load_state(prepared["state"], deadline)
+                    record = TimingRecord(name, seeds=seeds)
+                    attempt.timings.append(record)
+                    timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
+                    attempt.workloads.append(timer.run(number, prepared, generator, note))
+            session.ask("release", _REFERENCE_S)
+
+    def _compare_with_floor(self, attempt: _Attempt, surveys: list[Any], limits: dict[str, Limit]) -> None:  # Any: Survey
+        """Set the roofline fraction; a time below the physical floor is not true."""
+        bandwidth = limits.get("dram_gb_per_s")
+        fractions = []
+        for number, workload in enumerate(attempt.workloads):
+            inputs, outputs = attempt.check.inputs_bytes[number], attempt.check.outputs_bytes[number]
+            moved = (inputs if surveys[number].reads_all_inputs else 0) + outputs
+            attempt.profile["achieved_gb_per_s"] = (inputs + outputs) / (workload.candidate.latency_ms * 1e6)
+            if bandwidth is None:
+                continue
+            in_cache = limits["l2_bytes"].value if "l2_bytes" in limits else 0.0
+            floor_ms = max(0.0, moved - min(in_cache, outputs)) / (bandwidth.value * 1e6)
+            if floor_ms and workload.candidate.latency_ms < _FLOOR_MARGIN * floor_ms:
+                raise Rejected(
+                    Status.REWARD_HACK,
+                    f"{workload.candidate.latency_ms:.4f} ms is less than the {floor_ms:.4f} ms that moving the inputs and outputs takes at peak bandwidth",
+                )
+            fractions.append(min(1.0, moved / (bandwidth.value * 1e6) / workload.candidate.latency_ms))
+        if fractions and all(fractions):
+            attempt.roofline_fraction = geometric_mean(fractions)
+            attempt.profile["roofline_fraction"] = attempt.roofline_fraction
+
+    def _passed(self, attempt: _Attempt) -> Evaluation:
+        speedup: dict[str, Interval] = combine_speedups([item.speedup for item in attempt.workloads])
+        latency_ms = geometric_mean([item.candidate.latency_ms for item in attempt.workloads])
+        evaluation = _evaluation(attempt, Status.PASSED, "", Feedback(profile=attempt.profile))
+        return dataclasses.replace(
+            evaluation,
+            latency_ms=latency_ms,
+            speedup=speedup,
+            workloads=tuple(attempt.workloads),
+            roofline_fraction=attempt.roofline_fraction,
+        )
+
+    # --- processes and directories -----------------------------------------------------------------------------------------------------------
+
+    def _session(self, problem: Problem, device: str) -> ReferenceSession:
+        key = (problem.source_hash, device)
+        session = self._sessions.pop(key, None)
+        if session is not None and not session.is_alive():
+            session.close()
+            session = None
+        if session is None:
+            while len(self._sessions) >= _MAX_SESSIONS:
+                self._sessions.popitem(last=False)[1].close()
+            zygote = self._zygote(device)
+            directory = Path(tempfile.mkdtemp(prefix="reference-", dir=self._scratch_directory()))
+            environment = private_environment(directory, self._baseline_cache())
+            session = ReferenceSession(zygote, problem, device, directory, {"environment": environment, "num_threads": self._num_threads})
+        self._sessions[key] = session
+        return session
+
+    def _drop_session(self, problem: Problem, info: TargetInfo) -> None:
+        session = self._sessions.pop((problem.source_hash, str(info.torch_device)), None)
+        if session is not None:
+            session.close()
+
+    def _zygote(self, device: str) -> Zygote:
+        zygote = self._zygotes.get(device)
+        if zygote is not None and zygote.is_alive():
+            return zygote
+        if zygote is not None:
+            zygote.close()
+            self._sessions.clear()
+        scratch = self._scratch_directory()
+        preload = ("triton", "torch._inductor.runtime.triton_heuristics") if device == "cuda" else ("torch.utils.cpp_extension",)
+        self._zygotes[device] = Zygote(scratch, base_environment(scratch), preload[:1])
+        return self._zygotes[device]
+
+    def _candidate_process(self, attempt: _Attempt, device: str, directory: Path) -> CandidateProcess:
+        cache = self._cache_of(attempt.candidate)
+        cache.mkdir(parents=True, exist_ok=True)
+        source = cache / f"candidate_{attempt.candidate.candidate_id}.py"
+        if not source.exists() or source.read_text(encoding="utf-8") != attempt.candidate.source:
+            source.write_text(attempt.candidate.source, encoding="utf-8")
+        directory.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **private_environment(directory, cache),
+            **{f"KEVOLVE_BUILD_{name.upper()}": value for name, value in attempt.candidate.build_options.items()},
+        }
+        config = {
+            "device": device,
+            "num_threads": self._num_threads,
+            "environment": environment,
+            "confinement": {
+                "file_bytes": _FILE_LIMIT_BYTES,
+                "processes": None,
+                "open_files": 4096,
+                "cache": str(cache),
+                "home": str(self._home),
+            },
+        }
+        return CandidateProcess(self._zygote(device), source, directory, config)
+
+    def _cache_of(self, candidate: Candidate) -> Path:
+        return self._home / "cache" / "candidates" / candidate.candidate_id
+
+    def _baseline_cache(self) -> Path:
+        import torch
+
+        text = json.dumps([torch.__version__, self._num_threads, host_facts()["machine"]])
+        path = self._home / "cache" / "baselines" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _scratch_directory(self) -> Path:
+        if self._scratch is None:
+            try:
+                (self._home / "cache").mkdir(parents=True, exist_ok=True)
+                self._scratch = Path(tempfile.mkdtemp(prefix="kevolve-"))
+            except OSError as err:
+                raise MachineError(f"the evaluator needs a writable state directory and space for temporary files: {err}") from err
+        return self._scratch
+
+    def _write_receipt(self, attempt: _Attempt, outcome: Evaluation, previous: Evaluation | None) -> Path:
+        self._host = self._host or host_facts()
+        session = self._sessions.get((attempt.problem.source_hash, str(attempt.info.torch_device)))
+        content = {
+            "evaluation": outcome.to_json(),
+            "candidate": dataclasses.asdict(attempt.candidate),
+            "problem": {
+                "problem_id": attempt.problem.problem_id,
+                "path": attempt.problem.path,
+                "source_hash": attempt.problem.source_hash,
+                "source": attempt.problem.source,
+            },
+            "target": dataclasses.asdict(attempt.info),
+            "effort": dataclasses.asdict(attempt.effort),
+            "seed": attempt.seed,
+            "previous_receipt": previous.receipt if previous else "",
+            "device": session.facts if session else {},
+            "num_threads": self._num_threads,
+            "host": self._host,
+            "checks": attempt.check.draws,
+            "traces": attempt.check.traces,
+            "timings": [dataclasses.asdict(item) for item in attempt.timings],
+            "phases_s": attempt.phases_s,
+            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        try:
+            return write_receipt(self._home / "receipts", attempt.candidate.candidate_id, content)
+        except OSError as err:
+            raise MachineError(
+                f"the receipt cannot be written below {self._home}: {err}; free some space or choose another --home"
+            ) from err
+
+
+def _evaluation(attempt: _Attempt, status: Status, reason: str, feedback: Feedback) -> Evaluation:
+    return Evaluation(
+        candidate_id=attempt.candidate.candidate_id,
+        problem_id=attempt.problem.problem_id,
+        target=attempt.info.name,
+        evidence=attempt.info.evidence,
+        status=status,
+        reason=reason,
+        composition=attempt.composition,
+        precision_class=attempt.check.precision,
+        feedback=feedback,
+    )
+
+
+def _usable_cores() -> int:
+    from tools.targets.cpu import usable_cores
+
+    return usable_cores()

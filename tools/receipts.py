@@ -1,0 +1,60 @@
+"""Receipts: everything that is needed to repeat an evaluation, as one JSON file each."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+
+
+def write_receipt(directory: Path, candidate_id: str, content: Mapping[str, Any]) -> Path:  # Any: JSON
+    """Write the next receipt of a candidate, never over an existing one, and return its path.
+
+    Raises:
+        OSError: The directory cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"schema": SCHEMA, **content}, indent=1, default=str)
+    number = len(list(directory.glob(f"{candidate_id}-*.json"))) + 1
+    while True:
+        path = directory / f"{candidate_id}-{number}.json"
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text + "\n")
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def host_facts() -> dict[str, Any]:  # Any: JSON
+    """Return what identifies this machine and the software of this process."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "command": sys.argv,
+        "commit": source_commit(),
+    }
+
+
+def source_commit() -> str:
+    """Return the commit of the checkout that this code runs from, with `+` if files are changed; empty outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "tools"], cwd=root, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head + ("+" if changed.strip() else "")

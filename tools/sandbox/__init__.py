@@ -1,0 +1,1 @@
+"""What a candidate's process may do: environment, resource limits, file and system-call restrictions."""

@@ -1,0 +1,223 @@
+"""The timing phase: the candidate and the baselines, each in its own process, in interleaved blocks commanded from here.
+
+On `cpu` the clock that counts is this process's, around each block, less the cost of an empty command. On `cuda` device events time each call inside the
+worker, and this process's clock around the block must agree with them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tools.check.decision import describe_mismatch, reject
+from tools.check.verdict import Rejected
+from tools.errors import HarnessError
+from tools.timing.stats import median_ms, paired_speedup
+from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
+from tools.worker.attempt import CandidateProcess, Deadline
+from tools.worker.processes import Reply
+from tools.worker.session import ReferenceSession
+
+Answer = dict[str, Any]  # Any: JSON
+_REFERENCE_S = 600.0
+_MIN_PAIRS = 5
+_MAX_CALLS = {"cpu": 20_000, "cuda": 100}
+_SLOT_BYTES = {3: 256 << 20, 2: 2 << 30}
+"""How many input sets rotate, by the size of one set in bytes."""
+_IDLE_SHARE = 0.25
+_IDLE_FLOOR_S = 0.05
+_CLOCK_SHARE = 0.8
+_CLOCK_FLOOR_MS = 0.05
+
+
+@dataclass
+class Arm:
+    """One implementation being timed."""
+
+    name: str
+    calls: int = 1
+    samples_ms: list[float] = field(default_factory=list)
+    wall_ms: list[float] = field(default_factory=list)
+    """Parent's clock per call, in ms, one per block."""
+
+
+@dataclass
+class TimingRecord:
+    """Raw observations of one workload, for the receipt."""
+
+    workload: str
+    arms: dict[str, Arm] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    """(calls, seed) of every block of the candidate."""
+    verified: int = 0
+    idle_cpu_s: float = 0.0
+    busy_cpu_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+class WorkloadTimer:
+    """Times one workload of one candidate."""
+
+    def __init__(
+        self, process: CandidateProcess, session: ReferenceSession, effort: Effort, deadline: Deadline, record: TimingRecord
+    ) -> None:
+        self._process = process
+        self._session = session
+        self._effort = effort
+        self._deadline = deadline
+        self._record = record
+        self._cpu_mark_s: float | None = None
+        self._empty_ms = 0.0
+
+    def run(self, workload: int, prepared: Answer, generator: np.random.Generator, compile_note: str) -> WorkloadEvaluation:
+        """Interleave blocks of every arm and return the workload's evaluation.
+
+        Raises:
+            Rejected: The candidate fails, or its times cannot be true.
+            HarnessError: The reference process fails.
+        """
+        process, session = self._process, self._session
+        process.prepare(prepared["slots"], self._deadline)
+        baselines = ["eager"] if compile_note else ["eager", "compiled"]
+        if compile_note:
+            self._record.notes.append(f"no compiled baseline: {compile_note[-600:]}")
+        arms = {name: Arm(name) for name in ["candidate", *baselines]}
+        self._record.arms = arms
+        process.warm(3, self._deadline)
+        for name in baselines:
+            session.ask("warm", _REFERENCE_S, arm=name, calls=2)
+        if session.device == "cuda":
+            self._empty_ms = self._measure_empty()
+        for arm in arms.values():
+            self._calibrate(arm)
+        pairs = self._affordable_pairs(arms)
+        to_verify = set(random.Random(secrets.randbits(62)).sample(range(pairs), min(2 if self._effort.name == "quick" else 5, pairs)))
+        self._cpu_mark_s = None
+        for number in range(pairs):
+            order = list(arms.values()) if number % 2 == 0 else list(reversed(arms.values()))
+            for arm in order:
+                milliseconds, wall = self._sample(arm)
+                arm.samples_ms.append(milliseconds)
+                arm.wall_ms.append(wall)
+                if arm.name == "candidate" and number in to_verify:
+                    self._verify(prepared)
+        self._require_honest_clock(arms)
+        candidate = arms["candidate"].samples_ms
+        speedup: dict[str, Interval] = {name: paired_speedup(arms[name].samples_ms, candidate, generator) for name in baselines}
+        return WorkloadEvaluation(
+            workload=self._record.workload,
+            candidate=Timing(median_ms(candidate), tuple(candidate)),
+            baselines={name: Timing(median_ms(arms[name].samples_ms), tuple(arms[name].samples_ms)) for name in baselines},
+            speedup=speedup,
+        )
+
+    def _calibrate(self, arm: Arm) -> None:
+        """Find how many calls fill a block; costs at most about three blocks."""
+        arm.calls = 1 if self._session.device == "cpu" else 4
+        for _ in range(4):
+            milliseconds, wall = self._sample(arm)
+            per_call = max(milliseconds, wall if self._session.device == "cuda" else milliseconds, 1e-4)
+            wanted = max(1, min(_MAX_CALLS[self._session.device], math.ceil(self._effort.min_block_ms / per_call)))
+            is_enough = wanted <= arm.calls * 1.5
+            arm.calls = max(wanted, 4 if self._session.device == "cuda" and per_call < 50 else 1)
+            if is_enough:
+                return
+
+    def _sample(self, arm: Arm) -> tuple[float, float]:
+        """Run one block; return the latency of one call and the parent's clock per call, both in ms."""
+        jitter = secrets.randbelow(max(1, arm.calls // 5) + 1)
+        calls, seed = arm.calls + jitter, secrets.randbits(53)
+        if arm.name == "candidate":
+            self._watch_idle()
+            before = self._process.cpu_seconds()
+            reply = self._process.block(calls, seed, self._deadline)
+            self._cpu_mark_s = self._process.cpu_seconds()
+            self._record.busy_cpu_s += self._cpu_mark_s - before
+            self._record.blocks.append((calls, seed))
+        else:
+            reply = self._session.request("block", _REFERENCE_S, arm=arm.name, calls=calls, seed=seed)
+        wall = max(reply.seconds - self._session.round_trip_s, 0.05 * reply.seconds) * 1000.0 / calls
+        return (wall if self._session.device == "cpu" else self._event_ms(reply, calls, arm.name)), wall
+
+    def _event_ms(self, reply: Reply, calls: int, arm: str) -> float:
+        times = reply.data.get("device_ms")
+        is_list = isinstance(times, list) and len(times) == calls
+        if not is_list or not all(isinstance(item, float) and math.isfinite(item) and item > 0 for item in times or ()):
+            if arm == "candidate":
+                raise Rejected(Status.REWARD_HACK, "the device events of the timed calls are not positive finite numbers")
+            raise HarnessError(f"the device events of the {arm} baseline are not positive finite numbers")
+        return float(statistics.median(times or ()))
+
+    def _measure_empty(self) -> float:
+        """Return the time per iteration of a loop that only flushes the cache, in ms, by the parent's clock."""
+        calls = 20
+        reply = [self._session.request("block", _REFERENCE_S, arm="empty", calls=calls, seed=secrets.randbits(53)) for _ in range(3)]
+        return min(item.seconds - self._session.round_trip_s for item in reply) * 1000.0 / calls
+
+    def _affordable_pairs(self, arms: Mapping[str, Arm]) -> int:
+        """Return how many rounds fit into half of the remaining time, at least 5, at most the effort's."""
+        round_s = sum(max(arm.calls * self._latest_guess_ms(arm), 0.1) for arm in arms.values()) / 1000.0
+        return max(_MIN_PAIRS, min(self._effort.pairs, int(0.5 * self._deadline.remaining_s() / max(round_s, 1e-3))))
+
+    def _latest_guess_ms(self, arm: Arm) -> float:
+        return max(self._effort.min_block_ms / arm.calls, self._sample(arm)[1] if arm.calls == 1 else 0.0)
+
+    def _watch_idle(self) -> None:
+        """Count processor time that the candidate used between its blocks."""
+        if self._cpu_mark_s is not None:
+            self._record.idle_cpu_s += max(0.0, self._process.cpu_seconds() - self._cpu_mark_s)
+
+    def _verify(self, prepared: Answer) -> None:
+        """Compare the output of the block's last call with the reference on the inputs as they were then."""
+        self._watch_idle()
+        self._process.rewrite(prepared["outputs"], self._deadline)
+        answer = self._session.ask("verify", _REFERENCE_S, history=self._record.blocks)
+        for number, item in enumerate(answer["stats"]):
+            reason = reject(item)
+            if reason:
+                shapes = [entry for entry in _shapes(prepared["outputs"])]
+                text = describe_mismatch(item, shapes[number], f"output[{number}]" if len(shapes) > 1 else "output")
+                raise Rejected(
+                    Status.REWARD_HACK,
+                    f"the output of a timed call is wrong though the same kernel passed the check: {reason}",
+                    Feedback(first_mismatch=text, error="results must be computed from the inputs of each call"),
+                )
+        self._record.verified += 1
+        self._cpu_mark_s = None
+
+    def _require_honest_clock(self, arms: Mapping[str, Arm]) -> None:
+        record, candidate = self._record, arms["candidate"]
+        if self._session.device == "cpu":
+            if record.idle_cpu_s > _IDLE_FLOOR_S + _IDLE_SHARE * record.busy_cpu_s:
+                raise Rejected(
+                    Status.REWARD_HACK,
+                    f"the candidate used {record.idle_cpu_s:.2f} s of processor time outside its timed calls ({record.busy_cpu_s:.2f} s inside)",
+                )
+            return
+        gaps = [wall - self._empty_ms for wall in candidate.wall_ms]
+        claimed, seen = statistics.median(candidate.samples_ms), statistics.median(gaps)
+        if claimed < _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS:
+            raise Rejected(
+                Status.REWARD_HACK,
+                f"the device events say {claimed:.4f} ms a call, the evaluator's own clock {seen:.4f} ms: work is done outside the timed stream",
+            )
+
+
+def num_slots(inputs_bytes: int) -> int:
+    """Return how many input sets rotate in the timing of a workload."""
+    return 3 if inputs_bytes <= _SLOT_BYTES[3] else 2 if inputs_bytes <= _SLOT_BYTES[2] else 1
+
+
+def _shapes(spec: Answer) -> list[list[int]]:
+    if "tensor" in spec:
+        return [spec["tensor"]["shape"]]
+    items = spec.get("list") or spec.get("tuple") or list(spec.get("dict", {}).values())
+    return [shape for item in items for shape in _shapes(item)]

@@ -1,0 +1,222 @@
+"""The parent's handle on one candidate process: every answer is checked against what the reference process said, and every failure becomes a status."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.check.verdict import Rejected, digest_error, failure
+from tools.types import Feedback, Status
+from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
+from tools.worker.session import Arenas
+
+Answer = dict[str, Any]  # Any: JSON
+_ANSWER_OVERHEAD_S = 5.0
+
+
+class Deadline:
+    """A point in time by the monotonic clock that work must not pass."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def remaining_s(self) -> float:
+        """Return the seconds left, at least 0."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class CandidateProcess:
+    """One process of one candidate. Use as a context manager; leaving kills it with everything it started."""
+
+    def __init__(self, zygote: Zygote, source: Path, directory: Path, config: Answer) -> None:
+        self._source = source
+        self._serial = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self._worker: Worker = zygote.fork("candidate", {**config, "directory": str(directory)}, directory / "output.log")
+
+    def __enter__(self) -> CandidateProcess:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._worker.kill()
+
+    def load(self, init: Answer, arenas: Arenas, state: Answer, deadline: Deadline) -> None:
+        """Import the source, construct the model, give it the reference's weights.
+
+        Raises:
+            Rejected: Any of that fails.
+        """
+        self._serial = arenas.serial
+        reply = self._request("load", deadline, "the import", arenas.fds, path=str(self._source), init=init, arenas=arenas.names)
+        theirs = reply.data.get("state")
+        _require_same_state(theirs if isinstance(theirs, dict) else {}, state)
+        self.load_state(state, deadline)
+
+    def load_state(self, state: Answer, deadline: Deadline) -> None:
+        """Copy weights into the model, in place."""
+        self._request("state", deadline, "loading the weights", state=state)
+
+    def share(self, arenas: Arenas, deadline: Deadline) -> None:
+        """Hand over the arenas if they were replaced since the last time."""
+        if arenas.serial != self._serial:
+            self._serial = arenas.serial
+            self._request("arenas", deadline, "mapping memory", arenas.fds, arenas=arenas.names)
+
+    def call(self, draw: Answer, deadline: Deadline, where: str, *, echo: bool, poison_bytes: int) -> Answer:
+        """Call the model on a draw; the output lies in the output arena afterwards.
+
+        Raises:
+            Rejected: It fails, or structure, shape, dtype or device of the output are wrong.
+        """
+        answer = self._request("call", deadline, where, args=draw["args"], echo=echo, poison_bytes=poison_bytes).data
+        self._check_outputs(answer, draw["outputs"])
+        if answer.get("guards_intact") is not True:
+            raise Rejected(
+                Status.WRONG_VALUES,
+                "the candidate writes outside its inputs' memory (guard bands were overwritten)",
+                Feedback(error="out-of-bounds write next to an input tensor"),
+            )
+        return answer
+
+    def rewrite(self, outputs: Answer, deadline: Deadline) -> None:
+        """Have the last output written once more."""
+        self._check_outputs(self._request("rewrite", deadline, "writing the output").data, outputs)
+
+    def trace(self, draw: Answer, deadline: Deadline, *, profile: bool) -> Answer:
+        """Return what one call runs, as the process itself observes it."""
+        return self._request("trace", deadline, "a traced call", args=draw["args"], profile=profile).data
+
+    def prepare(self, slots: Sequence[Answer], deadline: Deadline) -> None:
+        """Load the timed input sets."""
+        self._request("prepare", deadline, "loading the timed inputs", slots=list(slots))
+
+    def warm(self, calls: int, deadline: Deadline) -> None:
+        """Call the model a few times untimed."""
+        self._request("warm", deadline, "a warm-up call", calls=calls)
+
+    def block(self, calls: int, seed: int, deadline: Deadline) -> Reply:
+        """Run one timed block."""
+        return self._request("block", deadline, "a timed call", calls=calls, seed=seed)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the process tree so far, in s."""
+        return self._worker.cpu_seconds()
+
+    def mapped_libraries(self) -> list[str]:
+        """Return the shared objects that the process has mapped, as the kernel reports them."""
+        try:
+            text = Path("/proc", str(self._worker.pid), "maps").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        return sorted({match[0] for match in re.findall(r"(/\S+\.so(\.\d+)*)$", text, flags=re.MULTILINE)})
+
+    def _check_outputs(self, answer: Answer, expected: Answer) -> None:
+        invalid = answer.get("invalid")
+        if invalid:
+            kind = str(invalid).partition(":")[0]
+            if kind in ("subclass", "lazy"):
+                raise Rejected(Status.REWARD_HACK, f"the output is not a plain tensor ({str(invalid)[:200]})")
+            raise Rejected(
+                Status.WRONG_SHAPE, f"the output cannot be compared: {str(invalid)[:300]}", Feedback(first_mismatch=str(invalid)[:500])
+            )
+        outputs = answer.get("outputs")
+        if not isinstance(outputs, dict):
+            raise Rejected(Status.REWARD_HACK, "the process answered without describing its output")
+        _require_same_outputs(outputs, expected)
+        if answer.get("written") is not True:
+            raise Rejected(
+                Status.WRONG_SHAPE,
+                f"the output lies on {answer.get('devices')!r}, not on the target's device",
+                Feedback(first_mismatch="output on the wrong device"),
+            )
+
+    def _request(self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), **fields: Any) -> Reply:  # Any: JSON
+        limit_s = deadline.remaining_s()
+        try:
+            reply = self._worker.request(op, limit_s, fds, **fields)
+        except WorkerTimeoutError as err:
+            raise Rejected(Status.TIMEOUT, f"{where} did not finish within its time limit ({limit_s:.0f} s were left)") from err
+        except WorkerHostileError as err:
+            raise Rejected(Status.REWARD_HACK, f"the candidate interfered with the evaluator's channel: {err}") from err
+        except WorkerDiedError as err:
+            raise self._death(where) from err
+        if not reply.is_ok:
+            raise failure(str(reply.data.get("kind", "error")), str(reply.data.get("text", "")), where)
+        return reply
+
+    def _death(self, where: str) -> Rejected:
+        self._worker.kill()
+        status, log = self._worker.exit_status, self._worker.log_tail()
+        feedback = Feedback(error=digest_error(log))
+        if status is not None and os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+            kind = Status.OUT_OF_MEMORY if number == signal.SIGKILL else Status.RUNTIME_ERROR
+            return Rejected(kind, f"the candidate's process was ended by {name} during {where}", feedback)
+        code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
+        return Rejected(Status.RUNTIME_ERROR, f"the candidate's process ended by itself (exit code {code}) during {where}", feedback)
+
+
+def _require_same_state(theirs: Mapping[str, Any], state: Answer) -> None:  # Any: JSON
+    """Compare the state dict's names and shapes with the reference's."""
+    expected = {name: item["tensor"] for name, item in state.get("dict", {}).items() if "tensor" in item}
+    missing, extra = sorted(set(expected) - set(theirs)), sorted(set(theirs) - set(expected))
+    different = [
+        f"{name}: {theirs[name].get('shape')} instead of {expected[name]['shape']}"
+        for name in sorted(set(expected) & set(theirs))
+        if not isinstance(theirs[name], dict) or theirs[name].get("shape") != expected[name]["shape"]
+    ]
+    if missing or extra or different:
+        parts = (
+            [f"missing {', '.join(missing)}"] * bool(missing)
+            + [f"unexpected {', '.join(extra)}"] * bool(extra)
+            + [f"shapes differ: {'; '.join(different)}"] * bool(different)
+        )
+        text = "; ".join(parts)[:800]
+        hint = "ModelNew must have the same parameters and buffers, under the same names, as Model; weights are loaded by name"
+        raise Rejected(Status.RUNTIME_ERROR, f"the state dict differs from the reference's: {text}", Feedback(error=f"{text}. {hint}."))
+
+
+def _require_same_outputs(actual: Answer, expected: Answer, name: str = "output") -> None:
+    """Compare structure, dtype and shape; offsets and strides do not matter."""
+    kind = next(iter(expected))
+    alike = {"list": ("list", "tuple"), "tuple": ("list", "tuple")}.get(kind, (kind,))
+    if not any(item in actual for item in alike):
+        found = next(iter(actual), "nothing")
+        raise Rejected(
+            Status.WRONG_SHAPE,
+            f"{name} should be a {kind}, got a {found}",
+            Feedback(first_mismatch=f"{name}: expected a {kind}, got a {found}"),
+        )
+    if kind == "tensor":
+        mine, theirs = expected["tensor"], actual["tensor"]
+        if not isinstance(theirs, dict):
+            raise Rejected(Status.REWARD_HACK, "the process described its output in a wrong form")
+        if theirs.get("shape") != mine["shape"]:
+            text = f"{name}: expected shape {tuple(mine['shape'])}, got {tuple(theirs.get('shape') or ())}"
+            raise Rejected(Status.WRONG_SHAPE, text, Feedback(first_mismatch=text))
+        if theirs.get("dtype") != mine["dtype"]:
+            text = f"{name}: expected dtype {mine['dtype']}, got {theirs.get('dtype')}"
+            raise Rejected(Status.WRONG_DTYPE, text, Feedback(first_mismatch=text))
+    elif kind in ("list", "tuple"):
+        mine_items, their_items = expected[kind], next(actual[item] for item in alike if item in actual)
+        if not isinstance(their_items, list) or len(mine_items) != len(their_items):
+            text = f"{name}: expected {len(mine_items)} items, got {len(their_items) if isinstance(their_items, list) else 'none'}"
+            raise Rejected(Status.WRONG_SHAPE, text, Feedback(first_mismatch=text))
+        for number, (mine_item, their_item) in enumerate(zip(mine_items, their_items, strict=True)):
+            _require_same_outputs(their_item, mine_item, f"{name}[{number}]")
+    elif kind == "dict":
+        their_named = actual["dict"]
+        if not isinstance(their_named, dict) or set(their_named) != set(expected["dict"]):
+            text = (
+                f"{name}: expected keys {sorted(expected['dict'])}, got {sorted(their_named) if isinstance(their_named, dict) else 'none'}"
+            )
+            raise Rejected(Status.WRONG_SHAPE, text, Feedback(first_mismatch=text))
+        for key, item in expected["dict"].items():
+            _require_same_outputs(their_named[key], item, f"{name}[{key!r}]")

@@ -1,0 +1,260 @@
+"""What runs in the candidate's own process: build the model, call it on inputs that arrive as bytes, return raw bytes.
+
+Nothing here decides anything. The other side computes the verdict from the bytes and measures time by its own clock; what this process says about itself is
+used only to explain failures. It never sees the problem's source, a reference output or a seed of the value checks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import mmap
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tools.worker import tensors
+from tools.worker.arena import align, map_received
+from tools.worker.channel import Channel
+from tools.worker.devices import Device, open_device
+from tools.worker.server import Answer, CommandError, serve
+from tools.worker.timed import TimedSlots
+from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels
+
+_GUARD_BYTES = 512
+_TEXT = 6000
+
+
+class CandidateWorker:
+    """The state of one candidate process. Operations arrive in the order load, state, call/prepare, warm, block."""
+
+    def __init__(self, channel: Channel, config: Answer) -> None:
+        self._channel = channel
+        self._config = config
+        self._device: Device | None = None
+        self._model: Callable[..., Any] | None = None
+        self._inputs: mmap.mmap | None = None
+        self._outputs: mmap.mmap | None = None
+        self._slots: TimedSlots | None = None
+        self._last: Any = None
+
+    def run(self) -> None:
+        """Serve until the other side closes."""
+        serve(
+            self._channel,
+            {
+                "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
+                "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace,
+            },
+        )  # fmt: skip
+
+    def _load(self, message: Answer, fds: list[int]) -> Answer:
+        self._device = open_device(self._config["device"], self._config["num_threads"])
+        self._arenas(message, fds)
+        module = _import_source(Path(message["path"]))
+        factory = getattr(module, "ModelNew", None)
+        if factory is None:
+            raise CommandError("missing_model", "the candidate does not define ModelNew")
+        arguments = tensors.read(message["init"], self._input_memory(), "cpu")
+        try:
+            model = factory(*arguments)
+            if isinstance(model, torch.nn.Module):
+                model = model.to(self._device.name)
+        except Exception as err:
+            raise CommandError("oom" if "out of memory" in str(err).lower() else "construct", traceback.format_exc()) from err
+        self._model = model
+        state = model.state_dict() if isinstance(model, torch.nn.Module) else {}
+        return {
+            "state": {name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")} for name, value in state.items()}
+        }
+
+    def _arenas(self, message: Answer, fds: list[int]) -> Answer:
+        """Map the descriptors named in `message["arenas"]`, in order: `in`, `out`."""
+        for name, fd in zip(message.get("arenas", ()), fds, strict=True):
+            if name == "in":
+                self._inputs = map_received(fd, writable=False)
+            else:
+                self._outputs = map_received(fd, writable=True)
+            os.close(fd)
+        return {}
+
+    def _state(self, message: Answer, fds: list[int]) -> Answer:
+        """Load weights by name, strictly, in place."""
+        if isinstance(self._model, torch.nn.Module) and self._device is not None:
+            values = tensors.read(message["state"], self._input_memory(), self._device.name)
+            try:
+                self._model.load_state_dict(values, strict=True)
+            except (RuntimeError, KeyError) as err:
+                raise CommandError("state", str(err)) from err
+        return {}
+
+    def _call(self, message: Answer, fds: list[int]) -> Answer:
+        """Call the model once on fresh copies and write outputs (and the inputs as they are afterwards) to the output arena."""
+        device, model = self._ready()
+        arguments = GuardedArguments(tensors.read(message["args"], self._input_memory(), device.name))
+        poison(message["poison_bytes"], device)
+        with torch.no_grad():
+            result = model(*arguments.tree)
+            device.synchronize()
+        self._last = result
+        answer = self._describe(result, arguments.tree)
+        answer["guards_intact"] = arguments.intact()
+        if answer.get("written"):
+            offset = align(answer["end"])
+            spec, end = tensors.describe(tensors.map_tensors(arguments.tree, _contiguous), offset)
+            if message["echo"] and end <= len(self._output_memory()):
+                tensors.write(arguments.tree, spec, self._output_memory())
+                answer["echoed"] = True
+        return answer
+
+    def _rewrite(self, message: Answer, fds: list[int]) -> Answer:
+        """Write the last output once more."""
+        self._ready()[0].synchronize()
+        return self._describe(self._last, ())
+
+    def _describe(self, result: Any, arguments: Any) -> Answer:  # Any: whatever the candidate returned; an argument tree
+        problem = _strict_types(result)
+        if problem:
+            return {"invalid": problem}
+        try:
+            spec, end = tensors.describe(tensors.map_tensors(result, _contiguous))
+        except tensors.UnsupportedValueError as err:
+            return {"invalid": str(err)}
+        devices = sorted({tensor.device.type for tensor in tensors.tensors_of(result)})
+        answer: Answer = {"outputs": spec, "end": end, "devices": devices, "aliases": tensors.shares_memory(result, arguments)}
+        if end <= len(self._output_memory()) and devices in ([], [self._config["device"]]):
+            tensors.write(result, spec, self._output_memory())
+            answer["written"] = True
+        return answer
+
+    def _trace(self, message: Answer, fds: list[int]) -> Answer:
+        """Record which operators and kernels one call runs."""
+        device, model = self._ready()
+        arguments = tensors.read(message["args"], self._input_memory(), device.name)
+        with torch.no_grad(), OperatorTrace() as operators, launched_kernels() as launches:
+            model(*arguments)
+            device.synchronize()
+        answer: Answer = {"operators": operators.counts, "launches": launches}
+        if message["profile"] and device.name == "cuda":
+            with torch.no_grad():
+                answer["kernels"] = profile_kernels(lambda: model(*arguments))
+        return answer
+
+    def _prepare(self, message: Answer, fds: list[int]) -> Answer:
+        device, _ = self._ready()
+        self._last = None
+        specs = message["slots"]
+        self._slots = TimedSlots(device, specs, [tensors.read(spec, self._input_memory(), device.name) for spec in specs])
+        return {}
+
+    def _warm(self, message: Answer, fds: list[int]) -> Answer:
+        """Call each slot in turn; values stay as they are."""
+        device, model = self._ready()
+        if self._slots is None:
+            raise CommandError("order", "warm before prepare")
+        with torch.no_grad():
+            for number in range(message["calls"]):
+                self._last = model(*self._slots.arguments[number % len(self._slots.arguments)])
+            device.synchronize()
+        return {}
+
+    def _block(self, message: Answer, fds: list[int]) -> Answer:
+        _, model = self._ready()
+        if self._slots is None:
+            raise CommandError("order", "block before prepare")
+        times, self._last = self._slots.run(model, message["calls"], message["seed"])
+        return {"device_ms": times}
+
+    def _ready(self) -> tuple[Device, Callable[..., Any]]:
+        if self._device is None or self._model is None:
+            raise CommandError("order", "no model is loaded")
+        return self._device, self._model
+
+    def _input_memory(self) -> mmap.mmap:
+        if self._inputs is None:
+            raise CommandError("order", "no input arena")
+        return self._inputs
+
+    def _output_memory(self) -> mmap.mmap:
+        if self._outputs is None:
+            raise CommandError("order", "no output arena")
+        return self._outputs
+
+
+def main(channel: Channel, config: Answer) -> None:
+    """Run a candidate worker on an inherited channel."""
+    CandidateWorker(channel, config).run()
+
+
+def poison(nbytes: int, device: Device) -> None:
+    """Leave NaN patterns in memory that the allocator is about to hand out, so that an output that is never written is never right by luck."""
+    if nbytes > 0:
+        for size in {nbytes, max(nbytes // 2, 1)}:
+            block = torch.empty(size, dtype=torch.uint8, device=device.name)
+            block.fill_(0xFF)
+            del block
+
+
+class GuardedArguments:
+    """Argument tensors placed between guard bands whose pattern is checked afterwards."""
+
+    def __init__(self, tree: Any) -> None:  # Any: argument tree
+        self._bands: list[torch.Tensor] = []
+        self.tree = tensors.map_tensors(tree, self._place)
+
+    def _place(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.numel() == 0 or tensor.numel() * tensor.element_size() > 256 << 20:
+            return tensor
+        pad = _GUARD_BYTES // tensor.element_size()
+        storage = torch.empty(tensor.numel() + 2 * pad, dtype=tensor.dtype, device=tensor.device)
+        bands = (storage[:pad].view(torch.uint8), storage[pad + tensor.numel() :].view(torch.uint8))
+        for band in bands:
+            band.fill_(0x5A)
+            self._bands.append(band)
+        placed = storage.as_strided(tensor.shape, tensor.stride(), pad)
+        placed.copy_(tensor)
+        return placed
+
+    def intact(self) -> bool:
+        """True if every guard band still holds its pattern."""
+        return all(bool((band == 0x5A).all()) for band in self._bands)
+
+
+def _import_source(path: Path) -> Any:  # Any: a module
+    spec = importlib.util.spec_from_file_location("candidate", path)
+    if spec is None or spec.loader is None:
+        raise CommandError("import", f"cannot import {path.name}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["candidate"] = module
+    try:
+        spec.loader.exec_module(module)
+    except SystemExit as err:
+        raise CommandError("exit", f"the candidate called sys.exit({err.code!r}) while it was imported") from err
+    except BaseException as err:  # the candidate's code may raise anything
+        raise CommandError("oom" if "out of memory" in str(err).lower() else "import", traceback.format_exc()[-_TEXT:]) from err
+    return module
+
+
+def _contiguous(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach() if tensor.is_contiguous() else tensor.detach().contiguous()
+
+
+def _strict_types(result: Any) -> str:  # Any: whatever the candidate returned
+    """Return what is wrong with the types in a result: only plain tensors with real storage count."""
+    if isinstance(result, torch.Tensor):
+        if type(result) is not torch.Tensor:
+            return f"subclass: the output is a {type(result).__name__}, not a plain torch.Tensor"
+        if result.layout is not torch.strided or result.device.type == "meta":
+            return f"layout: the output has layout {result.layout} on {result.device.type}; a strided tensor with storage is needed"
+        if result.is_neg() or result.is_conj():
+            return "lazy: the output is a lazily negated or conjugated view"
+        return ""
+    if isinstance(result, (list, tuple)):
+        return next((text for text in map(_strict_types, result) if text), "")
+    if isinstance(result, dict):
+        return next((text for text in map(_strict_types, result.values()) if text), "")
+    return ""

@@ -1,0 +1,211 @@
+"""Everything that differs between devices while candidates and baselines run. Imports torch; the only module here that speaks CUDA.
+
+A device is created in the worker process after the fork, so that no CUDA context is ever inherited.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+
+_now = time.perf_counter
+_CUDA_FLUSH_MULTIPLE = 2  # of the L2 size, as in the usual recipe (Triton's do_bench clears 256 MB whatever the chip has)
+_CUDA_MIN_FLUSH_BYTES = 64 << 20
+
+
+class Device(Protocol):
+    """A place where tensors live and models run. Lifecycle: constructed once per worker process, never shared."""
+
+    name: str
+    """`cpu` or `cuda`, as `torch.device` takes it."""
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started has finished."""
+
+    def timed_loop(self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None]) -> tuple[list[float], Any]:
+        """Run each step once, `before(i)` ahead of it, and return the per-step times in ms (empty: only the wall clock counts) and the last result."""
+
+    def poker(self, tensor: torch.Tensor, values: torch.Tensor) -> Callable[[int, int], None]:
+        """Return `poke(i, index)`, which sets storage element `index` of `tensor` to `values[i]` at least cost."""
+
+    def reset_memory(self) -> None:
+        """Give cached memory back to the device."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a receipt records: device name, driver, library versions, numeric flags."""
+
+
+_INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def flat_bits(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a 1-D integer view of a dense tensor's elements in storage order."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(_INTEGER_OF_SIZE[tensor.element_size()])
+
+
+class CpuDevice:
+    """The host's processor; the parent's wall clock around a block is what counts."""
+
+    name = "cpu"
+
+    def __init__(self, num_threads: int) -> None:
+        torch.set_num_threads(num_threads)
+        self._num_threads = num_threads
+
+    def synchronize(self) -> None:
+        """Return at once: CPU calls are synchronous."""
+
+    def timed_loop(self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None]) -> tuple[list[float], Any]:
+        """Run the steps back to back; no per-step times."""
+        result = None
+        for number, step in enumerate(steps):
+            before(number)
+            result = step()
+        return [], result
+
+    def poker(self, tensor: torch.Tensor, values: torch.Tensor) -> Callable[[int, int], None]:
+        """Write through numpy views: about 0.1 µs a poke."""
+        target, source = flat_bits(tensor).numpy(), values.contiguous().view(_INTEGER_OF_SIZE[values.element_size()]).numpy()
+
+        def poke(number: int, index: int) -> None:
+            target[index] = source[number]
+
+        return poke
+
+    def reset_memory(self) -> None:
+        """Do nothing: freed CPU memory goes back by itself."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return versions and the thread count."""
+        return {"device": "cpu", "torch": torch.__version__, "num_threads": self._num_threads, "numeric_flags": numeric_flags()}
+
+
+class CudaDevice:
+    """One NVIDIA GPU. Times by events per call, with the L2 cache flushed between calls."""
+
+    name = "cuda"
+
+    def __init__(self, num_threads: int) -> None:
+        torch.set_num_threads(num_threads)
+        torch.cuda.init()
+        properties = torch.cuda.get_device_properties(0)
+        self._properties = properties
+        self._l2_bytes = int(getattr(properties, "L2_cache_size", 50 << 20))
+        self._flush_buffer: torch.Tensor | None = None
+        self._stream = torch.cuda.default_stream()
+        self._reset_persisting = _persisting_l2_reset()
+
+    def synchronize(self) -> None:
+        """Wait for every stream of the device; raises what a kernel left behind."""
+        torch.cuda.synchronize()
+
+    def timed_loop(self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None]) -> tuple[list[float], Any]:
+        """Poke, flush, record, call, record; one synchronisation at the end."""
+        if self._flush_buffer is None:
+            self._flush_buffer = torch.empty(
+                max(_CUDA_MIN_FLUSH_BYTES, _CUDA_FLUSH_MULTIPLE * self._l2_bytes), dtype=torch.int8, device="cuda"
+            )
+        torch.cuda.set_stream(self._stream)
+        self._reset_persisting()
+        starts = [torch.cuda.Event(enable_timing=True) for _ in steps]
+        ends = [torch.cuda.Event(enable_timing=True) for _ in steps]
+        result = None
+        for number, step in enumerate(steps):
+            before(number)
+            self._flush_buffer.fill_(number & 1)
+            starts[number].record(self._stream)
+            result = step()
+            ends[number].record(self._stream)
+        torch.cuda.synchronize()
+        return [start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)], result
+
+    def poker(self, tensor: torch.Tensor, values: torch.Tensor) -> Callable[[int, int], None]:
+        """Copy one element on the device, in stream order."""
+        target = flat_bits(tensor)
+        source = values.contiguous().view(_INTEGER_OF_SIZE[values.element_size()]).to(tensor.device)
+
+        def poke(number: int, index: int) -> None:
+            target[index : index + 1].copy_(source[number : number + 1])
+
+        return poke
+
+    def reset_memory(self) -> None:
+        """Free the flush buffer and the allocator's cache."""
+        self._flush_buffer = None
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the chip, its uuid, the driver and library versions."""
+        properties = self._properties
+        return {
+            "device": properties.name,
+            "capability": f"sm_{properties.major}{properties.minor}",
+            "uuid": str(getattr(properties, "uuid", "")),
+            "memory_bytes": int(properties.total_memory),
+            "l2_bytes": self._l2_bytes,
+            "multiprocessors": int(properties.multi_processor_count),
+            "driver": _driver_version(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "triton": _triton_version(),
+            "numeric_flags": numeric_flags(),
+        }
+
+
+def open_device(name: str, num_threads: int) -> Device:
+    """Return the device for a torch device type.
+
+    Raises:
+        RuntimeError: The device cannot be initialised here.
+    """
+    return CudaDevice(num_threads) if name == "cuda" else CpuDevice(num_threads)
+
+
+def numeric_flags() -> dict[str, Any]:
+    """Return the global flags that change numerics or algorithm choice."""
+    return {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "fp16_reduced_precision": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+        "bf16_reduced_precision": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "default_dtype": str(torch.get_default_dtype()),
+    }
+
+
+def _persisting_l2_reset() -> Callable[[], None]:
+    """Return a call that clears L2 lines marked as persisting; a no-op where the driver lacks it."""
+    try:
+        reset = ctypes.CDLL("libcuda.so.1").cuCtxResetPersistingL2Cache
+    except (OSError, AttributeError):
+        return lambda: None
+
+    def call() -> None:
+        reset()
+
+    return call
+
+
+def _driver_version() -> str:
+    try:
+        with open("/proc/driver/nvidia/version", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            return file.readline().strip()
+    except OSError:
+        return os.environ.get("NVIDIA_DRIVER_VERSION", "")
+
+
+def _triton_version() -> str:
+    try:
+        import triton
+    except ImportError:
+        return ""
+    return str(triton.__version__)

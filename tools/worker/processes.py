@@ -1,0 +1,212 @@
+"""The parent's side: start the warm process, fork workers from it, talk to them within time limits, kill them whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.errors import HarnessError
+from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutError, ProtocolViolationError
+
+_START_S = 120.0
+_KILL_S = 20.0
+_PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class WorkerDiedError(Exception):
+    """A worker's process ended while an answer was awaited."""
+
+
+class WorkerTimeoutError(Exception):
+    """A worker did not answer in time."""
+
+
+class WorkerHostileError(Exception):
+    """A worker sent something that is no honest answer (malformed, unsolicited, wrong number)."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A worker's answer with the parent's clock."""
+
+    data: dict[str, Any]  # Any: JSON
+    fds: tuple[int, ...]
+    seconds: float
+    """From sending the command to receiving the answer, by the parent's monotonic clock."""
+
+    @property
+    def is_ok(self) -> bool:
+        """True if the command ran without an exception."""
+        return self.data.get("ok") is True
+
+
+class Worker:
+    """One forked process. Use as a context manager; leaving kills its whole tree."""
+
+    def __init__(self, zygote: Zygote, pid: int, channel: Channel, log: Path) -> None:
+        self._zygote = zygote
+        self._channel = channel
+        self._is_dead = False
+        self.pid = pid
+        self.log = log
+        self.exit_status: int | None = None
+        """The wait status, known after `kill`."""
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    def request(self, op: str, timeout_s: float, fds: Sequence[int] = (), **fields: Any) -> Reply:  # Any: JSON
+        """Send a command and wait for its answer.
+
+        Raises:
+            WorkerDiedError: The process ended.
+            WorkerTimeoutError: No answer in time; the process still runs.
+            WorkerHostileError: It sent something else than one answer to this command.
+        """
+        number = secrets.randbits(53)
+        try:
+            if self._channel.has_data():
+                raise WorkerHostileError("the process sent a message that nobody asked for")
+            began = time.perf_counter()
+            self._channel.send({"op": op, "id": number, **fields}, fds)
+            data, received = self._channel.receive(max(timeout_s, 0.001))
+            seconds = time.perf_counter() - began
+        except ChannelClosedError as err:
+            raise WorkerDiedError("the process ended") from err
+        except ChannelTimeoutError as err:
+            raise WorkerTimeoutError(f"no answer within {timeout_s:.1f} s") from err
+        except ProtocolViolationError as err:
+            raise WorkerHostileError(str(err)) from err
+        if data.get("id") != number:
+            raise WorkerHostileError("the process answered with a wrong message number")
+        return Reply(data, tuple(received), seconds)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the process and its descendants so far, in s; 0.0 once it is gone."""
+        return cpu_seconds(self.pid)
+
+    def kill(self) -> None:
+        """Kill the process, everything it started, and close its channel. Safe to call twice."""
+        if self._is_dead:
+            return
+        self._is_dead = True
+        self._channel.close()
+        self.exit_status = self._zygote.kill(self.pid)
+
+    def log_tail(self, limit: int = 4000) -> str:
+        """Return the end of what the process printed."""
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - limit))
+            return file.read(limit).decode(errors="replace")
+        return ""
+
+
+class Zygote:
+    """The warm process. Start costs the import of torch once; each fork a few milliseconds."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str], preload: Sequence[str] = ()) -> None:
+        """Start the process.
+
+        Args:
+            directory: Where its log goes.
+            environment: Its whole environment.
+            preload: Modules to import besides torch.
+
+        Raises:
+            HarnessError: It does not come up.
+        """
+        ours, theirs = socket.socketpair()
+        self.log = directory / "zygote.log"
+        paths = [str(_PACKAGE_ROOT), *(entry for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).exists())]
+        program = f"import sys; sys.path[:] = {list(dict.fromkeys(paths))!r}; from tools.worker.zygote import main; main({theirs.fileno()}, {tuple(preload)!r})"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", program],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), cwd=directory, start_new_session=True,
+            )  # fmt: skip
+        theirs.close()
+        self._control = Channel(ours)
+        try:
+            self._control.receive(_START_S)
+        except (ChannelClosedError, ChannelTimeoutError, ProtocolViolationError) as err:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            self.close()
+            raise HarnessError(f"the worker process does not start: {err}; its log ends with: {tail}") from err
+
+    def fork(self, role: str, config: Mapping[str, Any], log: Path) -> Worker:  # Any: JSON
+        """Fork a worker.
+
+        Raises:
+            HarnessError: The warm process is gone.
+        """
+        ours, theirs = socket.socketpair()
+        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            answer = self._ask({"op": "fork", "role": role, "config": dict(config)}, [theirs.fileno(), log_fd], _START_S)
+        finally:
+            theirs.close()
+            os.close(log_fd)
+        return Worker(self, answer["pid"], Channel(ours), log)
+
+    def kill(self, pid: int) -> int | None:
+        """Kill a worker's tree and return its wait status, None if unknown."""
+        try:
+            status = self._ask({"op": "kill", "pid": pid}, [], _KILL_S).get("exit")
+        except HarnessError:
+            return None
+        return status if isinstance(status, int) else None
+
+    def is_alive(self) -> bool:
+        """True if the process runs and answers."""
+        if self._process.poll() is not None:
+            return False
+        with contextlib.suppress(HarnessError):
+            return bool(self._ask({"op": "ping"}, [], 10.0))
+        return False
+
+    def close(self) -> None:
+        """End the process and everything forked from it."""
+        self._control.close()
+        try:
+            self._process.wait(timeout=_KILL_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _ask(self, message: Mapping[str, Any], fds: Sequence[int], timeout_s: float) -> dict[str, Any]:  # Any: JSON
+        try:
+            self._control.send(message, fds)
+            return self._control.receive(timeout_s)[0]
+        except (ChannelClosedError, ChannelTimeoutError, ProtocolViolationError) as err:
+            raise HarnessError(f"the warm worker process is gone ({err}); its log is {self.log}") from err
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return processor time used by a process's threads and its live descendants, in s."""
+    total = 0.0
+    stack, seen = [pid], set()
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        tasks = Path("/proc", str(current), "task")
+        with contextlib.suppress(OSError):
+            for task in tasks.iterdir():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    total += int((task / "schedstat").read_text().split()[0]) / 1e9
+                with contextlib.suppress(OSError, ValueError):
+                    stack.extend(int(child) for child in (task / "children").read_text().split())
+    return total

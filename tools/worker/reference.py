@@ -1,0 +1,503 @@
+"""The trusted process of one problem on one device: input draws, the float64 reference, comparison statistics, and the timed baselines.
+
+It imports the problem and never sees a candidate: candidates' outputs reach it as raw bytes in memory whose size is sealed. The draws and expected
+outputs stay here; what leaves are statistics.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tools.check.compare import ErrorStats, calibrate, compare, compare_exact
+from tools.check.nulls import null_outputs
+from tools.check.variation import perturb_weights, poke_rule, vary
+from tools.check.variation_kinds import KINDS
+from tools.worker import tensors
+from tools.worker.arena import Arena, align
+from tools.worker.channel import Channel
+from tools.worker.devices import Device, open_device
+from tools.worker.server import Answer, CommandError, classify, serve
+from tools.worker.timed import TimedSlots, last_slot, raw_bits, replay
+from tools.worker.trace import OperatorTrace
+
+_Model = Callable[..., Any]  # Any: the problem's own arguments and outputs
+_SNAPSHOT_BYTES = 256 << 20
+
+
+@dataclasses.dataclass
+class _Draw:
+    """One input draw with what PyTorch makes of it."""
+
+    inputs: list[Any]  # Any: argument trees
+    native: Any  # Any: output tree
+    spec: Answer
+    output_spec: Answer
+    output_end: int
+    kind: str
+    aliases: bool
+
+
+class ReferenceWorker:
+    """State of the reference process."""
+
+    def __init__(self, channel: Channel, config: Answer) -> None:
+        self._channel = channel
+        self._config = config
+        self._device: Device = open_device(config["device"], config["num_threads"])
+        self._module: Any = None  # Any: the problem's module
+        self._model: Any = None  # Any: nn.Module
+        self._compiled: _Model | None = None
+        self._workloads: list[dict[str, Any]] = [{}]
+        self._init: list[Any] = []
+        self._draw_now: _Draw | None = None
+        self._slots: TimedSlots | None = None
+        self._slot_plan: tuple[int, list[int], list[Answer], Answer] | None = None
+        self._in: Arena | None = None
+        self._out: Arena | None = None
+        self._serial = 0
+        self._snapshot: list[torch.Tensor] = []
+
+    def run(self) -> None:
+        """Serve until the other side closes."""
+        serve(
+            self._channel,
+            {
+                "open": self._open, "ping": lambda message, fds: {}, "survey": self._survey, "draw": self._draw, "compare": self._compare, "unchanged": self._unchanged,
+                "prepare": self._prepare, "compile": self._compile, "warm": self._warm, "block": self._block, "verify": self._verify, "release": self._release,
+            },
+        )  # fmt: skip
+
+    # --- the problem ---------------------------------------------------------------------------------------------------------------------
+
+    def _open(self, message: Answer, fds: list[int]) -> Answer:
+        path = Path(message["path"])
+        try:
+            self._module = _import_problem(path)
+        except BaseException as err:  # the problem's code may raise anything
+            raise CommandError("problem", f"the problem cannot be imported: {_last_line(err)}") from err
+        self._workloads = _workloads(self._module)
+        try:
+            self._init = list(self._module.get_init_inputs())
+        except Exception as err:
+            raise CommandError("problem", f"get_init_inputs() raised {_last_line(err)}") from err
+        torch.manual_seed(message["seed"])
+        try:
+            self._model = self._module.Model(*self._init).to(self._device.name)
+        except Exception as err:
+            raise CommandError("problem", f"Model(*get_init_inputs()) raised {_last_line(err)}") from err
+        tolerance = getattr(self._module, "TOLERANCE", None)
+        if tolerance is not None and not (isinstance(tolerance, dict) and set(tolerance) <= {"atol", "rtol"}):
+            raise CommandError("problem", f"TOLERANCE must be a dict with atol and rtol, got {tolerance!r}")
+        perturb_weights(self._model, _generator(message["seed"]))
+        return {
+            "workloads": [_workload_name(item, number) for number, item in enumerate(self._workloads)],
+            "facts": self._device.facts(),
+            "pid": os.getpid(),
+        }
+
+    def _generate(self, workload: int, seed: int, kind: str) -> list[Any]:  # Any: argument trees
+        arguments = self._workloads[workload]
+
+        def build() -> Any:  # Any: what the problem returns
+            torch.manual_seed(seed)
+            return self._module.get_inputs(**arguments)
+
+        try:
+            if self._device.name == "cpu":
+                made = build()
+            else:
+                try:
+                    with torch.device(self._device.name):
+                        made = build()
+                except (RuntimeError, TypeError, ValueError):
+                    made = build()
+        except Exception as err:
+            if classify(err) == "oom":
+                raise CommandError("oom", f"get_inputs() ran out of memory: {_last_line(err)}") from err
+            raise CommandError("problem", f"get_inputs({_keywords(arguments)}) raised {_last_line(err)}") from err
+        if not isinstance(made, (list, tuple)):
+            raise CommandError("problem", f"get_inputs() must return a list of arguments, got {type(made).__name__}")
+        moved = tensors.map_tensors(list(made), lambda tensor: tensor.detach().to(self._device.name))
+        return list(vary(moved, kind, _generator(seed ^ 0x5EED)))
+
+    def _call_native(self, inputs: list[Any]) -> Any:  # Any: argument and output trees
+        with self._unchanged_state(), torch.no_grad():
+            result = self._model(*inputs)
+            self._device.synchronize()
+        return result
+
+    @contextmanager
+    def _unchanged_state(self) -> Iterator[None]:
+        """Undo what a call does to buffers (running statistics in training mode)."""
+        saved = {name: value.clone() for name, value in self._model.named_buffers()}
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in self._model.named_buffers():
+                    value.copy_(saved[name])
+
+    def _call_float64(self, inputs: list[Any], native: Any) -> tuple[list[torch.Tensor], str]:  # Any: trees
+        """Return the reference outputs and how they were computed (`float64`, `float64 on cpu` or `native`)."""
+        for place in dict.fromkeys((self._device.name, "cpu")):
+            try:
+                with self._unchanged_state(), torch.no_grad():
+                    model = copy.deepcopy(self._model).to(place).double()
+                    wide = tensors.map_tensors(
+                        inputs, lambda tensor: (tensor.double() if tensor.is_floating_point() else tensor.clone()).to(place)
+                    )
+                    result = [tensor.detach() for tensor in tensors.tensors_of(model(*wide))]
+                self._device.synchronize()
+                return result, "float64" if place == self._device.name else "float64 on cpu"
+            except Exception as err:
+                self._device.reset_memory()
+                if classify(err) != "oom":
+                    break
+        return [tensor.detach() for tensor in tensors.tensors_of(native)], "native"
+
+    # --- draws and comparison --------------------------------------------------------------------------------------------------------------
+
+    def _draw(self, message: Answer, fds: list[int]) -> Answer:
+        self._draw_now = None
+        if message["fresh_weights"]:
+            perturb_weights(self._model, _generator(message["seed"] ^ 0x7E16))
+        draw = self._make_draw(message["workload"], message["seed"], message["kind"])
+        self._draw_now = draw
+        state = dict(self._model.state_dict())
+        state_spec, end = tensors.describe(state, _end(draw.spec))
+        init_spec, end = tensors.describe(self._init, end)
+        inputs_bytes = sum(entry["nbytes"] for entry in tensors.tensor_specs(draw.spec))
+        answer = self._arenas(end, align(draw.output_end) * 2 + align(_packed_end(draw.inputs)) + align(1))
+        memory = self._memory()
+        tensors.write(draw.inputs, draw.spec, memory)
+        tensors.write(state, state_spec, memory)
+        tensors.write(self._init, init_spec, memory)
+        answer.update(
+            args=draw.spec, state=state_spec, init=init_spec, outputs=draw.output_spec, kind=draw.kind, inputs_bytes=inputs_bytes,
+            outputs_bytes=sum(entry["nbytes"] for entry in tensors.tensor_specs(draw.output_spec)),
+        )  # fmt: skip
+        return answer
+
+    def _make_draw(self, workload: int, seed: int, kind: str) -> _Draw:
+        """Draw inputs; a kind for which the reference is not finite gives way to a milder one."""
+        for number in range(KINDS.index(kind), -1, -1):
+            inputs = self._generate(workload, seed, KINDS[number])
+            try:
+                native = self._call_native(given := _copies(inputs))
+            except Exception as err:
+                if number > 0:
+                    continue
+                if classify(err) == "oom":
+                    raise CommandError("oom", f"the reference runs out of memory: {_last_line(err)}") from err
+                raise CommandError("problem", f"Model.forward raised {_last_line(err)}") from err
+            finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors.tensors_of(native) if tensor.is_floating_point())
+            if finite or number == 0:
+                break
+        _require_tensors(native)
+        try:
+            spec, _ = tensors.describe(inputs)
+            output_spec, end = tensors.describe(tensors.map_tensors(native, lambda tensor: tensor.detach().contiguous()))
+        except tensors.UnsupportedValueError as err:
+            raise CommandError("problem", f"get_inputs() or Model.forward: {err}") from err
+        return _Draw(inputs, native, spec, output_spec, end, KINDS[number], tensors.shares_memory(native, given))
+
+    def _compare(self, message: Answer, fds: list[int]) -> Answer:
+        """Compare what the candidate wrote with the current draw."""
+        draw = self._current()
+        actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(draw.output_spec)]
+        reference, how = self._call_float64(draw.inputs, draw.native)
+        native = list(tensors.tensors_of(draw.native))
+        answer: Answer = {
+            "stats": self._statistics(actual, reference, native),
+            "reference": how,
+            "shapes": [list(tensor.shape) for tensor in native],
+        }
+        self._snapshot = [tensor.clone() for tensor in actual] if draw.output_end <= _SNAPSHOT_BYTES else []
+        if message["echoed"]:
+            spec, _ = tensors.describe(tensors.map_tensors(draw.inputs, lambda tensor: tensor.contiguous()), align(draw.output_end))
+            echoes = (tensors.view(self._written(), entry) for entry in tensors.tensor_specs(spec))
+            answer["inputs_changed"] = [
+                number
+                for number, (echo, mine) in enumerate(zip(echoes, tensors.tensors_of(draw.inputs), strict=True))
+                if mine.numel() and not bool((raw_bits(echo.to(mine.device)) == raw_bits(mine)).all())
+            ]
+        return answer
+
+    def _unchanged(self, message: Answer, fds: list[int]) -> Answer:
+        """Tell whether what the candidate wrote now equals what was compared."""
+        actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(self._current().output_spec)]
+        pairs = zip(self._snapshot, actual, strict=False)
+        return {"unchanged": all(bool((raw_bits(a) == raw_bits(b)).all()) for a, b in pairs if a.numel())}
+
+    def _statistics(self, actual: list[torch.Tensor], reference: list[torch.Tensor], native: list[torch.Tensor]) -> list[Answer]:
+        declared = getattr(self._module, "TOLERANCE", None)
+        found: list[ErrorStats] = []
+        for got, expected, own in zip(actual, reference, native, strict=True):
+            if got.numel() == 0:
+                found.append(compare_exact(got.flatten(), own.flatten(), own.flatten()))
+            elif own.is_floating_point():
+                found.append(compare(got, expected, own, calibrate(expected, own, declared)))
+            elif own.is_complex():
+                parts = [torch.view_as_real(tensor.resolve_conj()) for tensor in (got, expected, own)]
+                found.append(compare(parts[0], parts[1].double(), parts[2], calibrate(parts[1], parts[2], declared)))
+            else:
+                found.append(compare_exact(got, expected.to(own.dtype), own))
+        return [dataclasses.asdict(item) for item in found]
+
+    def _survey(self, message: Answer, fds: list[int]) -> Answer:
+        """Find out once per workload whether it can be tested: null candidates, randomness, in-place inputs, operators used."""
+        first = self._make_draw(message["workload"], message["seeds"][0], "as_given")
+        before = _copies(first.inputs)
+        aliased = first.aliases
+        again = list(tensors.tensors_of(self._call_native(first.inputs)))
+        mutated = any(
+            not bool((raw_bits(a) == raw_bits(b)).all())
+            for a, b in zip(tensors.tensors_of(before), tensors.tensors_of(first.inputs), strict=True)
+            if a.numel()
+        )
+        first.inputs = before
+        with OperatorTrace() as trace:
+            self._call_native(_copies(before))
+        nulls: dict[str, list[list[Answer]]] = {}
+        earlier: list[torch.Tensor] | None = None
+        repeat: list[Answer] = []
+        for number, seed in enumerate(message["seeds"]):
+            draw = first if number == 0 else self._make_draw(message["workload"], seed, "shifted")
+            native = [tensor.detach() for tensor in tensors.tensors_of(draw.native)]
+            reference, _ = self._call_float64(draw.inputs, draw.native)
+            if number == 0 and not mutated:
+                repeat = self._statistics(again, native, native)
+            for name, outputs in null_outputs(native, draw.inputs, earlier).items():
+                nulls.setdefault(name, []).append(self._statistics(outputs, reference, native))
+            earlier = native
+        self._device.reset_memory()
+        return {
+            "nulls": nulls,
+            "repeat": repeat,
+            "mutates_inputs": mutated,
+            "outputs_alias_inputs": aliased,
+            "operators": dict(trace.counts),
+        }
+
+    # --- baselines -------------------------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, message: Answer, fds: list[int]) -> Answer:
+        """Make the timed input sets and write them to the arena."""
+        self._release(message, [])
+        workload, seeds = message["workload"], message["seeds"]
+        sets = [self._generate(workload, seed, "as_given") for seed in seeds]
+        specs, end = [], 0
+        for arguments in sets:
+            spec, end = tensors.describe(arguments, end)
+            specs.append(spec)
+        rules = [
+            poke_rule(tensor) if _is_plain(entry) else None
+            for tensor, entry in zip(tensors.tensors_of(sets[0]), tensors.tensor_specs(specs[0]), strict=True)
+        ]
+        for spec in specs:
+            for entry, rule in zip(tensors.tensor_specs(spec), rules, strict=True):
+                if rule is not None:
+                    entry["poke"] = rule
+        state = dict(self._model.state_dict())
+        state_spec, end = tensors.describe(state, end)
+        init_spec, end = tensors.describe(self._init, end)
+        native = self._call_native(_copies(sets[0]))
+        output_spec, output_end = tensors.describe(tensors.map_tensors(native, lambda tensor: tensor.detach().contiguous()))
+        answer = self._arenas(end, align(output_end) + align(1))
+        for arguments, spec in zip(sets, specs, strict=True):
+            tensors.write(arguments, spec, self._memory())
+        tensors.write(state, state_spec, self._memory())
+        tensors.write(self._init, init_spec, self._memory())
+        self._slots = TimedSlots(self._device, specs, sets)
+        self._slot_plan = (workload, seeds, specs, output_spec)
+        answer.update(slots=specs, state=state_spec, init=init_spec, outputs=output_spec)
+        return answer
+
+    def _compile(self, message: Answer, fds: list[int]) -> Answer:
+        """Compile the reference with torch.compile (default mode) and call it once on the prepared workload."""
+        import torch._dynamo
+
+        torch._dynamo.config.recompile_limit = 64
+        if self._compiled is None:
+            self._compiled = torch.compile(self._model, dynamic=False)
+        self._run_arm("compiled", 2)
+        return {}
+
+    def _warm(self, message: Answer, fds: list[int]) -> Answer:
+        self._run_arm(message["arm"], message["calls"])
+        return {}
+
+    def _run_arm(self, arm: str, calls: int) -> None:
+        slots, model = self._timed(), self._arm(arm)
+        with torch.no_grad():
+            for number in range(calls):
+                model(*slots.arguments[number % len(slots.arguments)])
+            self._device.synchronize()
+
+    def _block(self, message: Answer, fds: list[int]) -> Answer:
+        times, _ = self._timed().run(self._arm(message["arm"]), message["calls"], message["seed"])
+        return {"device_ms": times}
+
+    def _arm(self, arm: str) -> _Model:
+        if arm == "eager":
+            return self._model  # type: ignore[no-any-return]  # an nn.Module is callable
+        if arm == "compiled" and self._compiled is not None:
+            return self._compiled
+        if arm == "empty":
+            return lambda *arguments: None
+        raise CommandError("order", f"no arm {arm!r}")
+
+    def _verify(self, message: Answer, fds: list[int]) -> Answer:
+        """Compare the output of a timed block's last call with the reference on the inputs as they were then."""
+        if self._slot_plan is None:
+            raise CommandError("order", "verify before prepare")
+        workload, seeds, specs, output_spec = self._slot_plan
+        slots = self._timed()
+        history = [(int(calls), int(seed)) for calls, seed in message["history"]]
+        slot = last_slot(*history[-1], slots.sizes())
+        inputs = self._generate(workload, seeds[slot], "as_given")
+        chosen = [
+            tensor for tensor, entry in zip(tensors.tensors_of(inputs), tensors.tensor_specs(specs[slot]), strict=True) if "poke" in entry
+        ]
+        replay(chosen, slots.entries, slot, len(seeds), history)
+        native = self._call_native(_copies(inputs))
+        reference, _ = self._call_float64(inputs, native)
+        actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(output_spec)]
+        return {"stats": self._statistics(actual, reference, list(tensors.tensors_of(native)))}
+
+    def _release(self, message: Answer, fds: list[int]) -> Answer:
+        self._draw_now = None
+        self._slots = None
+        self._device.reset_memory()
+        return {}
+
+    # --- memory ----------------------------------------------------------------------------------------------------------------------------
+
+    def _arenas(self, input_bytes: int, output_bytes: int) -> Answer:
+        """Make the arenas large enough; a new one's descriptor travels with the answer."""
+        names, fds = [], []
+        if self._in is None or self._in.size < input_bytes or self._out is None or self._out.size < output_bytes:
+            self._serial += 1
+        if self._in is None or self._in.size < input_bytes:
+            if self._in is not None:
+                self._in.close()
+            self._in = Arena(input_bytes, readonly_for_peers=True)
+        if self._out is None or self._out.size < output_bytes:
+            if self._out is not None:
+                self._out.close()
+            self._out = Arena(output_bytes, readonly_for_peers=False)
+        for name, arena in (("in", self._in), ("out", self._out)):
+            names.append(name)
+            fds.append(arena.fd)
+        return {"arenas": names, "fds": fds, "serial": self._serial}
+
+    def _memory(self) -> Any:  # Any: a writable buffer
+        if self._in is None:
+            raise CommandError("order", "no input arena")
+        return self._in.memory
+
+    def _written(self) -> Any:  # Any: a writable buffer
+        if self._out is None:
+            raise CommandError("order", "no output arena")
+        return self._out.memory
+
+    def _current(self) -> _Draw:
+        if self._draw_now is None:
+            raise CommandError("order", "no draw")
+        return self._draw_now
+
+    def _timed(self) -> TimedSlots:
+        if self._slots is None:
+            raise CommandError("order", "nothing is prepared")
+        return self._slots
+
+
+def main(channel: Channel, config: Answer) -> None:
+    """Run a reference worker on an inherited channel."""
+    ReferenceWorker(channel, config).run()
+
+
+def _import_problem(path: Path) -> Any:  # Any: a module
+    spec = importlib.util.spec_from_file_location("problem", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["problem"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _workloads(module: Any) -> list[dict[str, Any]]:  # Any: the problem's module and keyword arguments
+    declared = getattr(module, "WORKLOADS", None)
+    if declared is None:
+        return [{}]
+    if not (isinstance(declared, (list, tuple)) and declared and all(isinstance(item, dict) for item in declared)):
+        raise CommandError(
+            "problem", f"WORKLOADS must be a non-empty list of dicts, each passed to get_inputs as keyword arguments; got {declared!r}"
+        )
+    return [dict(item) for item in declared]
+
+
+def _workload_name(arguments: dict[str, Any], number: int) -> str:  # Any: keyword arguments
+    return (
+        ",".join(f"{key}={value}" for key, value in arguments.items())[:80]
+        if arguments
+        else "default"
+        if number == 0
+        else f"workload {number}"
+    )
+
+
+def _keywords(arguments: dict[str, Any]) -> str:  # Any: keyword arguments
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+
+
+def _require_tensors(result: Any) -> None:  # Any: what the problem returns
+    if isinstance(result, torch.Tensor):
+        return
+    items = list(result.values()) if isinstance(result, dict) else list(result) if isinstance(result, (list, tuple)) else None
+    if items is None or not items:
+        raise CommandError(
+            "problem", f"Model.forward must return a tensor or a tuple, list or dict of tensors, got {type(result).__name__}"
+        )
+    for item in items:
+        _require_tensors(item)
+
+
+def _is_plain(entry: Answer) -> bool:
+    """True if the tensor arrives with its strides, so that storage order is the same on both sides."""
+    return tensors.is_dense(entry["shape"], entry["stride"])
+
+
+def _copies(inputs: list[Any]) -> list[Any]:  # Any: argument trees
+    return list(tensors.map_tensors(inputs, lambda tensor: tensor.clone()))
+
+
+def _packed_end(inputs: list[Any]) -> int:  # Any: argument trees
+    return tensors.describe(inputs)[1]
+
+
+def _end(spec: Answer) -> int:
+    return max((entry["offset"] + entry["nbytes"] for entry in tensors.tensor_specs(spec)), default=0)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = traceback.format_exception_only(error)
+    frame = traceback.extract_tb(error.__traceback__)
+    place = f" (line {frame[-1].lineno})" if frame else ""
+    return lines[-1].strip()[:600] + place

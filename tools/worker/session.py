@@ -1,0 +1,176 @@
+"""The parent's handle on one reference process: opened once per problem and device, kept between candidates."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.check.decision import reject
+from tools.check.operators import arithmetic, reads_all_inputs
+from tools.errors import HarnessError, ProblemError
+from tools.types import Problem
+from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
+
+Answer = dict[str, Any]  # Any: JSON
+_OPEN_S = 120.0
+_COMPILE_S = 900.0
+_PINGS = 15
+
+
+@dataclass
+class Arenas:
+    """Descriptors of the shared memory, to be passed on to candidates' processes."""
+
+    names: list[str] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+    serial: int = 0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known about a workload before any candidate is tried."""
+
+    untestable: str
+    """Why no verdict is possible; empty if one is."""
+    mutates_inputs: bool
+    outputs_alias_inputs: bool
+    operators: tuple[str, ...]
+    """Arithmetic operators that the reference runs."""
+    reads_all_inputs: bool
+    """True if no operator can skip input elements, so that their bytes bound the time from below."""
+
+
+class ReferenceSession:
+    """One live reference process. `close` ends it."""
+
+    def __init__(self, zygote: Zygote, problem: Problem, device: str, directory: Path, config: Answer) -> None:
+        """Fork the process and open the problem in it.
+
+        Raises:
+            ProblemError: The problem cannot be used; the message says why.
+            HarnessError: The process failed.
+        """
+        self.problem = problem
+        self.device = device
+        self.arenas = Arenas()
+        self._surveys: dict[int, Survey] = {}
+        self._compiled: dict[int, str] = {}
+        source = directory / "problem.py"
+        source.write_text(problem.source, encoding="utf-8")
+        self._worker: Worker = zygote.fork(
+            "reference", {**config, "device": device, "directory": str(directory)}, directory / "reference.log"
+        )
+        try:
+            opened = self.ask("open", _OPEN_S, path=str(source), seed=secrets.randbits(62))
+        except (ProblemError, HarnessError):
+            self.close()
+            raise
+        self.workloads: list[str] = opened["workloads"]
+        self.facts: Answer = opened["facts"]
+        self.round_trip_s = 0.0
+        """Median time of an empty command, in s."""
+        self.measure_round_trip()
+
+    def ask(self, op: str, timeout_s: float, **fields: Any) -> Answer:  # Any: JSON
+        """Send a command to the trusted process and return its answer.
+
+        Raises:
+            ProblemError: The problem itself is at fault.
+            HarnessError: Anything else that goes wrong there.
+        """
+        return self.request(op, timeout_s, **fields).data
+
+    def request(self, op: str, timeout_s: float, **fields: Any) -> Reply:  # Any: JSON
+        """Like `ask`, with the parent's clock."""
+        try:
+            reply = self._worker.request(op, timeout_s, **fields)
+        except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError) as err:
+            raise HarnessError(f"the reference process failed at {op!r}: {err}; its log ends with: {self._worker.log_tail(1500)}") from err
+        self._keep_arenas(reply)
+        if not reply.is_ok:
+            text = str(reply.data.get("text", ""))
+            if reply.data.get("kind") == "problem":
+                raise ProblemError(f"{self.problem.path or self.problem.problem_id}: {text}")
+            if reply.data.get("kind") == "oom":
+                raise HarnessError(f"the reference runs out of memory on this device: {text[-500:]}")
+            raise HarnessError(f"the reference process failed at {op!r}: {text[-1500:]}")
+        return reply
+
+    def survey(self, workload: int, timeout_s: float) -> Survey:
+        """Return what is known about a workload; found out once per process."""
+        if workload not in self._surveys:
+            answer = self.ask("survey", timeout_s, workload=workload, seeds=[secrets.randbits(62), secrets.randbits(62)])
+            self._surveys[workload] = Survey(
+                _untestable(answer),
+                bool(answer["mutates_inputs"]),
+                bool(answer["outputs_alias_inputs"]),
+                tuple(arithmetic(answer["operators"])),
+                reads_all_inputs(answer["operators"]),
+            )
+        return self._surveys[workload]
+
+    def compile(self, workload: int) -> str:
+        """Compile the reference for the prepared workload; returns an error text, empty if the compiled baseline works. Done once per workload."""
+        if workload not in self._compiled:
+            try:
+                self.ask("compile", _COMPILE_S, workload=workload)
+                self._compiled[workload] = ""
+            except HarnessError as err:
+                self._compiled[workload] = str(err)
+                if not self.is_alive():
+                    raise
+        return self._compiled[workload]
+
+    def measure_round_trip(self) -> None:
+        """Measure the cost of an empty command, which block times are corrected by."""
+        self.round_trip_s = statistics.median(self.request("ping", 30.0).seconds for _ in range(_PINGS))
+
+    def is_alive(self) -> bool:
+        """True if the process answers."""
+        try:
+            self._worker.request("ping", 10.0)
+        except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the process."""
+        self._worker.kill()
+        for fd in self.arenas.fds:
+            os.close(fd)
+        self.arenas = Arenas()
+
+    def _keep_arenas(self, reply: Reply) -> None:
+        if not reply.fds:
+            return
+        if reply.data.get("serial") == self.arenas.serial:
+            for fd in reply.fds:
+                os.close(fd)
+            return
+        for fd in self.arenas.fds:
+            os.close(fd)
+        self.arenas = Arenas(list(reply.data["arenas"]), list(reply.fds), int(reply.data["serial"]))
+
+
+def _untestable(answer: Answer) -> str:
+    if any(reject(stats) for stats in answer["repeat"]):
+        return "untestable: the reference gives different outputs for the same inputs, so no candidate can be compared with it"
+    for name, draws in answer["nulls"].items():
+        if all(not reject(stats) for draw in draws for stats in draw) and _covers(name, draws):
+            return f"untestable: an output of {_NULL_WORDS[name]} would pass for this problem's inputs; change the inputs or the weights so that outputs vary"
+    return ""
+
+
+def _covers(name: str, draws: Sequence[Any]) -> bool:  # Any: JSON
+    """True if the null was tried on every draw (a replay: on the second one)."""
+    return len(draws) >= (1 if name == "replay" else 2)
+
+
+_NULL_WORDS = {
+    "zeros": "zeros", "ones": "ones", "mean": "row means", "input copy": "a copy of an input", "replay": "the result for other inputs",
+}  # fmt: skip

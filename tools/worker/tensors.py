@@ -1,0 +1,159 @@
+"""Tensors and argument trees as bytes in an arena plus a JSON specification. Imports torch.
+
+A node of a specification is one of
+`{"tensor": {dtype, shape, stride, offset, nbytes}}`, `{"value": JSON scalar}`, `{"list": [...]}`, `{"tuple": [...]}`, `{"dict": {...}}`, `{"dtype": name}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from tools.worker.arena import align
+
+DTYPES = {
+    name: getattr(torch, name)
+    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64", "complex128",
+                 "float8_e4m3fn", "float8_e5m2", "uint16", "uint32", "uint64")
+}  # fmt: skip
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+Tree = Any  # nested lists, tuples, dicts of tensors and scalars
+
+
+class UnsupportedValueError(Exception):
+    """A value in an argument tree is neither a tensor nor a JSON scalar nor a container of such."""
+
+
+def tensors_of(tree: Tree) -> Iterator[torch.Tensor]:
+    """Yield the tensors of a tree, depth first."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            yield from tensors_of(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from tensors_of(item)
+
+
+def map_tensors(tree: Tree, function: Callable[[torch.Tensor], torch.Tensor]) -> Tree:
+    """Return the tree with `function` applied to each tensor."""
+    if isinstance(tree, torch.Tensor):
+        return function(tree)
+    if isinstance(tree, (list, tuple)):
+        items = [map_tensors(item, function) for item in tree]
+        return tuple(items) if isinstance(tree, tuple) else items
+    if isinstance(tree, dict):
+        return {key: map_tensors(item, function) for key, item in tree.items()}
+    return tree
+
+
+def describe(tree: Tree, offset: int = 0) -> tuple[dict[str, Any], int]:  # Any: JSON
+    """Return the specification of a tree laid out from `offset`, and the offset behind it.
+
+    Raises:
+        UnsupportedValueError: Something in the tree cannot be sent.
+    """
+    if isinstance(tree, torch.Tensor):
+        if tree.dtype not in NAMES:
+            raise UnsupportedValueError(f"a tensor of dtype {tree.dtype} cannot be sent")
+        offset, nbytes = align(offset), tree.numel() * tree.element_size()
+        spec = {"dtype": NAMES[tree.dtype], "shape": list(tree.shape), "stride": list(tree.stride()), "offset": offset, "nbytes": nbytes}
+        return {"tensor": spec}, offset + nbytes
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return {"value": tree}, offset
+    if isinstance(tree, torch.dtype) and tree in NAMES:
+        return {"dtype": NAMES[tree]}, offset
+    if isinstance(tree, torch.Size):
+        tree = tuple(tree)
+    if isinstance(tree, (list, tuple)):
+        items = []
+        for item in tree:
+            spec, offset = describe(item, offset)
+            items.append(spec)
+        return {"tuple" if isinstance(tree, tuple) else "list": items}, offset
+    if isinstance(tree, dict) and all(isinstance(key, str) for key in tree):
+        named = {}
+        for key, item in tree.items():
+            named[key], offset = describe(item, offset)
+        return {"dict": named}, offset
+    raise UnsupportedValueError(
+        f"a value of type {type(tree).__name__} cannot be sent; use tensors, numbers, strings, lists, tuples or dicts"
+    )
+
+
+def tensor_specs(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Yield the tensor entries of a specification in the order of `tensors_of`."""
+    if "tensor" in spec:
+        yield spec["tensor"]
+    for item in spec.get("list", spec.get("tuple", ())):
+        yield from tensor_specs(item)
+    for item in spec.get("dict", {}).values():
+        yield from tensor_specs(item)
+
+
+def view(memory: Any, spec: dict[str, Any]) -> torch.Tensor:  # Any: a writable buffer; JSON
+    """Return a contiguous CPU tensor over the bytes of one tensor entry, without copying."""
+    dtype, shape = DTYPES[spec["dtype"]], spec["shape"]
+    if spec["nbytes"] == 0:
+        return torch.empty(shape, dtype=dtype)
+    raw = torch.frombuffer(memory, dtype=torch.uint8, count=spec["nbytes"], offset=spec["offset"])
+    return raw.view(dtype).view(shape)
+
+
+def write(tree: Tree, spec: dict[str, Any], memory: Any) -> None:  # Any: JSON; a writable buffer
+    """Copy the tensors of a tree into the buffer as its specification says."""
+    for tensor, entry in zip(tensors_of(tree), tensor_specs(spec), strict=True):
+        if tensor.numel():
+            view(memory, entry).copy_(tensor.detach())
+
+
+def read(spec: dict[str, Any], memory: Any, device: str) -> Tree:  # Any: JSON; a buffer
+    """Rebuild a tree with fresh tensors on `device`, strides restored where no two elements overlap."""
+    if "tensor" in spec:
+        entry = spec["tensor"]
+        stride = entry["stride"] if is_dense(entry["shape"], entry["stride"]) else None
+        dtype = DTYPES[entry["dtype"]]
+        fresh = (
+            torch.empty(entry["shape"], dtype=dtype, device=device)
+            if stride is None
+            else torch.empty_strided(entry["shape"], stride, dtype=dtype, device=device)
+        )
+        if entry["nbytes"]:
+            fresh.copy_(view(memory, entry))
+        return fresh
+    if "value" in spec:
+        return spec["value"]
+    if "dtype" in spec:
+        return DTYPES[spec["dtype"]]
+    if "dict" in spec:
+        return {key: read(item, memory, device) for key, item in spec["dict"].items()}
+    items = [read(item, memory, device) for item in spec.get("list", spec.get("tuple", ()))]
+    return tuple(items) if "tuple" in spec else items
+
+
+def is_dense(shape: list[int], stride: list[int]) -> bool:
+    """True if the strides are a permutation of a contiguous layout."""
+    expected = 1
+    for step, size in sorted((step, size) for step, size in zip(stride, shape, strict=True) if size > 1):
+        if step != expected:
+            return False
+        expected *= size
+    return True
+
+
+def shares_memory(result: Tree, arguments: Tree) -> bool:
+    """True if an output shares memory with an input."""
+    spans = [_span(tensor) for tensor in tensors_of(arguments) if tensor.numel()]
+    return any(_overlaps(_span(tensor), span) for tensor in tensors_of(result) if tensor.numel() for span in spans)
+
+
+def _span(tensor: torch.Tensor) -> tuple[int, int]:
+    storage = tensor.untyped_storage()
+    return storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+
+
+def _overlaps(left: tuple[int, int], right: tuple[int, int]) -> bool:
+    return left[0] < right[1] and right[0] < left[1]

@@ -1,0 +1,62 @@
+"""What a call is made of: operators dispatched by PyTorch, Triton kernels launched, kernels seen by the profiler. Imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class OperatorTrace(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+    """Count the ATen operators that run while it is active; `counts` maps `name.overload` to calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # Any: torch's own protocol
+        """Count and forward."""
+        self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def launched_kernels() -> Iterator[dict[str, int]]:
+    """Count Triton launches by kernel name while active; empty where Triton or its hook is missing."""
+    counts: dict[str, int] = {}
+
+    def hook(metadata: Any) -> None:  # Any: triton's launch metadata
+        name = str(metadata.get().get("name", "?"))
+        counts[name] = counts.get(name, 0) + 1
+
+    try:
+        from triton import knobs
+
+        chain = knobs.runtime.launch_enter_hook
+        chain.add(hook)
+    except (ImportError, AttributeError):
+        yield counts
+        return
+    try:
+        yield counts
+    finally:
+        chain.remove(hook)
+
+
+def profile_kernels(call: Callable[[], Any]) -> dict[str, float]:
+    """Return the device time of each kernel in one call, in µs, summed by kernel name."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+        call()
+        import torch
+
+        torch.cuda.synchronize()
+    times: dict[str, float] = {}
+    for event in profiler.events():
+        if str(event.device_type).endswith("CUDA"):
+            times[event.name] = times.get(event.name, 0.0) + float(event.device_time)
+    return times

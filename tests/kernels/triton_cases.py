@@ -83,6 +83,7 @@ def evaluate(expression: Any, arguments: dict[str, Any]) -> Any:
 
     if not isinstance(expression, str):
         return expression
+    arguments = {k: v[0] if isinstance(v, tuple | list) and len(v) and isinstance(v[0], torch.Tensor) else v for k, v in arguments.items()}
     names: dict[str, Any] = {k: Shaped(v) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
     names |= {"prod": math.prod, "cdiv": lambda a, b: -(-a // b), "next_pow2": lambda n: 1 << (n - 1).bit_length() if n > 1 else 1}
     return eval(expression, {"__builtins__": {"len": len, "min": min, "max": max, "abs": abs}}, names)
@@ -158,7 +159,7 @@ def with_slots(document: Document, case: Case, folder: Path) -> float:
     declared = document.front.get("slots") or {}
     if "prologue" in declared:
         name = declared["prologue"]["of"]
-        columns = evaluate(declared["prologue"]["columns"], arguments)
+        columns = evaluate(declared["prologue"]["columns"], {**arguments, "output": case.reference(**expected)})
         rows = arguments[name].numel() // columns
         by_col = torch.randint(-2, 3, (columns,), generator=random)
         by_row = torch.rand(rows, generator=random) - 0.5

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("ingest", "query", "ask", "tree", "show", "remove", "stats", "check", "eval")
+
+
+def kb(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "KEVOLVE_HOME": str(home), "KEVOLVE_EMBEDDER": "hashing", "COLUMNS": "120"}
+    return subprocess.run([sys.executable, "-m", "kb.cli", *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cli")
+    docs = root / "docs"
+    docs.mkdir()
+    (docs / "banks.md").write_text("---\ntargets: [nvidia]\n---\n# Banks\n\nShared memory has 32 banks.\n")
+    (docs / "lds.md").write_text("---\ntargets: [amd]\n---\n# LDS\n\nShared memory is called LDS.\n")
+    done = kb(root, "ingest", str(docs), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["documents"] == {"added": 2, "updated": 0, "unchanged": 0, "removed": 0, "failed": 0}
+    return root
+
+
+def test_query_prints_the_fields_that_scripts_rely_on(home: Path) -> None:
+    done = kb(home, "query", "shared memory banks", "--json", "--explain", "--target", "cuda:sm_90")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["abstained"] is False
+    (hit,) = result["hits"]
+    assert hit["source"] == {"path": "docs/banks.md", "line_start": 6, "line_end": 6}
+    assert {"rank", "score", "document", "section_path", "kind", "targets", "source", "text", "explain"} <= set(hit)
+    assert sum(hit["explain"].values()) == pytest.approx(hit["score"])
+
+
+def test_abstention_exits_1_and_says_why(home: Path) -> None:
+    done = kb(home, "query", "the Quuxotron9 banks")
+    assert done.returncode == 1
+    assert "Quuxotron9" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("query", ""), 2, "empty"),
+        (("query", "x", "--kind", "poem"), 2, "known: guide"),
+        (("query", "x", "--valid-for", "triton"), 2, "package=version"),
+        (("query", "x", "--target", "no target"), 2, "cuda:sm_90"),
+        (("query", "x", "--mode", "magic"), 2, "known: hybrid"),
+        (("query", "x", "--top-k", "0"), 2, "top-k"),
+        (("query", "x", "--embedder", "hashing:64"), 3, "another embedder"),
+        (("show", "nothing"), 2, "kb tree"),
+        (("remove", "nothing"), 1, "kb tree"),
+        (("ingest", "/no/such/path"), 2, "no such file"),
+        (("eval", "/no/such/suite"), 2, "no such file"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)
+def test_misuse_gives_one_clear_message(home: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = kb(home, *arguments)
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_missing_base_is_an_environment_error(tmp_path: Path) -> None:
+    done = kb(tmp_path, "query", "x")
+    assert done.returncode == 3
+    assert "kb ingest" in done.stderr
+
+
+def test_failed_files_exit_1_and_are_named(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def f(:\n")
+    done = kb(tmp_path / "home", "ingest", str(tmp_path / "bad.py"), "--json")
+    assert done.returncode == 1
+    assert "bad.py" in done.stderr
+    assert json.loads(done.stdout)["documents"]["failed"] == 1
+
+
+def test_tree_show_stats_check_and_ask_print_json(home: Path) -> None:
+    families = json.loads(kb(home, "tree", "--json").stdout)
+    assert [node["label"] for node in families] == ["amd", "nvidia"]
+    shown = json.loads(kb(home, "show", "docs/banks.md", "--json").stdout)
+    assert shown["chunks"][0]["text"] == "Shared memory has 32 banks."
+    assert json.loads(kb(home, "show", shown["chunks"][0]["chunk_id"], "--json").stdout)["source"] == "docs/banks.md"
+    assert json.loads(kb(home, "stats", "--json").stdout)["documents"] == 2
+    assert json.loads(kb(home, "check", "--json").stdout)["consistent"] is True
+    brief = json.loads(kb(home, "ask", "How many banks does shared memory have?", "--json").stdout)
+    assert brief["findings"][0]["claim"] == "Shared memory has 32 banks."
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(home: Path, command: str) -> None:
+    done = kb(home, command, "--help")
+    assert done.returncode == 0
+    assert "Examples:" in done.stdout
+
+
+def test_help_is_quick(home: Path) -> None:
+    begin = time.process_time_ns()
+    times = []
+    for _ in range(3):
+        before = os.times()
+        assert kb(home, "--help").returncode == 0
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert begin > 0
+    assert min(times) < 0.5

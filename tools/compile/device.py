@@ -131,4 +131,24 @@ def stand_in(device: AbsentDevice) -> None:
     for name, function in replacements.items():
         setattr(torch.cuda, name, function)
     FakeTensor.data_ptr = lambda self: 0
+    if torch.version.cuda is None:
+        _name_the_index(torch)
     torch.compile = lambda model=None, **options: model if model is not None else lambda function: function
+
+
+def _name_the_index(torch: Any) -> None:  # Any: the torch module
+    """A torch built without CUDA accepts `cuda:0` for tensors without memory, but not `cuda`: name the index for the caller."""
+    tensor, module = torch.Tensor, torch.nn.Module
+    device = torch.device("cuda", 0)
+    plain_to, plain_module_to = tensor.to, module.to
+
+    def named(value: Any) -> Any:
+        is_device = isinstance(value, str | torch.device) and str(value) == "cuda"
+        return device if is_device else value
+
+    def to(plain: Any) -> Any:
+        return lambda self, *values, **options: plain(self, *map(named, values), **{name: named(value) for name, value in options.items()})
+
+    tensor.to, module.to = to(plain_to), to(plain_module_to)
+    tensor.cuda = lambda self, *values, **options: plain_to(self, device)
+    module.cuda = lambda self, *values: plain_module_to(self, device)

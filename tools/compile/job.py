@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import sys
@@ -61,17 +62,23 @@ def run_job(job: Job) -> CompileReport:
 
 
 def _run_host_code(job: Job, folder: Path, launches: list[Launch]) -> None:
-    """Run the source on tensors without memory; where it reads values, once more on small real ones."""
+    """Run the source on tensors without memory: on the absent device, else (a torch without CUDA refuses some copies) on the host; last on real tensors."""
     from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
     run = _entry(job, folder)
-    with record_launches(launches.append):
-        try:
-            with FakeTensorMode(allow_non_fake_inputs=True):
-                run("cuda")
-        except DataDependentOutputException:
-            launches.clear()
-            run("cpu")
+    with record_launches() as recorder:
+        for device, has_memory in (("cuda:0", False), ("cpu", False), ("cpu", True)):
+            recorder.start(launches)
+            try:
+                with contextlib.nullcontext() if has_memory else FakeTensorMode(allow_non_fake_inputs=True):
+                    run(device)
+            except DataDependentOutputException:
+                continue
+            except RuntimeError as error:
+                if has_memory or "not linked with support for cuda" not in str(error):
+                    raise
+                continue
+            return
 
 
 def _entry(job: Job, folder: Path) -> Callable[[str], None]:
@@ -96,8 +103,9 @@ def _argument(value: Any, device: str) -> Any:
 
     if isinstance(value, Mapping) and set(value) >= {"shape", "dtype"}:
         dtype = getattr(torch, value["dtype"])
-        tensor = torch.empty(value["shape"], dtype=dtype, device=device)
-        return tensor if "stride" not in value else torch.empty_strided(value["shape"], value["stride"], dtype=dtype, device=device)
+        if "stride" in value:
+            return torch.empty_strided(value["shape"], value["stride"], dtype=dtype, device=device)
+        return torch.empty(value["shape"], dtype=dtype, device=device)
     if isinstance(value, str) and isinstance(getattr(torch, value, None), torch.dtype):
         return getattr(torch, value)
     if isinstance(value, list):
@@ -109,7 +117,7 @@ def _run_candidate(module: ModuleType, problem: ModuleType, device: str) -> None
     import torch
 
     def moved(value: Any) -> Any:
-        return value.to(device) if isinstance(value, torch.Tensor) else value
+        return value.to(torch.device(device)) if isinstance(value, torch.Tensor) else value
 
     workloads = getattr(problem, "WORKLOADS", None) or [{}]
     arguments = problem.get_init_inputs()
@@ -117,7 +125,7 @@ def _run_candidate(module: ModuleType, problem: ModuleType, device: str) -> None
     with torch.no_grad():
         model = module.ModelNew(*([] if named else arguments), **named)
         if isinstance(model, torch.nn.Module):
-            model = model.to(device)
+            model = model.to(torch.device(device))
         for workload in workloads:
             inputs = problem.get_inputs(**workload)
             model(**{name: moved(value) for name, value in inputs.items()}) if isinstance(inputs, Mapping) else model(

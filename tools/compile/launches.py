@@ -28,16 +28,16 @@ class Launch:
 
 
 @contextlib.contextmanager
-def record_launches(record: Callable[[Launch], None]) -> Iterator[None]:
-    """Within the context, launches compile and are passed to `record`; nothing runs, and outputs keep what they had.
+def record_launches() -> Iterator[Recorder]:
+    """Within the context, launches compile and are recorded; nothing runs, and outputs keep what they had.
 
     Expects a driver that names the target (`device.stand_in`). Each different launch of a kernel is recorded once.
     """
     from triton.runtime.autotuner import Autotuner
     from triton.runtime.jit import JITFunction
 
-    recorder = _Recorder(record, JITFunction.run)
     launch_run, tune_run = JITFunction.run, Autotuner.run
+    recorder = Recorder(launch_run)
 
     def run(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> Any:  # Any: the launch's own values
         return recorder.launch(function, arguments, grid, options)
@@ -47,16 +47,25 @@ def record_launches(record: Callable[[Launch], None]) -> Iterator[None]:
 
     JITFunction.run, Autotuner.run = run, tune
     try:
-        yield
+        yield recorder
     finally:
         JITFunction.run, Autotuner.run = launch_run, tune_run
 
 
-class _Recorder:
-    def __init__(self, record: Callable[[Launch], None], compile_launch: Callable[..., Any]) -> None:
-        self._record = record
+class Recorder:
+    """Collects the launches of host code."""
+
+    def __init__(self, compile_launch: Callable[..., Any]) -> None:
         self._compile = compile_launch
         self._seen: set[str] = set()
+        self._tuning = False
+        self._launches: list[Launch] = []
+
+    def start(self, launches: list[Launch]) -> None:
+        """Record into a list from now on, beginning with an empty one."""
+        launches.clear()
+        self._launches = launches
+        self._seen.clear()
         self._tuning = False
 
     def tune(self, tuner: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -88,7 +97,9 @@ class _Recorder:
         except Exception as raised:  # the compiler meets the candidate's code here: whatever it raises is the candidate's
             error = raised
         constexprs = frozenset(parameter.name for parameter in function.params if parameter.is_constexpr)
-        self._record(Launch(function.fn.__name__, described, constexprs, extra, _extent(grid, bound), compiled, error, self._tuning))
+        self._launches.append(
+            Launch(function.fn.__name__, described, constexprs, extra, _extent(grid, bound), compiled, error, self._tuning)
+        )
         if error is not None and not self._tuning:
             raise LaunchError(function.fn.__name__) from error
         return compiled

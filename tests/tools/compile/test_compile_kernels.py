@@ -271,7 +271,6 @@ def test_every_triton_document_of_the_knowledge_base_can_be_read() -> None:
 CASES = [case for case in yaml.safe_load((Path(__file__).parents[1] / "lint" / "rules.yaml").read_text()) if "triton" in case]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['rule']}-{case['message'][:30]}")
 def test_triton_itself_refuses_what_the_linter_calls_an_error(server: CompileServer, case: dict[str, object]) -> None:
     trigger = case["trigger"]

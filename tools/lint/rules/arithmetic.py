@@ -314,8 +314,8 @@ def _subtracts(node: ast.FunctionDef) -> bool:
     "L27",
     "`histogram` takes 1-D integers, `split` a last dimension of 2, `cat` may reorder",
     severity="error",
-    why="These operations exist for one shape each; `cat` gives no order of elements.",
-    fix="reshape first; use `tl.join` and `tl.reshape` where order matters, and pass `can_reorder=True` where it does not",
+    why="These operations exist for one shape each; `cat` promises no order of elements in some versions.",
+    fix="reshape first; use `tl.join`, `tl.permute` and `tl.reshape` where the order matters",
     document=f"{_DOCUMENT}#l27",
 )
 def special_shapes(module: Module, context: Context) -> Iterator[Violation]:
@@ -329,11 +329,7 @@ def special_shapes(module: Module, context: Context) -> Iterator[Violation]:
         if value is not None and value.shape and value.shape[-1] not in (None, 2):
             yield Violation(call.line, f"split needs a last dimension of 2, got {value.shape[-1]}")
     for call in context.calls("cat"):
-        reorder = call.arguments.get("can_reorder")
-        if reorder is None or reorder.const is False:
-            yield Violation(call.line, "current implementation of `cat` always may reorder elements")
-        else:
-            yield Violation(call.line, "`tl.cat` may reorder elements", severity="warning")
+        yield Violation(call.line, "`tl.cat` may reorder elements", severity="warning")
 
 
 @rule(

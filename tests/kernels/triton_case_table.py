@@ -78,6 +78,17 @@ def cases() -> dict[str, list[Case]]:
             ties[0, 3, 4], ties[1, 0, 6], ties[2] = float("nan"), float("nan"), inf
             add("extreme_along_dim", {"self": ties, "dim": dim, "keepdim": False}, extreme, tiles, slots=False, **more)
 
+    # softmax
+    for name, op in (("softmax", torch.softmax), ("log_softmax", torch.log_softmax)):
+
+        def softmax(self: Any, dim: int, op: Any = op) -> Any:
+            return op(self, dim)
+
+        more = {"extra": {"operator": f"aten.{name}.int"}}
+        add("softmax_rows", {"self": n(3, 2, 13) * 4, "dim": -1}, softmax, {"ROWS": 4}, **more)
+        add("softmax_columns", {"self": n(3, 5, 2, 7) * 4, "dim": 1}, softmax, {"BLOCK_C": 8}, **more)
+        add("softmax_l2_window", {"self": n(3, 37) * 4, "dim": 1}, softmax, {"CHUNK": 16, "PROGRAMS": 2, "LAG": 2}, **more)
+
     # losses
     for ww, red, smooth, block in ((None, 1, 0.0, 64), ("w", 1, 0.1, 16), ("w", 0, 0.0, 16), (None, 2, 0.1, 64)):
         x, t = n(6, 37) * 3, i(0, 37, 6)

@@ -126,6 +126,22 @@ def cases() -> dict[str, list[Case]]:
             {"TILE": 32},
         )
 
+        add(
+            "group_norm_l2_window",
+            {"input": n(*shape), "num_groups": groups, "weight": n(shape[1]), "bias": n(shape[1])},
+            group_norm,
+            {"CHUNK": 8, "PROGRAMS": 2, "LAG": 1},
+        )
+
+    def instance_norm(input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, use_input_stats: bool) -> Any:
+        return F.instance_norm(input, weight=weight, bias=bias)
+
+    for kernel, tunables in (("instance_norm_rows", {"TILE": 64}), ("instance_norm_l2_window", {"CHUNK": 8, "PROGRAMS": 2, "LAG": 3})):
+        for affine in (True, False):
+            w, b = (n(3), n(3)) if affine else (None, None)
+            x = {"input": n(2, 3, 5, 7), "weight": w, "bias": b, "running_mean": None, "running_var": None, "use_input_stats": True}
+            add(kernel, x, instance_norm, tunables)
+
     # convolution
     def conv2d(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)

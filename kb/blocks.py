@@ -1,10 +1,33 @@
-"""Fenced code blocks of sections: what kernel documents hand to coders."""
+"""Blocks of a section's text: fenced code, as kernel documents hand it to coders, and the units that reStructuredText is cut into."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kb.types import CodeBlock, Section
+
+_DIRECTIVE = re.compile(r"^(\s*)\.\. ([\w.-]+)::")
+_RULE = re.compile(r"^\s*={2,}(\s+={2,})*\s*$")
+_GRID = re.compile(r"^\s*\+[-=+]+\+\s*$")
+CODE_DIRECTIVES = frozenset({"code", "code-block", "sourcecode", "parsed-literal", "highlight", "math", "productionlist"})
+TABLE_DIRECTIVES = frozenset({"list-table", "csv-table"})
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines that belong together."""
+
+    kind: str
+    """`text`, `code`, `table` or `list`."""
+    begin: int
+    """Index of the first line in the section's text."""
+    end: int
+    """Index after the last line."""
+    header: int = 0
+    """Number of lines at the beginning that every part repeats: table header, opening fence, directive."""
+
 
 _OPEN = re.compile(r"^(\s{0,3})(`{3,}|~{3,})\s*(.*?)\s*$")
 
@@ -42,3 +65,74 @@ def _of_text(section: Section) -> list[CodeBlock]:
 def _closes(line: str, marker: str) -> bool:
     stripped = line.strip()
     return len(line) - len(line.lstrip()) <= 3 and stripped.startswith(marker) and not stripped.strip(marker[0])
+
+
+def rst_blocks(lines: Sequence[str]) -> list[Block]:
+    """Return the blocks of a reStructuredText section: directives with their content, literal blocks, grid and simple tables, lists, paragraphs."""
+    blocks: list[Block] = []
+    index = 0
+    while index < len(lines):
+        line = lines[index]
+        if not line.strip():
+            index += 1
+            continue
+        begin = index
+        directive = _DIRECTIVE.match(line)
+        if directive and directive.group(2) in CODE_DIRECTIVES | TABLE_DIRECTIVES:
+            index = _indented_end(lines, begin + 1, len(directive.group(1)))
+            blocks.append(Block("table" if directive.group(2) in TABLE_DIRECTIVES else "code", begin, index, 1))
+        elif _GRID.match(line):
+            while index < len(lines) and lines[index].lstrip().startswith(("+", "|")):
+                index += 1
+            blocks.append(Block("table", begin, index, _grid_header(lines, begin, index)))
+        elif _RULE.match(line) and " " in line.strip():
+            index, header = _simple_table(lines, begin)
+            blocks.append(Block("table", begin, index, header))
+        else:
+            while (
+                index < len(lines)
+                and lines[index].strip()
+                and not (index > begin and (_GRID.match(lines[index]) or _DIRECTIVE.match(lines[index])))
+            ):
+                index += 1
+            is_list = line.lstrip().startswith(("- ", "* ", "+ ", "#. ", "1. "))
+            if lines[index - 1].rstrip().endswith("::") and not directive:
+                indent = len(line) - len(line.lstrip())
+                until = _indented_end(lines, index, indent)
+                if until > index:
+                    blocks.append(Block("code", begin, until, min(index - begin, 2)))
+                    index = until
+                    continue
+            blocks.append(Block("list" if is_list else "text", begin, index))
+    return blocks
+
+
+def _indented_end(lines: Sequence[str], index: int, indent: int) -> int:
+    end = index
+    while index < len(lines):
+        if lines[index].strip():
+            if len(lines[index]) - len(lines[index].lstrip()) <= indent:
+                break
+            end = index + 1
+        index += 1
+    return end
+
+
+def _grid_header(lines: Sequence[str], begin: int, end: int) -> int:
+    for index in range(begin + 1, end):
+        if set(lines[index].strip()) <= {"+", "="}:
+            return index - begin + 1
+    return 0
+
+
+def _simple_table(lines: Sequence[str], begin: int) -> tuple[int, int]:
+    """Return the line after a simple table and the height of its header: it has two rules, or three with a header."""
+    rules = [begin]
+    for index in range(begin + 1, len(lines)):
+        if _RULE.match(lines[index]):
+            rules.append(index)
+            if len(rules) == 3 or index + 1 >= len(lines) or not lines[index + 1].strip():
+                break
+        elif not lines[index].strip() and len(rules) >= 2 and (index + 1 >= len(lines) or not lines[index + 1].strip()):
+            break
+    return rules[-1] + 1, rules[1] - begin + 1 if len(rules) == 3 else 0

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from kb.blocks import Block, rst_blocks
 from kb.types import Chunk, Document, Section
 from kb.words import tokens
 
@@ -48,14 +49,6 @@ class Leaf:
     def embedded_text(self) -> str:
         """What the embedder sees: heading path, context, text."""
         return embedded_text(self.chunk.section_path, self.chunk.context, self.chunk.text)
-
-
-@dataclass(frozen=True)
-class _Block:
-    kind: str
-    begin: int  # index of the first line in the section's text
-    end: int  # index after the last line
-    header: int = 0  # number of lines at the beginning that every part repeats (table header, opening fence)
 
 
 @dataclass(frozen=True)
@@ -153,10 +146,12 @@ def _pieces(section: Section, budget: int, count_tokens: CountTokens) -> Iterato
             yield _Piece(piece.kind, begin, end, piece.context), text
 
 
-def _blocks(lines: Sequence[str], syntax: str) -> list[_Block]:
+def _blocks(lines: Sequence[str], syntax: str) -> list[Block]:
     if syntax == "code":
-        return [_Block("code", 0, len(lines))]
-    blocks: list[_Block] = []
+        return [Block("code", 0, len(lines))]
+    if syntax == "rst":
+        return rst_blocks(lines)
+    blocks: list[Block] = []
     index = 0
     while index < len(lines):
         if not lines[index].strip():
@@ -166,11 +161,11 @@ def _blocks(lines: Sequence[str], syntax: str) -> list[_Block]:
         fence = _FENCE.match(lines[index]) if syntax == "markdown" else None
         if fence:
             index = _fence_end(lines, index, fence.group(1))
-            blocks.append(_Block("code", begin, index, 1))
+            blocks.append(Block("code", begin, index, 1))
         elif syntax == "markdown" and _is_table(lines, index):
             while index < len(lines) and "|" in lines[index]:
                 index += 1
-            blocks.append(_Block("table", begin, index, 2))
+            blocks.append(Block("table", begin, index, 2))
         else:
             kind = "list" if _LIST_ITEM.match(lines[index]) else "text"
             index += 1
@@ -180,7 +175,7 @@ def _blocks(lines: Sequence[str], syntax: str) -> list[_Block]:
                 and not (syntax == "markdown" and (_FENCE.match(lines[index]) or _is_table(lines, index)))
             ):
                 index += 1
-            blocks.append(_Block(kind, begin, index))
+            blocks.append(Block(kind, begin, index))
     return blocks
 
 
@@ -196,14 +191,14 @@ def _is_table(lines: Sequence[str], index: int) -> bool:
     return "|" in lines[index] and index + 1 < len(lines) and "|" in lines[index + 1] and bool(_TABLE_RULE.match(lines[index + 1]))
 
 
-def _pack(blocks: Sequence[_Block], lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
+def _pack(blocks: Sequence[Block], lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
     """Join neighbouring blocks while they fit the budget; cut those that do not fit alone."""
     if blocks and sum(costs) <= budget:
         kinds = {block.kind for block in blocks}
         kind = next((name for name in ("code", "table", "list") if name in kinds), "text") if len(kinds) > 1 else blocks[0].kind
         yield _Piece(kind, blocks[0].begin, blocks[-1].end)
         return
-    group: list[_Block] = []
+    group: list[Block] = []
     used = 0
     for block in blocks:
         cost = sum(costs[block.begin : block.end])
@@ -226,17 +221,17 @@ def _pack(blocks: Sequence[_Block], lines: Sequence[str], costs: Sequence[int], 
         yield _joined(group)
 
 
-def _introduces(block: _Block, lines: Sequence[str], costs: Sequence[int]) -> bool:
+def _introduces(block: Block, lines: Sequence[str], costs: Sequence[int]) -> bool:
     """Return whether a short paragraph leads in to what follows it."""
     return lines[block.end - 1].rstrip().endswith(":") and sum(costs[block.begin : block.end]) <= LEAD_IN_TOKENS
 
 
-def _joined(group: Sequence[_Block]) -> _Piece:
+def _joined(group: Sequence[Block]) -> _Piece:
     kind = "text" if any(block.kind == "text" for block in group) else group[0].kind
     return _Piece(kind, group[0].begin, group[-1].end)
 
 
-def _cut(block: _Block, lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
+def _cut(block: Block, lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
     """Cut one block at line ends: code before blank or outdented lines, tables between rows, prose between lines or sentences."""
     header = lines[block.begin : block.begin + block.header]
     header_cost = min(sum(costs[block.begin : block.begin + block.header]), PATH_TOKENS)
@@ -258,7 +253,7 @@ def _cut(block: _Block, lines: Sequence[str], costs: Sequence[int], budget: int,
         begin = end
 
 
-def _context(block: _Block, lines: Sequence[str], begin: int, header: Sequence[str]) -> str:
+def _context(block: Block, lines: Sequence[str], begin: int, header: Sequence[str]) -> str:
     if begin == block.begin:
         return ""
     if block.kind == "table":

@@ -6,11 +6,21 @@ from pathlib import PurePosixPath
 
 from kb.errors import DocumentError
 from kb_ingest.readers.base import RawFile, Reader
+from kb_ingest.readers.html import HtmlReader
 from kb_ingest.readers.markdown import MarkdownReader
+from kb_ingest.readers.notebook import NotebookReader
 from kb_ingest.readers.python_source import PythonReader
+from kb_ingest.readers.rst import RstReader
 from kb_ingest.readers.text import TextReader
 
-READERS: dict[str, type[Reader]] = {"markdown": MarkdownReader, "python": PythonReader, "text": TextReader}
+READERS: dict[str, type[Reader]] = {
+    "html": HtmlReader,
+    "markdown": MarkdownReader,
+    "notebook": NotebookReader,
+    "python": PythonReader,
+    "rst": RstReader,
+    "text": TextReader,
+}
 
 
 def known_suffixes() -> frozenset[str]:

@@ -89,7 +89,44 @@ def cases() -> dict[str, list[Case]]:
         add("softmax_columns", {"self": n(3, 5, 2, 7) * 4, "dim": 1}, softmax, {"BLOCK_C": 8}, **more)
         add("softmax_l2_window", {"self": n(3, 37) * 4, "dim": 1}, softmax, {"CHUNK": 16, "PROGRAMS": 2, "LAG": 2}, **more)
 
+    # scans
+    for name, op in (("cumsum", torch.cumsum), ("cumprod", torch.cumprod)):
+
+        def scan(self: Any, dim: int, op: Any = op) -> Any:
+            return op(self, dim)
+
+        more = {"extra": {"operator": f"aten.{name}.default"}}
+        add("cumulative_rows", {"self": n(3, 37), "dim": -1}, scan, {"BLOCK": 16, "ROWS": 2}, **more)
+    add(
+        "cumsum_reverse_rows",
+        {"self": n(3, 37), "dims": [1], "dim": 1},
+        lambda self, dims, dim: torch.cumsum(self.flip(dims), dim).flip(dims),
+        {"BLOCK": 16, "ROWS": 2},
+    )
+
+    def exclusive(self: Any, dim: int, first: int, length: int) -> Any:
+        zeros = torch.zeros_like(self.select(dim, first).unsqueeze(dim))
+        return torch.cat([zeros, torch.cumsum(self.narrow(dim, first, length), dim)], dim)
+
+    add("cumsum_exclusive_rows", {"self": n(3, 37), "dim": 1, "first": 0, "length": 36}, exclusive, {"BLOCK": 16, "ROWS": 2})
+
     # losses
+    pair: dict[str, tuple[Any, dict[str, Any]]] = {
+        "smooth_l1_loss": (torch.ops.aten.smooth_l1_loss, {"beta": 0.7}),
+        "huber_loss": (torch.ops.aten.huber_loss, {"delta": 0.7}),
+        "mse_loss": (torch.ops.aten.mse_loss, {}),
+        "kl_div_loss": (torch.ops.aten.kl_div, {"log_target": False}),
+    }
+    for kernel, (op, parameters) in pair.items():
+        for reduction, shape in ((1, (3, 37)), (2, (2, 1030))):
+            target = u(*shape)
+            target[0, :5] = 0.0
+            more_arguments = {"log_target": True} if "log_target" in parameters and reduction == 2 else parameters
+
+            def loss(self: Any, target: Any, reduction: int, op: Any = op, **parameters: Any) -> Any:
+                return op(self, target, reduction, **parameters)
+
+            add(kernel, {"self": n(*shape), "target": target, "reduction": reduction, **more_arguments}, loss, {"BLOCK": 32, "PROGRAMS": 3})
     for ww, red, smooth, block in ((None, 1, 0.0, 64), ("w", 1, 0.1, 16), ("w", 0, 0.0, 16), (None, 2, 0.1, 64)):
         x, t = n(6, 37) * 3, i(0, 37, 6)
         t[1] = -100

@@ -243,4 +243,13 @@ def cases() -> dict[str, list[Case]]:
         )
         add(kernel, {"input": n(5, 32), "weight": n(17, 32)}, lambda input, weight: F.linear(input, weight), tiles)
 
+    tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}
+    for a, b in ((n(3, 7, 37), n(37, 18)), (n(37, 19).T, n(18, 37).T)):
+        add("matmul_split_bf16", {"self": a, "other": b}, lambda self, other: self @ other, tiles)
+        for split in (1, 2):
+            add("matmul_fp32", {"self": a, "other": b}, lambda self, other: self @ other, tiles | {"SPLIT_K": split})
+    add("matmul_fp32", {"self": n(2, 2, 5, 17), "other": n(2, 2, 17, 18)}, lambda self, other: self @ other, tiles)
+    for a, b in ((n(2, 7, 19), n(2, 19, 5)), (n(7, 19), n(19, 5))):
+        add("bmm_fp32", {"self": a, "mat2": b}, lambda self, mat2: self @ mat2, tiles | {"SPLIT_K": 2})
+
     return table

@@ -51,7 +51,23 @@ class Call:
     """By parameter name; only those passed."""
     result: Value
     loops: tuple[str, ...] = ()
-    """Loops around it, outermost first: `range`, `static_range`, `while`."""
+    """Loops around it, outermost first: `range`, `static_range:N` (`static_range` if N is not proven), `while`."""
+    is_guarded: bool = False
+    """True inside a branch whose condition is only known when the kernel runs."""
+
+    @property
+    def copies(self) -> int:
+        """How many copies of it unrolling makes, as far as trip counts are proven."""
+        count = 1
+        for loop in self.loops:
+            trips = loop.partition(":")[2]
+            count *= int(trips) if trips else 1
+        return count
+
+    @property
+    def is_in_loop(self) -> bool:
+        """True inside a loop that stays a loop in the compiled kernel."""
+        return any(not loop.startswith("static_range") for loop in self.loops)
 
     @property
     def line(self) -> int:
@@ -117,6 +133,19 @@ def _refers(node: ast.AST, name: str) -> bool:
     return any(isinstance(item, ast.Name) and item.id == name for item in ast.walk(node))
 
 
+def _steps(op: ast.operator, left: Value, right: Value) -> set[str]:
+    """Return `step:K` where a moving value is multiplied by a known K, `offset:K` where a known K is added to one."""
+    found = set()
+    for moving, known in ((left, right), (right, left)):
+        is_moving = bool(moving.traits & {"program_id", "loop", "arange"}) and moving.integer is None
+        if known.integer is not None and is_moving:
+            if isinstance(op, ast.Mult):
+                found.add(f"step:{known.integer}")
+            elif isinstance(op, ast.Add | ast.Sub) and known.integer:
+                found.add(f"offset:{known.integer}")
+    return found
+
+
 def _scalar_if_static(value: Value) -> Value:
     """A compile-time value in arithmetic is a number, hence a scalar."""
     return replace(value, shape=()) if value.is_static and value.shape is None and value.kind == "unknown" else value
@@ -127,6 +156,7 @@ class _Walker:
         self._module = module
         self._env: dict[str, Value] = {}
         self._loops: tuple[str, ...] = ()
+        self._guards = 0
         self._recording = True
         self._globals = self._global_names()
         self.trace = Trace(kernel)
@@ -204,11 +234,13 @@ class _Walker:
         if condition.is_static and condition.const is not UNPROVEN:
             return self._block(node.body if condition.const else node.orelse)
         before = dict(self._env)
+        self._guards += not condition.is_static
         left_returns = self._block(node.body)
         left = self._env
         self._env = dict(before)
         right_returns = self._block(node.orelse)
         right = self._env
+        self._guards -= not condition.is_static
         if left_returns or right_returns:
             self._env = right if left_returns else left
             return left_returns and right_returns
@@ -238,12 +270,19 @@ class _Walker:
                     node.target, Value("number", (), None, UNPROVEN, is_static, frozenset({"loop"}) | iterated.traits & {"program_id"})
                 )
 
-        self._loop(kind, node.body, enter, bound_names([ast.Expr(node.target)]) if kind == "range" else set())
+        self._loop(kind, node.body, enter, f"static_range:{trips}" if kind == "static_range" and (trips := self._trips(node)) else "")
 
-    def _loop(self, kind: str, body: list[ast.stmt], enter: Callable[[], object], variables: set[str] | None = None) -> None:
+    def _trips(self, node: ast.For) -> int | None:
+        arguments = (
+            [self._value(item).integer for item in node.iter.args] if isinstance(node.iter, ast.Call) and not node.iter.keywords else []
+        )
+        bounds = [item for item in arguments if item is not None]
+        return len(range(*bounds)) if bounds and len(bounds) == len(arguments) <= 3 and bounds[2:] != [0] else None
+
+    def _loop(self, kind: str, body: list[ast.stmt], enter: Callable[[], object], label: str = "") -> None:
         before = dict(self._env)
         recording, self._recording = self._recording, False
-        self._loops = (*self._loops, kind)
+        self._loops = (*self._loops, label or kind)
         enter()
         self._block(body)
         if kind in ("range", "while"):
@@ -362,6 +401,7 @@ class _Walker:
             traits |= {f"base:{node.left.id}"}
         if isinstance(node.op, ast.Mod) and left.has("arange"):
             traits |= {"wrapped"}
+        traits |= _steps(node.op, left, right)
         if isinstance(node.op, ast.Mult | ast.FloorDiv | ast.Mod):
             traits -= {trait for trait in traits if trait.startswith("unit:")}
         is_static = True if left.is_static and right.is_static else False if False in (left.is_static, right.is_static) else None
@@ -430,8 +470,9 @@ class _Walker:
             return replace(value, shape=None, const=UNPROVEN)
         dimensions = iter(value.shape)
         shape = tuple(next(dimensions) if keep else 1 for keep in keeps)
+        gathered = {f"gather:{axis}" for axis, keep in enumerate(keeps) if keep} if value.has("loaded") and sum(keeps) == 1 else set()
         axes = {f"unit:{axis}" for axis, keep in enumerate(keeps) if keep} if value.has("unit:0") and sum(keeps) == 1 else set()
-        return replace(value, shape=shape, const=UNPROVEN, traits=(value.traits - {"unit:0"}) | axes)
+        return replace(value, shape=shape, const=UNPROVEN, traits=(value.traits - {"unit:0"}) | axes | gathered)
 
     def _call(self, node: ast.Call) -> Value:
         name = self._module.language_call(node)
@@ -441,7 +482,7 @@ class _Walker:
         is_unknown_load = name in (".load", ".gather") and arguments.get("pointer", NOTHING).kind != "descriptor"
         result = NOTHING if is_unknown_load else evaluate_call(name or self._plain_name(node), arguments)
         if name and self._recording:
-            self.trace.calls.append(Call(name, node, arguments, result, self._loops))
+            self.trace.calls.append(Call(name, node, arguments, result, self._loops, self._guards > 0))
         return result
 
     @staticmethod

@@ -119,7 +119,8 @@ def _load(arguments: Mapping[str, Value]) -> Value:
     has_mask = mask is not None and mask.const is not None
     if has_mask and (other is None or (other.is_static and other.const is None)):
         traits.add(_LANES)
-    traits |= {trait for trait in pointer.traits if trait.startswith("param:")}
+    if pointer.shape is not None and len(pointer.shape) >= 2:
+        traits.add("loaded_nd")
     return Value("number", pointer.shape, pointer.dtype if pointer.kind == "pointer" else None, UNPROVEN, False, frozenset(traits))
 
 

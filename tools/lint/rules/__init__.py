@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-MODULES = ("arithmetic", "host", "memory", "shapes")
+MODULES = ("arithmetic", "host", "memory", "mtia", "shapes")
 
 
 def load() -> None:

@@ -1,0 +1,267 @@
+"""The child process of a capture: runs a problem file under fake tensors and writes its ATen graph as JSON.
+
+Stands alone (torch and the standard library) and is started by path: `python capture_worker.py PROBLEM.py RESULT.json`. Problem files are
+user code, so this never runs inside the process that decides. No tensor of the problem is allocated in the first attempt: construction, inputs
+and forward run under `FakeTensorMode`, on the CPU; the semantics on another device are the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import operator
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MAX_CONSTANT_ELEMENTS = 64
+
+
+def main(problem_path: str, result_path: str) -> int:
+    """Capture every workload of a problem and write `{"workloads": [...]}` or `{"error": ...}`."""
+    warnings.filterwarnings("ignore")
+    try:
+        result = capture(Path(problem_path).read_text(encoding="utf-8"))
+    except Exception as error:  # the outside begins here: user code may raise anything
+        result = {"error": f"{type(error).__name__}: {error}"[:2000], "trace": traceback.format_exc()[-4000:]}
+    Path(result_path).write_text(json.dumps(result), encoding="utf-8")
+    return 0
+
+
+def capture(source: str) -> dict[str, Any]:  # Any: JSON
+    """Return the graphs of all workloads of a problem source."""
+    namespace: dict[str, Any] = {"__name__": "problem"}
+    exec(compile(source, "problem.py", "exec"), namespace)  # the caller gives us a process of our own for this
+    workloads = namespace.get("WORKLOADS") or [{}]
+    graphs = []
+    for index, workload in enumerate(workloads):
+        name = str(workload.get("name", f"workload_{index}")) if isinstance(workload, dict) and workload else "default"
+        arguments = {key: value for key, value in workload.items() if key != "name"} if isinstance(workload, dict) else {}
+        graphs.append({"name": name, "graph": _capture_workload(namespace, arguments)})
+    return {"workloads": graphs}
+
+
+def _capture_workload(namespace: dict[str, Any], workload: dict[str, Any]) -> dict[str, Any]:
+    errors = []
+    for attempt in (_build_fake, _build_real_model):
+        try:
+            model, inputs, mode = attempt(namespace, workload)
+            return _export(model, inputs, mode)
+        except Exception as error:  # user code and the exporter may raise anything; the last message is reported
+            errors.append(f"{type(error).__name__}: {error}".split("\n")[0])
+    raise RuntimeError("; then, with real parameters: ".join(errors))
+
+
+def _build_fake(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any], Any]:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        model = namespace["Model"](*_init_inputs(namespace))
+        inputs = list(namespace["get_inputs"](**workload))
+    return model, inputs, mode
+
+
+def _build_real_model(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any], Any]:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = namespace["Model"](*_init_inputs(namespace))
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        inputs = list(namespace["get_inputs"](**workload))
+    return model, inputs, mode
+
+
+def _init_inputs(namespace: dict[str, Any]) -> list[Any]:
+    maker = namespace.get("get_init_inputs")
+    return list(maker()) if maker else []
+
+
+def _export(model: Any, inputs: list[Any], mode: Any) -> dict[str, Any]:
+    import torch
+
+    before = {name: id(value) for name, value in vars(model).items() if isinstance(value, torch.Tensor)}
+    with torch.no_grad():
+        program = torch.export.export(model, tuple(inputs), strict=False)
+    changed = [name for name, value in vars(model).items() if isinstance(value, torch.Tensor) and before.get(name) != id(value)]
+    if changed:
+        raise RuntimeError(f"forward reassigns the attribute {changed[0]!r}, so a call depends on the calls before it")
+    return _graph(program, model, inputs)
+
+
+def _graph(program: Any, model: Any, inputs: list[Any]) -> dict[str, Any]:
+    kinds = {"PARAMETER": "parameter", "BUFFER": "buffer", "CONSTANT_TENSOR": "constant", "USER_INPUT": "input"}
+    specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    placeholders: list[dict[str, Any]] = []
+    nodes: list[dict[str, Any]] = []
+    outputs: Any = None
+    notes: list[str] = []
+    user_position = 0
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            spec = specs[node.name]
+            kind = kinds.get(spec.kind.name)
+            if kind is None:
+                raise RuntimeError(f"unsupported kind of input {spec.kind.name}")
+            value = node.meta.get("val")
+            target = spec.target or ""
+            constant = None
+            if kind == "constant":
+                constant, target = _constant(program.constants.get(spec.target), model, spec.target)
+            elif kind == "input":
+                target = str(user_position)
+                user_position += 1
+                if _tensor_spec(value) is None:
+                    kind, constant = "literal", _encode(value)
+            placeholders.append({"name": node.name, "kind": kind, "target": target, "spec": _tensor_spec(value), "value": constant})
+        elif node.op == "call_function":
+            nodes.append(_node(node))
+        elif node.op == "output":
+            outputs = [_encode(item) for item in node.args[0]]
+        else:
+            raise RuntimeError(f"unsupported node {node.op} {node.target}")
+    signature = [name for name, parameter in inspect.signature(model.forward).parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    return {
+        "placeholders": placeholders,
+        "nodes": nodes,
+        "outputs": outputs,
+        "output_form": _form(program.call_spec.out_spec, len(outputs)),
+        "input_names": _input_names(signature, inputs),
+        "notes": notes,
+    }
+
+
+def _input_names(signature: list[str], inputs: list[Any]) -> list[str]:
+    """Return for every flat input the Python expression that reads it from `forward`'s parameters."""
+    names: list[str] = []
+
+    def visit(value: Any, text: str) -> None:
+        if isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                visit(item, f"{text}[{index}]")
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                visit(item, f"{text}[{key!r}]")
+        else:
+            names.append(text)
+
+    for position, value in enumerate(inputs):
+        visit(value, signature[position] if position < len(signature) else f"inputs[{position}]")
+    return names
+
+
+def _constant(value: Any, model: Any, path: str) -> tuple[Any, str]:
+    """Return the constant's number(s) if it is small and real, and its attribute path if the model holds it."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    holder, found = model, True
+    for part in path.split("."):
+        if not hasattr(holder, part):
+            found = False
+            break
+        holder = getattr(holder, part)
+    number = None
+    if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor) and value.numel() <= MAX_CONSTANT_ELEMENTS:
+        number = value.tolist()
+    return number, path if found else ""
+
+
+def _form(spec: Any, count: int) -> str:
+    import torch.utils._pytree as pytree
+
+    tree = pytree.tree_unflatten([_Leaf(index) for index in range(count)], spec)
+    return _form_text(tree)
+
+
+class _Leaf:
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+def _form_text(tree: Any) -> str:
+    if isinstance(tree, _Leaf):
+        return "{" + str(tree.index) + "}"
+    if type(tree) is tuple:
+        return "(" + ", ".join(map(_form_text, tree)) + ("," if len(tree) == 1 else "") + ")"
+    if type(tree) is list:
+        return "[" + ", ".join(map(_form_text, tree)) + "]"
+    if type(tree) is dict:
+        return "{{" + ", ".join(f"{key!r}: {_form_text(value)}" for key, value in tree.items()) + "}}"
+    if tree is None:
+        return "None"
+    raise RuntimeError(f"forward returns a {type(tree).__name__}, which is not supported")
+
+
+def _node(node: Any) -> dict[str, Any]:
+    if node.target is operator.getitem:
+        pairs = [("value", node.args[0], True, False), ("index", node.args[1], True, False)]
+        name = "getitem"
+    else:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            raise RuntimeError(f"unsupported operator {node.target}")
+        name = str(node.target)
+        if name.startswith("higher_order") or not name.startswith("aten."):
+            raise RuntimeError(f"unsupported operator {name}")
+        pairs = []
+        for position, argument in enumerate(schema.arguments):
+            if position < len(node.args):
+                pairs.append((argument.name, node.args[position], True, argument.kwarg_only))
+            elif argument.name in node.kwargs:
+                pairs.append((argument.name, node.kwargs[argument.name], True, argument.kwarg_only))
+            else:
+                pairs.append((argument.name, argument.default_value if argument.has_default_value() else None, False, argument.kwarg_only))
+    return {
+        "name": node.name,
+        "op": name,
+        "arguments": [[argument, _encode(value), explicit, keyword] for argument, value, explicit, keyword in pairs],
+        "output": _output(node.meta.get("val")),
+    }
+
+
+def _output(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return {"tuple": [_tensor_spec(item) for item in value]}
+    return _tensor_spec(value)
+
+
+def _tensor_spec(value: Any) -> Any:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return None
+    if any(not isinstance(size, int) for size in value.shape):
+        raise RuntimeError("a shape depends on data")
+    return [list(value.shape), str(value.dtype).removeprefix("torch."), list(value.stride())]
+
+
+def _encode(value: Any) -> Any:
+    import torch
+    from torch.fx import Node
+
+    if isinstance(value, Node):
+        return {"ref": value.name}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    for kind, types in _SYMBOLS(torch):
+        if isinstance(value, types):
+            return {"kind": kind, "text": str(value).removeprefix("torch.")}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise RuntimeError(f"unsupported literal {value!r}")
+
+
+_SYMBOLS: Callable[[Any], list[tuple[str, Any]]] = lambda torch: [  # noqa: E731 - a table that needs torch
+    ("dtype", torch.dtype),
+    ("device", torch.device),
+    ("layout", torch.layout),
+    ("memory_format", torch.memory_format),
+]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1], sys.argv[2]))

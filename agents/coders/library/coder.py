@@ -1,0 +1,342 @@
+"""The library coder: problem → captured graph → plan of kernels → candidate; the next one from what the attempts so far have shown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from agents.coders.base import CoderTask, Draft
+from agents.coders.library.capture import Capture, capture
+from agents.coders.library.compose import Piece, compose, compose_reference, tunables_key
+from agents.coders.library.documents import Kernel, kernels_from_base
+from agents.coders.library.errors import CaptureError, DocumentError, LibraryError
+from agents.coders.library.graph import Graph, Node, refs_in
+from agents.coders.library.proposals import Measured, Proposal, banned, settings, structures, tunables_of
+from agents.coders.library.regions import Anchor, Choice, Plan, find_anchors, make_plan
+from agents.coders.library.rewrites import VIEWS, Rewritten, rewrite
+from agents.types import Attempt
+from tools.types import Candidate, Problem, Status
+
+if TYPE_CHECKING:
+    from kb.types import Winner
+
+logger = logging.getLogger(__name__)
+
+NAME = "library"
+_BLAMELESS = frozenset({Status.HARNESS_ERROR, Status.NOT_MEASURED})
+
+
+@dataclass(frozen=True)
+class _Workload:
+    """One captured workload with what matches in it."""
+
+    name: str
+    captured: Graph
+    rewritten: Rewritten
+    anchors: tuple[Anchor, ...]
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is fixed for a problem on a target: graphs, kernels and limits."""
+
+    problem: Problem
+    target: str
+    language: str
+    kernels: tuple[Kernel, ...]
+    limits: Mapping[str, float]
+    workloads: tuple[_Workload, ...]
+    failure: str = ""
+    """Why the problem could not be captured; empty if it was."""
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the distinct anchor keys over all workloads, in order: siblings agree on their number and meaning."""
+        return tuple(dict.fromkeys(anchor.key for workload in self.workloads for anchor in workload.anchors))
+
+
+class LibraryCoder:
+    """Writes candidates from the kernels in the knowledge base, without a model. Holds caches only; safe to use from several sessions."""
+
+    async def write(self, task: CoderTask) -> Draft:
+        """Return the next candidate: structure first, then tunables; exhausted when nothing is left to try.
+
+        Raises:
+            AgentsError: The target is unknown to the tools.
+        """
+        return await asyncio.to_thread(self._write, task)
+
+    async def signature(self, problem: Problem, target: str) -> str:
+        """Return operators, dtypes and ranks of what the problem computes; empty if it cannot be captured."""
+        return await asyncio.to_thread(_signature, problem)
+
+    def _write(self, task: CoderTask) -> Draft:
+        bench = _bench(task)
+        written = {attempt.candidate.candidate_id for attempt in (*task.history, *task.parents)}
+        skip = task.sibling
+        for proposal in _proposals(bench, task):
+            try:
+                candidate, kernels = _candidate(bench, proposal)
+            except (CaptureError, DocumentError) as error:
+                logger.warning("proposal dropped (%s): %s", proposal.note, error)
+                continue
+            if candidate.candidate_id in written:
+                continue
+            written.add(candidate.candidate_id)
+            if skip:
+                skip -= 1
+                continue
+            chunks = tuple(dict.fromkeys(chunk for kernel in kernels for chunk in kernel.chunk_ids))
+            summary = _sentence(proposal.note)
+            if bench.failure:
+                summary += f" The problem could not be captured ({bench.failure}), so PyTorch computes all of it."
+            return Draft(candidate, summary, chunks)
+        return Draft(None, "Every structure and every setting near the best one has been tried.", exhausted=True)
+
+
+def signature(graph: Graph) -> str:
+    """Return canonical text of what a graph computes: operators in order with the dtypes and ranks of their tensors, no sizes."""
+    import hashlib
+
+    parts: list[str] = []
+    for node in rewrite(graph, _everything(graph)).graph.nodes:
+        if node.op in VIEWS or node.op == "getitem":
+            continue
+        tensors = [_rank(graph, ref) for argument in node.arguments for ref in refs_in(argument.value)]
+        parts.append(f"{node.op.removeprefix('aten.').removesuffix('.default')}({','.join(tensors)})")
+    text = " ".join(_runs(parts))
+    if len(text) <= 2000:
+        return text
+    return f"{text[:1900]} … sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _everything(graph: Graph) -> frozenset[str]:
+    return frozenset(node.op for node in graph.nodes)
+
+
+def _runs(parts: Sequence[str]) -> Iterator[str]:
+    index = 0
+    while index < len(parts):
+        end = index
+        while end < len(parts) and parts[end] == parts[index]:
+            end += 1
+        yield parts[index] if end - index == 1 else f"{parts[index]}×{end - index}"
+        index = end
+
+
+def _rank(graph: Graph, name: str) -> str:
+    spec = graph.spec(name)
+    short = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "float64": "f64", "int64": "i64", "int32": "i32", "bool": "b"}
+    return f"{short.get(spec.dtype, spec.dtype)}:{spec.ndim}" if spec else "tuple"
+
+
+def _signature(problem: Problem) -> str:
+    try:
+        captured = capture(problem.source)
+    except LibraryError as error:
+        logger.info("no signature for %s: %s", problem.problem_id, error)
+        return ""
+    return " | ".join(dict.fromkeys(signature(graph) for _, graph in captured.workloads))
+
+
+def _bench(task: CoderTask) -> _Bench:
+    language = "cpp" if task.target.partition(":")[0] == "cpu" else "triton"
+    kernels: tuple[Kernel, ...] = ()
+    if task.base is not None:
+        kernels = tuple(kernel for kernel in kernels_from_base(task.base, task.target) if kernel.language == language)
+    return _prepare(task.problem, task.target, language, kernels)
+
+
+@lru_cache(maxsize=16)
+def _limits(target: str) -> tuple[tuple[str, float], ...]:
+    from tools.targets.registry import get_target
+
+    return tuple((name, limit.value) for name, limit in get_target(target).limits().items())
+
+
+_PREPARED: dict[tuple[str, str, tuple[str, ...]], _Bench] = {}
+
+
+def _prepare(problem: Problem, target: str, language: str, kernels: tuple[Kernel, ...]) -> _Bench:
+    key = (problem.source_hash, target, tuple(kernel.content_hash or kernel.name for kernel in kernels))
+    if key in _PREPARED:
+        return replace(_PREPARED[key], problem=problem)
+    limits = dict(_limits(target))
+    try:
+        captured: Capture | None = capture(problem.source)
+        failure = ""
+    except CaptureError as error:
+        captured, failure = None, str(error).split("\n")[0][:300]
+    anchored = {operator for kernel in kernels for operator in kernel.matches}
+    workloads = []
+    for name, graph in captured.workloads if captured else ():
+        rewritten = rewrite(graph, anchored)
+        workloads.append(_Workload(name, graph, rewritten, find_anchors(rewritten, kernels, limits)))
+    bench = _Bench(problem, target, language, kernels, limits, tuple(workloads), failure)
+    while len(_PREPARED) >= 32:
+        _PREPARED.pop(next(iter(_PREPARED)), None)
+    _PREPARED[key] = bench
+    return bench
+
+
+def _plans(bench: _Bench, proposal: Proposal, without: frozenset[tuple[str, str]] = frozenset()) -> list[Plan]:
+    plans = []
+    for workload in bench.workloads:
+        anchors = [replace(anchor, options=options) for anchor in workload.anchors if (options := _allowed(anchor, without))]
+        kernels = [kernel for kernel in bench.kernels if ("", kernel.name) not in without]
+        plans.append(make_plan(workload.rewritten, anchors, kernels, bench.limits, proposal.choices, bench.language))
+    return plans
+
+
+def _allowed(anchor: Anchor, without: frozenset[tuple[str, str]]) -> Any:  # Any: the options' type
+    return tuple(option for option in anchor.options if (anchor.key, option[0].name) not in without)
+
+
+def _candidate(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kernel, ...]]:
+    headline = f"{bench.problem.name or bench.problem.problem_id} for {bench.target}, composed from the kernel library."
+    provenance: dict[str, Any] = {"coder": NAME, "kind": proposal.kind, "note": proposal.note}  # Any: JSON
+    if proposal.kind != "kernels":
+        source = _reference(bench.problem.source, headline, proposal.kind == "compiled")
+        return Candidate(source, "torch", {}, provenance), ()
+    plans = _plans(bench, proposal)
+    pieces = []
+    regions: dict[str, dict[str, Any]] = {}  # Any: JSON
+    kernels: dict[str, Kernel] = {}
+    for workload, plan in zip(bench.workloads, plans, strict=True):
+        chosen = {tunables_key(region): tunables_of(proposal, region, plan, bench.limits) for region in plan.regions}
+        pieces.append(Piece(workload.name, workload.captured, plan, chosen, proposal.is_rest_compiled))
+        for region in plan.regions:
+            kernels[region.kernel.name] = region.kernel
+            regions[tunables_key(region)] = {
+                "key": region.key,
+                "kernel": region.kernel.name,
+                "prologue": region.prologue is not None,
+                "epilogue": region.epilogue is not None,
+                "tunables": chosen[tunables_key(region)],
+                "shape": list(region.output.shape),
+            }
+    if not kernels and not proposal.is_rest_compiled:
+        raise CaptureError("no kernel of the knowledge base fits any part of it")
+    source = compose(bench.problem.source, pieces, bench.language, headline)
+    provenance |= {
+        "kernels": sorted(kernels),
+        "documents": {name: {"source": kernel.source, "hash": kernel.content_hash} for name, kernel in sorted(kernels.items())},
+        "regions": list(regions.values()),
+        "anchors": list(bench.keys()),
+        "choices": {key: [choice.kernel, choice.prologue, choice.epilogue] for key, choice in proposal.choices.items()},
+        "rest": "compiled" if proposal.is_rest_compiled else "eager",
+        "precision": sorted({kernel.precision_class for kernel in kernels.values()}),
+    }
+    return Candidate(source, bench.language if kernels else "torch", {}, provenance), tuple(kernels.values())
+
+
+def _reference(source: str, headline: str, is_compiled: bool) -> str:
+    try:
+        return compose_reference(source, headline, is_compiled)
+    except CaptureError:
+        tail = "\n\nimport torch\n\nModelNew.forward = torch.compile(ModelNew.forward)\n" if is_compiled else ""
+        return f"{source.rstrip()}\n\n\nclass ModelNew(Model):\n    pass\n{tail}"
+
+
+def _proposals(bench: _Bench, task: CoderTask) -> Iterator[Proposal]:
+    """Yield what to try, in order; a pure function of the task, so that a resumed run goes on with the same candidates."""
+    history = [measured for attempt in (*task.history, *task.parents) if (measured := _measured(attempt)) is not None]
+    without = banned(history)
+    if bench.workloads:
+        yield from _kernel_proposals(bench, task, history, without)
+    yield Proposal(kind="compiled", note="the whole forward through torch.compile, as a seed")
+    yield Proposal(kind="eager", note="the reference itself, with PyTorch's operators")
+
+
+def _kernel_proposals(bench: _Bench, task: CoderTask, history: Sequence[Measured], without: frozenset[tuple[str, str]]) -> Iterator[Proposal]:
+    anchors = [
+        replace(anchor, options=options) for workload in bench.workloads for anchor in workload.anchors if (options := _allowed(anchor, without))
+    ]
+    avoid = {key: Choice("") for key, _ in without}
+    avoid |= {anchor.key: Choice(anchor.options[0][0].name) for anchor in anchors if anchor.key in avoid}
+    plans = _plans(bench, Proposal(choices=avoid), without)
+    fused = {region.key: (region.prologue is not None, region.epilogue is not None) for plan in plans for region in plan.regions}
+    has_rest = any(_computes(node) for plan in plans for node in plan.eager)
+    start = [proposal for winner in task.winners if (proposal := _from_winner(bench, winner)) is not None]
+    passed = [attempt for attempt in history if attempt.passed and attempt.proposal.kind == "kernels"]
+    if not passed and any(not attempt.passed and attempt.proposal.kind == "kernels" for attempt in history):
+        yield from _repairs(bench, plans, avoid, without)
+    for proposal in structures(anchors, start, has_rest, fused):
+        merged = {**avoid, **{key: choice for key, choice in proposal.choices.items() if (key, choice.kernel) not in without}}
+        yield replace(proposal, choices=merged) if proposal.kind == "kernels" else proposal
+    if passed:
+        best = max(passed, key=lambda attempt: (attempt.fitness, -(attempt.latency_ms or 0.0)))
+        parent = next((measured for item in reversed(task.parents) if (measured := _measured(item)) is not None and measured.passed), None)
+        for base in [best] if parent is None or parent.proposal.kind != "kernels" else [best, parent]:
+            for plan in _plans(bench, base.proposal):
+                yield from settings(base.proposal, plan, bench.limits, task.rng())
+
+
+def _repairs(bench: _Bench, plans: Sequence[Plan], avoid: Mapping[str, Choice], without: frozenset[tuple[str, str]]) -> Iterator[Proposal]:
+    """Simpler structures after a failure: without what is blamed, without fusion, then without each kernel in turn."""
+    yield Proposal(choices=avoid, note="without the kernels that failed")
+    keys = {region.key: region.kernel.name for plan in plans for region in plan.regions}
+    plain = {key: Choice(name, prologue=False, epilogue=False) for key, name in keys.items()}
+    yield Proposal(choices={**avoid, **plain}, note="the same kernels with nothing fused, since the fused ones failed")
+    if len(keys) > 1:
+        for key, name in keys.items():
+            yield Proposal(choices={**avoid, **plain, key: Choice("")}, note=f"without `{name}`, to see which kernel failed")
+
+
+def _computes(node: Node) -> bool:
+    return node.op not in VIEWS and node.op != "getitem"
+
+
+def _measured(attempt: Attempt) -> Measured | None:
+    """Read an attempt of this coder back; None for another coder's, and for failures that say nothing about the candidate."""
+    provenance, evaluation = attempt.candidate.provenance, attempt.evaluation
+    if provenance.get("coder") != NAME or evaluation.status in _BLAMELESS:
+        return None
+    proposal = _from_provenance(provenance)
+    feedback = evaluation.feedback
+    message = "\n".join([evaluation.reason, *feedback.lint, feedback.error, feedback.first_mismatch])
+    kernels = frozenset((str(region["key"]), str(region["kernel"])) for region in provenance.get("regions", ()))
+    passed = evaluation.status is Status.PASSED
+    return Measured(proposal, passed, evaluation.fitness, evaluation.latency_ms, kernels, "" if passed else message)
+
+
+def _from_provenance(provenance: Mapping[str, Any]) -> Proposal:  # Any: JSON
+    choices = {key: Choice(str(value[0]), bool(value[1]), bool(value[2])) for key, value in provenance.get("choices", {}).items()}
+    tunables = {f"{region['key']}|{region['kernel']}": dict(region["tunables"]) for region in provenance.get("regions", ())}
+    return Proposal(str(provenance.get("kind", "kernels")), choices, tunables, provenance.get("rest") == "compiled", str(provenance.get("note", "")))
+
+
+def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
+    """Put a winner's decisions onto this problem: the i-th anchor of one is the i-th anchor of the other."""
+    provenance = winner.provenance
+    if provenance.get("coder") != NAME or provenance.get("kind") != "kernels":
+        return None
+    old = _from_provenance(provenance)
+    names = [str(key) for key in provenance.get("anchors", ())]
+    own = bench.keys()
+    if len(names) != len(own):
+        return None
+    rename = dict(zip(names, own, strict=True))
+    choices = {rename[key]: choice for key, choice in old.choices.items() if key in rename}
+    chosen = {rename[str(region["key"])]: region for region in provenance.get("regions", ()) if str(region["key"]) in rename}
+    for key, region in chosen.items():
+        choices.setdefault(key, Choice(str(region["kernel"])))
+    tunables = {f"{key}|{region['kernel']}": dict(region["tunables"]) for key, region in chosen.items()}
+    streams = [region for region in provenance.get("regions", ()) if str(region["key"]).startswith("pointwise:")]
+    if streams:
+        for plan in _plans(bench, Proposal(choices=choices)):
+            own_streams = [region for region in plan.regions if region.key.startswith("pointwise:")]
+            for theirs, ours in zip(streams, own_streams, strict=False):
+                tunables[f"{ours.key}|{theirs['kernel']}"] = dict(theirs["tunables"])
+    how = "the winner of the same problem" if winner.problem_hash == bench.problem.source_hash else f"the winner of the sibling {winner.problem_id}"
+    return Proposal("kernels", choices, tunables, old.is_rest_compiled, f"from {how}: same kernels and tunables")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else "The default."
+
+
+__all__ = ["NAME", "LibraryCoder", "signature"]

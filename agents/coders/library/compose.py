@@ -1,0 +1,471 @@
+"""One candidate source from a plan: kernels with names of their own, and a forward that launches them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agents.coders.library.cpp import preamble, runtime, translation_unit
+from agents.coders.library.errors import CaptureError, DocumentError
+from agents.coders.library.graph import Argument, Graph, Node, Placeholder, Ref, Symbol, TensorSpec, Value, refs_in
+from agents.coders.library.module_source import FALLBACK, call_arguments, candidate_module, forward_parameters
+from agents.coders.library.regions import Plan, Region
+from agents.coders.library.renaming import rename_top_level, replace_function, split_imports
+from agents.coders.library.rewrites import VIEWS, has_effects, is_in_place
+from agents.coders.library.slots import SlotCode, write_slot
+
+Tunables = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A workload ready to be written."""
+
+    name: str
+    graph: Graph
+    """As captured (for the input check)."""
+    plan: Plan
+    tunables: Mapping[str, Tunables]
+    """Tunables by region key and kernel name: `f"{key}|{kernel}"`."""
+    is_rest_compiled: bool = False
+    """True if what stays with PyTorch goes through torch.compile."""
+
+
+@dataclass
+class _Module:
+    """The module that is being written."""
+
+    language: str
+    imports: dict[str, None] = field(default_factory=dict)
+    kernels: dict[str, str] = field(default_factory=dict)
+    """Python text by unique name."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Unique name by digest of the content."""
+    cpp: dict[str, str] = field(default_factory=dict)
+    """Translation units by unique name."""
+    functions: list[str] = field(default_factory=list)
+    """Functions that go through torch.compile."""
+
+
+def tunables_key(region: Region) -> str:
+    """Return the key under which a region's tunables are kept; equal regions share them."""
+    return f"{region.key}|{region.kernel.name}"
+
+
+def compose(source: str, pieces: Sequence[Piece], language: str, headline: str) -> str:
+    """Write the candidate.
+
+    Args:
+        source: The problem's source.
+        pieces: One for each workload.
+        language: `triton` or `cpp`.
+        headline: First line of the module's docstring.
+
+    Raises:
+        CaptureError: The graph holds something that cannot be written back as Python.
+        DocumentError: A kernel's code lacks what its slots need.
+    """
+    module = _Module(language)
+    parameters = forward_parameters(source)
+    methods = []
+    for index, piece in enumerate(pieces):
+        body = _Forward(module, piece).lines()
+        name = f"_forward_{index}"
+        guard = _guard(piece.graph)
+        methods.append((name, guard, body))
+    text = _forward_text(methods, parameters)
+    head = [_docstring(headline, pieces), "from __future__ import annotations\n" if "from __future__" in source else ""]
+    imports = list(module.imports)
+    blocks = []
+    if module.cpp:
+        imports += ["import ctypes", "import hashlib", "import os"]
+        blocks.append(runtime())
+        blocks.append(_cpp_sources(module.cpp))
+    blocks.extend(module.kernels.values())
+    own = candidate_module(source.replace("from __future__ import annotations\n", ""), text)
+    lines = "\n".join(sorted(set(imports) | {"import torch"}))
+    return "\n".join([*head, lines, "", *blocks, *module.functions, own])
+
+
+def compose_reference(source: str, headline: str, is_compiled: bool) -> str:
+    """Write the reference as a candidate: with PyTorch's operators as it stands, or as a whole through torch.compile.
+
+    Args:
+        source: The problem's source.
+        headline: First line of the module's docstring.
+        is_compiled: True for torch.compile.
+    """
+    how = "The whole forward goes through torch.compile." if is_compiled else "The forward is the reference's own, with PyTorch's operators."
+    head = f'"""{headline}\n\n- {how}\n"""\n'
+    if is_compiled:
+        parameters = forward_parameters(source)
+        text = f"    def forward({parameters}):\n        return _compiled_forward({', '.join(['self', call_arguments(parameters)]).rstrip(', ')})\n"
+        own = candidate_module(source, text) + f"\n\nimport torch\n\n_compiled_forward = torch.compile(ModelNew.{FALLBACK})\n"
+    else:
+        own = candidate_module(source, None)
+    future = "from __future__ import annotations\n"
+    return f"{head}{future if future in own else ''}{own.replace(future, '')}"
+
+
+def _docstring(headline: str, pieces: Sequence[Piece]) -> str:
+    lines = [f'"""{headline}', ""]
+    for piece in pieces:
+        where = f" ({piece.name})" if len(pieces) > 1 else ""
+        for region in piece.plan.regions:
+            fused = [name for name, fusion in (("prologue", region.prologue), ("epilogue", region.epilogue)) if fusion is not None]
+            with_ = f", {' and '.join(fused)} fused" if fused and region.kernel.matches != ("pointwise",) else ""
+            lines.append(f"- {', '.join(_ops(piece, region))}{where}: kernel `{region.kernel.name}` from {_document(region)}{with_}")
+        left = [node.op.removeprefix("aten.") for node in piece.plan.eager if node.op != "getitem"]
+        if left:
+            how = "through torch.compile" if piece.is_rest_compiled else "with PyTorch"
+            names = list(dict.fromkeys(left))
+            lines.append(f"- {', '.join(names[:8])}{' and more' if len(names) > 8 else ''}{where}: {how}")
+    return "\n".join([*lines, '"""', ""]).replace("\\", "/")
+
+
+def _document(region: Region) -> str:
+    path = region.kernel.source
+    return "docs/" + path.split("docs/", 1)[1] if "docs/" in path else path
+
+
+def _ops(piece: Piece, region: Region) -> list[str]:
+    names = []
+    for node in piece.plan.view.graph.nodes:
+        if node.name in region.nodes and node.op != "getitem":
+            names.append(node.op.split(".")[1])
+    return names[:12] + (["..."] if len(names) > 12 else [])
+
+
+def _forward_text(methods: Sequence[tuple[str, str, list[str]]], parameters: str) -> str:
+    arguments = call_arguments(parameters)
+    if len(methods) == 1:
+        _, guard, body = methods[0]
+        lines = [f"    def forward({parameters}):"]
+        lines += [f"        if {guard}:", f"            return self.{FALLBACK}({arguments})"] if guard else []
+        return "\n".join([*lines, *(f"        {line}" for line in body)]) + "\n"
+    lines = [f"    def forward({parameters}):"]
+    for name, guard, _ in methods:
+        lines += [f"        if not ({guard}):" if guard else "        if True:", f"            return self.{name}({arguments})"]
+    lines.append(f"        return self.{FALLBACK}({arguments})")
+    for name, _, body in methods:
+        lines += ["", f"    def {name}({parameters}):", *(f"        {line}" for line in body)]
+    return "\n".join(lines) + "\n"
+
+
+def _guard(graph: Graph) -> str:
+    """Return the condition under which the inputs are not those that the graph was captured for."""
+    parts = []
+    for position, placeholder in enumerate(item for item in graph.placeholders if item.kind in ("input", "literal")):
+        text = graph.input_names[position]
+        if placeholder.spec is not None:
+            spec = placeholder.spec
+            parts.append(f"{text}.shape != {_tuple(spec.shape)} or {text}.dtype != torch.{spec.dtype} or {text}.stride() != {_tuple(spec.stride)}")
+        elif isinstance(placeholder.value, bool | int | float | str):
+            parts.append(f"{text} != {placeholder.value!r}")
+    return " or ".join(parts)
+
+
+def _tuple(values: Sequence[int]) -> str:
+    return "(" + ", ".join(map(str, values)) + ("," if len(values) == 1 else "") + ")"
+
+
+def _cpp_sources(units: Mapping[str, str]) -> str:
+    parts = [f"_PREAMBLE = r'''\n{preamble()}'''\n", "_SOURCES = {"]
+    for name, text in units.items():
+        parts.append(f'    "{name}": r\'\'\'\n{text}\'\'\',')
+    parts.append("}\n_KERNELS = _compile({name: _PREAMBLE + text for name, text in _SOURCES.items()})\n")
+    return "\n".join(parts)
+
+
+_Step = tuple[int, list[str], set[str], str]
+"""Place in the order, statements, values used, value produced."""
+
+
+class _Forward:
+    """Writes the statements of one forward."""
+
+    def __init__(self, module: _Module, piece: Piece) -> None:
+        self.module = module
+        self.piece = piece
+        self.plan = piece.plan
+        self.graph = piece.plan.view.graph
+        self.inputs: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        position = 0
+        for placeholder in self.graph.placeholders:
+            if placeholder.kind in ("input", "literal"):
+                self.inputs[placeholder.name] = self.graph.input_names[position]
+                position += 1
+        self.device = self._device()
+        self.loose = self._loose()
+
+    def lines(self) -> list[str]:
+        steps: list[_Step] = []
+        order = self.plan.view.order
+        for region in self.plan.regions:
+            text, used = self._launch(region)
+            steps.append((order[region.produces], text, used, region.produces))
+        for node in self.plan.eager:
+            steps.append((order[node.name], self._call(node), set(node.refs()), node.name))
+        steps.sort(key=lambda step: step[0])
+        if self.piece.is_rest_compiled:
+            steps = self._grouped(steps)
+        last: dict[str, int] = {}
+        for index, (_, _, used, name) in enumerate(steps):
+            last[name] = index
+            for ref in used:
+                last[ref] = index
+        kept = set(refs_in(self.graph.outputs))
+        lines: list[str] = []
+        for index, (_, text, _, _) in enumerate(steps):
+            lines += text
+            dead = sorted(name for name, at in last.items() if at == index and name not in kept and self.graph.node(name) is not None)
+            if dead and index < len(steps) - 1:
+                lines.append(f"del {', '.join(map(_name, dead))}")
+        lines.append(f"return {self._returned()}")
+        return lines
+
+    def _grouped(self, steps: list[_Step]) -> list[_Step]:
+        """Turn runs of PyTorch calls between kernel launches into compiled functions."""
+        eager = {node.name: node for node in self.plan.eager}
+        grouped: list[_Step] = []
+        run: list[_Step] = []
+        for step in [*steps, None]:
+            if step is not None and step[3] in eager and not has_effects(eager[step[3]]) and step[3] not in self.plan.view.pinned:
+                run.append(step)
+                continue
+            if any(eager[item[3]].op not in VIEWS and item[3] in eager and eager[item[3]].op != "getitem" for item in run):
+                grouped.append(self._function(run, eager))
+            else:
+                grouped += run
+            run = []
+            if step is not None:
+                grouped.append(step)
+        return grouped
+
+    def _function(self, run: list[_Step], eager: Mapping[str, Node]) -> _Step:
+        inside = {step[3] for step in run}
+        arguments = list(dict.fromkeys(ref for step in run for ref in eager[step[3]].refs() if ref not in inside and not self._is_literal(ref)))
+        results = [name for name in (step[3] for step in run) if any(user not in inside for user in self.plan.view.users[name])]
+        name = f"_rest_{len(self.module.functions)}"
+        self.names = {argument: _name(argument) for argument in arguments}
+        device, self.device = self.device, "device"
+        body = [line for step in run for line in self._call(eager[step[3]])]
+        self.names, self.device = {}, device
+        parameters = ", ".join([*map(_name, arguments), "device"])
+        lines = [f"def {name}({parameters}):", *(f"    {line}" for line in body), f"    return {', '.join(map(_name, results))}"]
+        self.module.functions.append("\n".join(["", "", "@torch.compile", *lines, "", ""]))
+        call = f"{', '.join(map(_name, results))} = {name}({', '.join([*(self._text(Ref(argument)) for argument in arguments), self.device])})"
+        # The step is filed under its last result; the others stay alive as long as it does.
+        return run[-1][0], [call], set(arguments), results[-1]
+
+    def _is_literal(self, name: str) -> bool:
+        placeholder = self.graph.placeholder(name)
+        return placeholder is not None and placeholder.kind in ("constant", "literal") and not placeholder.target
+
+    def _returned(self) -> str:
+        outputs = self.graph.outputs
+        items = outputs if isinstance(outputs, tuple) else (outputs,)
+        return self.graph.output_form.format(*(self._text(item) for item in items))
+
+    def _device(self) -> str:
+        for placeholder in self.graph.placeholders:
+            if placeholder.kind == "input" and placeholder.spec is not None:
+                return f"{self.inputs[placeholder.name]}.device"
+        for placeholder in self.graph.placeholders:
+            if placeholder.kind in ("parameter", "buffer"):
+                return f"{_attribute(placeholder.target)}.device"
+        return "torch.get_default_device()"
+
+    def _loose(self) -> frozenset[str]:
+        """Values whose layout on another device might differ from the captured one: results of PyTorch operators."""
+        loose: set[str] = set()
+        for node in self.plan.eager:
+            if (node.op not in VIEWS and node.op != "getitem") or set(node.refs()) & loose:
+                loose.add(node.name)
+        return frozenset(loose)
+
+    def _text(self, value: Value) -> str:
+        if isinstance(value, Ref):
+            if value.name in self.names:
+                return self.names[value.name]
+            placeholder = self.graph.placeholder(value.name)
+            return _name(value.name) if placeholder is None else self._placeholder(placeholder)
+        if isinstance(value, Symbol):
+            return self.device if value.kind == "device" else f"torch.{value.text}"
+        if isinstance(value, tuple):
+            return "[" + ", ".join(map(self._text, value)) + "]"
+        return _literal(value)
+
+    def _placeholder(self, placeholder: Placeholder) -> str:
+        if placeholder.name in self.inputs:
+            return self.inputs[placeholder.name]
+        if placeholder.kind in ("parameter", "buffer") or placeholder.target:
+            return _attribute(placeholder.target)
+        if placeholder.value is None or placeholder.spec is None:
+            raise CaptureError(f"the values of the constant {placeholder.name!r} are not known")
+        where = "" if placeholder.spec.ndim == 0 else f", device={self.device}"
+        return f"torch.tensor({self._text(placeholder.value)}, dtype=torch.{placeholder.spec.dtype}{where})"
+
+    def _call(self, node: Node) -> list[str]:
+        if node.op == "getitem":
+            return [f"{_name(node.name)} = {self._text(node.argument('value'))}[{node.argument('index')}]"]
+        positional, keywords = [], []
+        needs_device = any(argument.name == "device" for argument in node.arguments) and not node.refs()
+        for argument in node.arguments:
+            if argument.name in ("cudnn_enabled", "cudnn_enable"):  # captured without a GPU, where it is always False
+                positional.append("torch.backends.cudnn.enabled")
+            elif argument.name == "device" and needs_device:
+                keywords.append(f"device={self.device}")
+            elif argument.name == "pin_memory" or not argument.is_explicit:
+                continue
+            elif argument.is_keyword_only or keywords or _skipped(node, argument):
+                keywords.append(f"{argument.name}={self._text(argument.value)}")
+            else:
+                positional.append(self._text(argument.value))
+        call = f"torch.ops.{node.op}({', '.join(positional + keywords)})"
+        return [f"{_name(node.name)} = {call}"] if not (is_in_place(node) and not self.plan.view.users[node.name]) else [call]
+
+    def _tensor(self, name: str) -> str:
+        """A tensor for a kernel: its layout is the captured one."""
+        text = self._text(Ref(name))
+        spec = self.graph.spec(name)
+        return f"{text}.contiguous()" if name in self.loose and spec is not None and spec.is_contiguous else text
+
+    def _launch(self, region: Region) -> tuple[list[str], set[str]]:
+        tunables = self.piece.tunables[tunables_key(region)]
+        slots: dict[str, SlotCode] = {}
+        for slot, fusion in (("prologue", region.prologue), ("epilogue", region.epilogue)):
+            if fusion is not None:
+                slots[slot] = write_slot(self.plan.view, fusion, slot, region.columns[slot])
+        name = _kernel(self.module, region, slots, tunables)
+        used: set[str] = set()
+        parts: list[str] = []
+        keywords = region.kernel.keywords
+        for argument in region.arguments:
+            if not argument.is_explicit or argument.name not in keywords:
+                continue
+            used.update(refs_in(argument.value))
+            text = self._argument(argument.value)
+            if region.view_source_as is not None and region.prologue is not None and argument.value == Ref(region.prologue.source or ""):
+                text = f"{text}.view({_tuple(region.view_source_as)})"
+            parts.append(f"{argument.name}={text}")
+        for slot, generated in slots.items():
+            used.update(generated.extras)
+            if generated.extras:
+                parts.append(f"{slot}_extra=({', '.join(map(self._tensor, generated.extras))},)")
+        if "out_dtype" in keywords and region.item is None and not isinstance(self._output_of(region), tuple):
+            parts.append(f"out_dtype=torch.{region.output.dtype}")
+        if "operator" in keywords:
+            parts.append(f'operator="{self._operator(region)}"')
+        if "device" in keywords and not (region.epilogue and slots["epilogue"].extras):
+            parts.append(f"device={self.device}")
+        if self.module.language == "cpp":
+            parts.append(f"lib={name}_lib")
+        parts += [f"{key}={value!r}" for key, value in tunables.items() if key in keywords]
+        item = "" if region.item is None else f"[{region.item}]"
+        call = f"{_name(region.produces)} = {name}({', '.join(parts)}){item}"
+        return _wrapped(call, name, parts, item, _name(region.produces)), used
+
+    def _argument(self, value: Value) -> str:
+        if isinstance(value, Ref):
+            return self._tensor(value.name)
+        if isinstance(value, tuple):
+            return "(" + ", ".join(map(self._argument, value)) + ("," if len(value) == 1 else "") + ")"
+        return self._text(value)
+
+    def _output_of(self, region: Region) -> object:
+        node = self.graph.node(region.produces)
+        return node.output if node else None
+
+    def _operator(self, region: Region) -> str:
+        for name in sorted(region.nodes, key=lambda item: self.plan.view.order[item]):
+            node = self.graph.node(name)
+            if node is not None and node.op in region.kernel.matches:
+                return node.op
+        return ""
+
+
+def _wrapped(call: str, name: str, parts: Sequence[str], item: str, result: str) -> list[str]:
+    if len(call) <= 130:
+        return [call]
+    return [f"{result} = {name}(", *(f"    {part}," for part in parts), f"){item}"]
+
+
+def _skipped(node: Node, argument: Argument) -> bool:
+    """Say whether a positional argument comes after one that was left at its default."""
+    for other in node.arguments:
+        if other is argument:
+            return False
+        if not other.is_explicit:
+            return True
+    return False
+
+
+def _kernel(module: _Module, region: Region, slots: Mapping[str, SlotCode], tunables: Tunables) -> str:
+    """Add the region's kernel to the module unless an equal one is there; return the name of its launch function."""
+    imports, code = split_imports(region.kernel.python)
+    for item in imports:
+        module.imports[item] = None
+    defined = tuple(sorted(tunables.items())) if module.language == "cpp" else ()
+    digest = hashlib.sha256(repr((region.kernel.name, [(key, slot.text) for key, slot in slots.items()], defined)).encode()).hexdigest()
+    if digest in module.names:
+        return module.names[digest]
+    taken = set(module.names.values())
+    name = region.kernel.name
+    number = 2
+    while name in taken:
+        name = f"{region.kernel.name}_{number}"
+        number += 1
+    module.names[digest] = name
+    if module.language == "triton":
+        for slot, generated in slots.items():
+            try:
+                code = replace_function(code, slot, generated.text)
+            except ValueError as error:
+                raise DocumentError(f"{region.kernel.source}: {error}") from error
+    else:
+        module.cpp[name] = translation_unit(region.kernel.cpp, name, tunables, slots, region.kernel.source)
+    renames = {other: f"{name}__{other}" for other in _top_level(code)}
+    renames["launch"] = name
+    text = rename_top_level(code, renames).strip("\n")
+    tail = f"\n\n\n{name}_lib = _Library(_KERNELS.run_{name})\n" if module.language == "cpp" else "\n"
+    module.kernels[name] = f"\n# {region.kernel.title}\n{text}{tail}"
+    return name
+
+
+def _top_level(code: str) -> list[str]:
+    import ast
+
+    names = []
+    for item in ast.parse(code).body:
+        if isinstance(item, ast.FunctionDef | ast.ClassDef):
+            names.append(item.name)
+        elif isinstance(item, ast.Assign | ast.AnnAssign):
+            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            names += [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return names
+
+
+def _attribute(path: str) -> str:
+    text = "self"
+    for part in path.split("."):
+        text = f"{text}.{part}" if part.isidentifier() else f'getattr({text}, "{part}")'
+    return text
+
+
+_RESERVED = frozenset("self torch triton tl False None True and as assert async await break class continue def del elif else except finally for from global if import in is lambda nonlocal not or pass raise return try while with yield".split())
+
+
+def _name(name: str) -> str:
+    return f"{name}_" if name in _RESERVED else f"v_{name}"
+
+
+def _literal(value: Value) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return repr(value)
+
+

@@ -1,0 +1,160 @@
+"""What to try next: structure first (which kernels, what is fused, what happens to the rest), then tunables, led by measured attempts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agents.coders.library.compose import tunables_key
+from agents.coders.library.regions import POINTWISE, Anchor, Choice, Plan, Region
+from agents.coders.library.tunables import Setting, default_tunables, is_allowed, neighbours, region_scope
+
+MAX_NEIGHBOURS = 24
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Everything that decides a candidate's source."""
+
+    kind: str = "kernels"
+    """`kernels`; `compiled` or `eager` for the reference as it stands."""
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    """By anchor key; keys without one take the best kernel with everything fused."""
+    tunables: Mapping[str, Setting] = field(default_factory=dict)
+    """By `tunables_key`; others take the document's defaults."""
+    is_rest_compiled: bool = False
+    note: str = ""
+    """What is new in it and why, in a sentence."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of an earlier proposal."""
+
+    proposal: Proposal
+    passed: bool
+    fitness: float
+    latency_ms: float | None
+    kernels: frozenset[tuple[str, str]]
+    """Pairs of anchor key and kernel name that it launched."""
+    message: str = ""
+    """The failure in words; empty if it passed."""
+
+
+def banned(history: Sequence[Measured]) -> frozenset[tuple[str, str]]:
+    """Return pairs of anchor key and kernel that a failure is blamed on: named in its message, or the only suspect left."""
+    cleared = {pair for attempt in history if attempt.passed for pair in attempt.kernels}
+    blamed: set[tuple[str, str]] = set()
+    for attempt in history:
+        if attempt.passed:
+            continue
+        suspects = attempt.kernels - cleared
+        named = {pair for pair in suspects if f"{pair[1]}__" in attempt.message or f"{pair[1]}(" in attempt.message}
+        if not named and len(suspects - blamed) == 1:
+            named = suspects - blamed
+        has_other_tunables = _is_resource_failure(attempt.message) and sum(not item.passed and item.kernels == attempt.kernels for item in history) < 3
+        if not has_other_tunables:
+            blamed |= named
+    return frozenset(blamed)
+
+
+def _is_resource_failure(message: str) -> bool:
+    return any(word in message for word in ("OutOfResources", "out of resource", "shared memory", "too many resources"))
+
+
+def structures(anchors: Sequence[Anchor], start: Sequence[Proposal], has_rest: bool, fused: Mapping[str, tuple[bool, bool]]) -> Iterator[Proposal]:
+    """Yield the structures worth a measurement, most promising first.
+
+    Args:
+        anchors: With their options, best first.
+        start: Proposals known to be good elsewhere, for example a sibling's winner.
+        has_rest: True if PyTorch computes something beside the kernels.
+        fused: For every anchor key whether its default plan fuses a prologue and an epilogue.
+    """
+    yield from start
+    yield Proposal(note="the best matching kernel everywhere, pointwise neighbours fused")
+    keys: dict[str, Anchor] = {}
+    for anchor in anchors:
+        keys.setdefault(anchor.key, anchor)
+    for rank in range(1, 4):
+        for key, anchor in keys.items():
+            if len(anchor.options) > rank:
+                name = anchor.options[rank][0].name
+                yield Proposal(choices={key: Choice(name)}, note=f"{_short(key)} by `{name}`")
+        if rank == 1:
+            for key in keys:
+                if _is_heavy(key):
+                    yield Proposal(choices={key: Choice("")}, note=f"{_short(key)} left to PyTorch's library, the rest by kernels")
+            if has_rest:
+                yield Proposal(is_rest_compiled=True, note="what no kernel covers goes through torch.compile")
+            yield Proposal(kind="compiled", note="the whole forward through torch.compile, as a seed")
+    heavy = [key for key in keys if _is_heavy(key)]
+    if len(heavy) > 1:
+        yield Proposal(choices={key: Choice("") for key in heavy}, note="all matrix products and convolutions left to PyTorch's libraries")
+        yield Proposal(
+            choices={key: Choice("") for key in heavy}, is_rest_compiled=True, note="kernels for the rest, products and convolutions inside torch.compile"
+        )
+    for key, (prologue, epilogue) in fused.items():
+        if key not in keys:
+            continue
+        best = keys[key].options[0][0].name
+        if epilogue:
+            yield Proposal(choices={key: Choice(best, epilogue=False)}, note=f"{_short(key)} without its fused consumers")
+        if prologue:
+            yield Proposal(choices={key: Choice(best, prologue=False)}, note=f"{_short(key)} without its fused producers")
+
+
+def settings(best: Proposal, plan: Plan, limits: Mapping[str, float], rng: random.Random) -> Iterator[Proposal]:
+    """Yield proposals that differ from the best one by the tunables of one region, heaviest regions first, in rounds."""
+    regions: dict[str, Region] = {}
+    for region in plan.regions:
+        regions.setdefault(tunables_key(region), region)
+    queues = []
+    for key, region in sorted(regions.items(), key=lambda item: -traffic(item[1], plan)):
+        scope = region_scope(region, plan, limits)
+        current = tunables_of(best, region, plan, limits)
+        near = neighbours(region.kernel, current, scope, rng)[:MAX_NEIGHBOURS]
+        queues.append((key, region, current, near))
+    for turn in range(MAX_NEIGHBOURS):
+        for key, region, current, near in queues:
+            if turn < len(near):
+                changed = ", ".join(f"{name} {current.get(name)} → {value}" for name, value in near[turn].items() if current.get(name) != value)
+                yield replace(best, tunables={**best.tunables, key: near[turn]}, note=f"`{region.kernel.name}`: {changed}")
+
+
+def tunables_of(proposal: Proposal, region: Region, plan: Plan, limits: Mapping[str, float]) -> Setting:
+    """Return the setting of a region: the proposal's if the constraints allow it here, else the document's default."""
+    chosen = proposal.tunables.get(tunables_key(region))
+    names = {tunable.name for tunable in region.kernel.tunables}
+    if chosen is not None and chosen.keys() == names and is_allowed(region.kernel, chosen, region_scope(region, plan, limits)):
+        return dict(chosen)
+    return default_tunables(region, plan, limits)
+
+
+def traffic(region: Region, plan: Plan) -> int:
+    """Return how many elements a region reads and writes, a first measure of its weight."""
+    total = region.output.numel
+    for argument in region.arguments:
+        for name in _tensors(argument.value):
+            spec = plan.view.graph.spec(name)
+            total += spec.numel if spec else 0
+    return total * (16 if _is_heavy(region.key) else 1)
+
+
+def _tensors(value: Any) -> Iterator[str]:  # Any: a graph value
+    from agents.coders.library.graph import refs_in
+
+    yield from refs_in(value)
+
+
+_HEAVY = ("conv", "linear", "matmul", "mm.", "bmm", "addmm", "baddbmm", "scaled_dot_product", "einsum", "lstm", "gru")
+
+
+def _is_heavy(key: str) -> bool:
+    return any(word in key.split("(", 1)[0] for word in _HEAVY)
+
+
+def _short(key: str) -> str:
+    return key.split("(", 1)[0] if not key.startswith(POINTWISE) else key

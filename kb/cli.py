@@ -161,6 +161,7 @@ def query(
     source: SourceOption = None,
     trust: TrustOption = None,
     valid_for: ValidOption = None,
+    any_target: Annotated[bool, typer.Option("--any-target", help="Do not restrict to the target that the text names.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     mode: Annotated[str, typer.Option("--mode", help="hybrid, dense or lexical.")] = "hybrid",
     home: HomeOption = None,
@@ -170,9 +171,16 @@ def query(
     """Find the paragraphs that answer a question, best first, each with its source."""
     filters = _filters(target, kind, source, trust, valid_for)
     with _base(home, embedder) as base:
-        result = base.query(text, top_k, filters, explain, mode=mode)
+        result = base.query(text, top_k, filters, explain, mode=mode, infer_target=not any_target)
     if as_json:
-        _print_json({"hits": [_hit_json(hit) for hit in result.hits], "abstained": result.abstained, "reason": result.reason})
+        _print_json(
+            {
+                "hits": [_hit_json(hit) for hit in result.hits],
+                "abstained": result.abstained,
+                "reason": result.reason,
+                "target": result.target,
+            }
+        )
     else:
         if result.abstained:
             print(f"Nothing here answers this: {result.reason}." + (" Nearest:" if result.hits else ""))

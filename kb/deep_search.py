@@ -5,6 +5,7 @@ Every claim of the brief is quoted from the chunk it cites. The number of querie
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 import re
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from kb.abstention import support
 from kb.brief import Brief, Finding
+from kb.target_words import named_target
 from kb.types import Filters, Hit
-from kb.words import STOP_WORDS, looks_like_name, query_terms, tokens, words
+from kb.words import STOP_WORDS, looks_like_name, query_terms, stem, tokens, words
 
 if TYPE_CHECKING:
     from kb.store import KnowledgeBase
@@ -77,7 +80,10 @@ class DeepSearch:
         parts = decompose(question)
         if not parts:
             raise ValueError("the question is empty; write what you want to know")
-        session = _Session(self._base, filters or Filters(), self._options)
+        filters = filters or Filters()
+        if filters.target is None:
+            filters = dataclasses.replace(filters, target=named_target(question))
+        session = _Session(self._base, filters, self._options)
         answered: list[tuple[str, list[_Seen]]] = []
         not_found: list[str] = []
         subject = [word for word in words(question) if looks_like_name(word)]
@@ -137,13 +143,9 @@ class _Session:
         """Put a query to the base; return the reason if it abstained."""
         if len(self.asked) >= self._options.max_queries or not query.strip():
             return ""
-        filters = (
-            self._filters
-            if source is None
-            else Filters(self._filters.target, self._filters.kinds, source, self._filters.trust, self._filters.valid_for)
-        )
+        filters = self._filters if source is None else dataclasses.replace(self._filters, source=source)
         self.asked.append(query if source is None else f"{query} [in {source}]")
-        result = self._base.query(query, self._options.per_query, filters)
+        result = self._base.query(query, self._options.per_query, filters, infer_target=False)
         for hit in result.hits:
             value = weight * (1.0 / (2 + hit.rank)) + 0.25 * weight * support(hit, part)
             known = seen.get(hit.chunk_id)
@@ -215,27 +217,11 @@ def decompose(question: str) -> list[str]:
     return parts
 
 
-def support(hit: Hit, part: str) -> float:
-    """Return the share of a part's content words, by their first letters, that the hit or its heading path holds."""
-    terms = [term for term in query_terms(part) if term not in STOP_WORDS]
-    if not terms:
-        return 0.0
-    there = {_stem(term) for term in query_terms(f"{' '.join(hit.section_path)}\n{hit.context}\n{hit.text}")}
-    return sum(1 for term in terms if _stem(term) in there) / len(terms)
-
-
-def _stem(term: str) -> str:
-    for ending in ("ings", "ing", "ies", "ied", "ation", "ations", "es", "ed", "s", "e"):
-        if term.endswith(ending) and len(term) - len(ending) >= 3:
-            return term[: -len(ending)]
-    return term
-
-
 def quote(passage: str, part: str) -> str:
     """Return the sentences of a passage that answer a part, verbatim, in their order, within a length for reading."""
     sentences = [sentence.strip() for sentence in _SENTENCE.split(passage) if sentence.strip()]
-    terms = {_stem(term) for term in query_terms(part) if term not in STOP_WORDS}
-    values = [len(terms & {_stem(term) for term in query_terms(sentence)}) for sentence in sentences]
+    terms = {stem(term) for term in query_terms(part) if term not in STOP_WORDS}
+    values = [len(terms & {stem(term) for term in query_terms(sentence)}) for sentence in sentences]
     chosen: set[int] = set()
     length = 0
     for index in sorted(range(len(sentences)), key=lambda position: (-values[position], position)):

@@ -13,8 +13,10 @@ from kb.words import identifier_parts, tokens
 
 CREATE = (
     "CREATE VIRTUAL TABLE IF NOT EXISTS chunks_fts USING fts5(path, body, parts, tokenize = \"porter unicode61 remove_diacritics 2 tokenchars '_'\")",
-    "CREATE VIRTUAL TABLE IF NOT EXISTS chunks_fts_words USING fts5vocab(chunks_fts, 'row')",
 )
+
+COUNT_LIMIT = 2000
+"""Beyond this a word is common, however common."""
 
 WEIGHTS = (1.0, 1.0, 0.5)
 """Of the columns path, body and parts."""
@@ -58,24 +60,15 @@ def search(connection: Connection, terms: Sequence[str], top_k: int, scope: str,
     return [(int(row[0]), float(row[1])) for row in found]
 
 
-def known_words(connection: Connection, candidates: Sequence[str]) -> set[str]:
-    """Return those of the words (one index token each, lower case) that occur in the index, word forms folded."""
-    known = set()
-    for word in candidates:
-        expression = match_expression([word]).replace(" OR ", " AND ")
-        if expression:
-            row = connection.execute(text("SELECT 1 FROM chunks_fts WHERE chunks_fts MATCH :e LIMIT 1"), {"e": expression}).first()
-            if row is not None:
-                known.add(word)
-    return known
-
-
 def num_matching(connection: Connection, word: str) -> int:
-    """Return the number of chunks that hold the word."""
+    """Return the number of chunks that hold the word, or all tokens of it, word forms folded; counted up to `COUNT_LIMIT`."""
     expression = match_expression([word]).replace(" OR ", " AND ")
     if not expression:
         return 0
-    row = connection.execute(text("SELECT count(*) FROM chunks_fts WHERE chunks_fts MATCH :e"), {"e": expression}).first()
+    row = connection.execute(
+        text("SELECT count(*) FROM (SELECT 1 FROM chunks_fts WHERE chunks_fts MATCH :e LIMIT :limit)"),
+        {"e": expression, "limit": COUNT_LIMIT},
+    ).first()
     return int(row[0]) if row else 0
 
 
@@ -97,7 +90,6 @@ def is_intact(connection: Connection) -> bool:
 
 def clear(connection: Connection) -> None:
     """Drop and create the index anew."""
-    connection.execute(text("DROP TABLE IF EXISTS chunks_fts_words"))
     connection.execute(text("DROP TABLE IF EXISTS chunks_fts"))
     for statement in CREATE:
         connection.execute(text(statement))

@@ -133,9 +133,12 @@ def _rows(path: Path) -> Iterator[Any]:  # Any: JSON
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 try:
-                    yield json.loads(line)
+                    row = json.loads(line)
                 except ValueError as err:
                     raise DocumentError(str(path), f"line {number} is not JSON: {err}") from err
+                if not isinstance(row, dict) or not {"_id", "text"} <= row.keys():
+                    raise DocumentError(str(path), f"line {number} is not an object with `_id` and `text`")
+                yield row
 
 
 def _read_queries(suite: Path, limit: int | None) -> tuple[dict[str, str], dict[str, dict[str, int]]]:

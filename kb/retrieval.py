@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Fusion:
     """How the legs are combined."""
 
-    dense_weight: float = 0.65
-    lexical_weight: float = 0.35
+    dense_weight: float = 0.7
+    lexical_weight: float = 0.3
     section_weight: float = 0.0
     """Of the mean similarity of the chunks in the same section."""
     pool: int = 200

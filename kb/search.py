@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from kb.abstention import judge
 from kb.dense import EXACT_LIMIT, Snapshot, load_snapshot
 from kb.retrieval import Candidate, DenseLeg, ExactLeg, Fusion, retrieve
 from kb.scope import scope
+from kb.target_words import named_target
 from kb.targets import visible
 from kb.types import Filters, Hit, Kind, QueryResult, Source, Trust
 from kb.vectors import collection_name
@@ -42,13 +44,15 @@ class Searcher:
         self._snapshot: Snapshot | None = None
         self._guard = threading.Lock()
 
-    def query(self, query: str, top_k: int, filters: Filters, explain: bool, fusion: Fusion) -> QueryResult:
+    def query(self, query: str, top_k: int, filters: Filters, explain: bool, fusion: Fusion, infer_target: bool = True) -> QueryResult:
         """Return the hits; see `KnowledgeBase.query`."""
         if not query.strip():
             raise ValueError("the query is empty; write a question, an identifier or an error message")
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k!r}")
         query = query[:MAX_QUERY_CHARACTERS].replace("\0", "")
+        if filters.target is None and infer_target:
+            filters = dataclasses.replace(filters, target=named_target(query))
         vector = self._embedder().embed_query(query) if self._has_chunks() and (fusion.dense_weight or fusion.section_weight) else None
         with self._catalogue.read() as connection:
             scope_sql, parameters = scope(connection, filters)
@@ -56,7 +60,7 @@ class Searcher:
             candidates = retrieve(connection, query, leg, fusion, scope_sql, parameters)
             hits = _hits(connection, candidates, top_k, explain)
             abstained, reason = judge(connection, query, candidates, hits)
-        return QueryResult(tuple(hits), abstained, reason)
+        return QueryResult(tuple(hits), abstained, reason, filters.target)
 
     def _has_chunks(self) -> bool:
         with self._catalogue.read() as connection:

@@ -317,6 +317,7 @@ class KnowledgeBase:
         *,
         mode: str = "hybrid",
         fusion: Fusion | None = None,
+        infer_target: bool = True,
     ) -> QueryResult:
         """Return the chunks that answer a query, best first, or an abstention with the nearest.
 
@@ -327,6 +328,7 @@ class KnowledgeBase:
             explain: Fill `Hit.explain` with the parts that add up to the score.
             mode: `hybrid`, `dense` or `lexical`.
             fusion: Weights in place of those of the mode.
+            infer_target: Without a target in `filters`, restrict to the one that the query's words name (`H100`, `gfx942`, `ROCm`), if exactly one.
 
         Raises:
             ValueError: The query is empty, `top_k` is below 1, or a filter is not written as one.
@@ -334,7 +336,7 @@ class KnowledgeBase:
         """
         if mode not in MODES:
             raise UnknownNameError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
-        return self._searcher.query(query, top_k, filters or Filters(), explain, fusion or MODES[mode])
+        return self._searcher.query(query, top_k, filters or Filters(), explain, fusion or MODES[mode], infer_target)
 
     # Winners and lessons
 

@@ -148,6 +148,8 @@ class QueryResult:
     abstained: bool = False
     """True if nothing in the base answers the query; `hits` then holds the nearest, which do not answer it."""
     reason: str = ""
+    target: str | None = None
+    """The target that the hits hold for: the filter's, else the one that the query's words name; None: any."""
 
 
 @dataclass(frozen=True)

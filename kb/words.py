@@ -60,3 +60,11 @@ def looks_like_name(word: str) -> bool:
 def words(text: str) -> list[str]:
     """Return the words of a text with inner dots, dashes and plus signs kept, as written."""
     return _WORD.findall(text)
+
+
+def stem(term: str) -> str:
+    """Return a term without its commonest English endings, for comparing words outside the index (which has a Porter stemmer of its own)."""
+    for ending in ("ations", "ation", "ings", "ing", "ies", "ied", "es", "ed", "s", "e"):
+        if term.endswith(ending) and len(term) - len(ending) >= 3:
+            return term[: -len(ending)]
+    return term

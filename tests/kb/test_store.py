@@ -199,3 +199,16 @@ def test_tree_lists_families_documents_and_sections(filled: KnowledgeBase) -> No
     (document,) = [child for child in nodes["nvidia"].children if child.source == "nvidia.md"]
     assert [section.label for section in document.children] == ["Banks", "Warps"]
     assert document.num_chunks == 2
+
+
+def test_target_named_in_the_words_restricts_the_hits(filled: KnowledgeBase) -> None:
+    result = filled.query("shared memory per block on sm_90", 20)
+    assert result.target == "cuda:sm_90"
+    assert {hit.source.path for hit in result.hits} <= {"nvidia.md", "hopper.md", "any.md"}
+    assert "amd.md" in {hit.source.path for hit in filled.query("shared memory per block on sm_90", 20, infer_target=False).hits}
+
+
+def test_question_whose_words_are_unknown_is_not_answered(filled: KnowledgeBase) -> None:
+    result = filled.query("how do I bake sourdough bread at home")
+    assert result.abstained
+    assert "sourdough" in result.reason

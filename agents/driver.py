@@ -116,6 +116,8 @@ async def _run_graph(store: RunStore, run_id: str, context: RunContext) -> None:
         try:
             connection = await stack.enter_async_context(aiosqlite.connect(path))
             await connection.execute("PRAGMA busy_timeout=30000")
+            # A checkpoint that a power failure takes back is older than the run store, and then steps find their work done.
+            await connection.execute("PRAGMA synchronous=NORMAL")
             saver = AsyncSqliteSaver(connection)
             await saver.setup()
         except aiosqlite.Error as error:

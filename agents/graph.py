@@ -6,6 +6,8 @@ state, and what it writes is keyed by content.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import dataclasses
 import logging
 import random
@@ -130,7 +132,9 @@ _SESSION_GRAPH = build_session_graph()
 
 async def session_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Run one session; what it achieves is in the run store."""
-    await _SESSION_GRAPH.ainvoke(state, context=runtime.context)
+    # In a context of its own it inherits neither the checkpointer nor its settings: a session's memory is the run store.
+    call = _SESSION_GRAPH.ainvoke(state, {"recursion_limit": 10_000}, context=runtime.context)
+    await asyncio.create_task(call, context=contextvars.Context())
     return {}
 
 

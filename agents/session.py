@@ -47,6 +47,7 @@ def build_session_graph() -> Any:  # Any: langgraph's compiled graph has four ty
     graph.add_conditional_edges("write", lambda state: END if state["outcome"] else "lint", [END, "lint"])
     graph.add_edge("lint", "evaluate")
     graph.add_conditional_edges("evaluate", lambda state: END if state["outcome"] else "diagnose", [END, "diagnose"])
+    # Not checkpointed: what a session has done is in the run store, so that a resumed one finds it there.
     return graph.compile()
 
 

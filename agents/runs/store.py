@@ -70,7 +70,8 @@ class RunStore:
                 raise RunStoreError(f"cannot create {home}: {error.strerror}; choose another --home") from error
             url = f"sqlite:///{path}"
         self._engine = create_engine(url)
-        if self._engine.dialect.name == "sqlite":
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        if self._is_sqlite:
             event.listen(self._engine, "connect", _configure_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._writer: Engine = self._engine.execution_options(immediate=True)
@@ -169,7 +170,7 @@ class RunStore:
         Raises:
             RunStateError: Another process has taken the run over.
         """
-        with self._write_run(run_id) as (_, row):
+        with self._write_run(run_id, is_precious=False) as (_, row):
             row.lease_beat = self._clock()
             row.seconds = row.seconds + seconds
 
@@ -289,21 +290,11 @@ class RunStore:
     def spent(self, run_id: str) -> Spent:
         """Return what the run has used up."""
         with self._read() as session:
-            counts = dict(
-                session.execute(
-                    select(EvaluationRow.purpose, func.count()).where(EvaluationRow.run_id == run_id).group_by(EvaluationRow.purpose)
-                )
-                .tuples()
-                .all()
-            )
+            counted = select(EvaluationRow.purpose, func.count()).where(EvaluationRow.run_id == run_id).group_by(EvaluationRow.purpose)
+            counts: dict[str, int] = {row[0]: row[1] for row in session.execute(counted)}
             device = session.scalar(select(func.sum(EvaluationRow.seconds)).where(EvaluationRow.run_id == run_id))
-            ledger = dict(
-                session.execute(
-                    select(LedgerRow.kind, func.sum(LedgerRow.amount)).where(LedgerRow.run_id == run_id).group_by(LedgerRow.kind)
-                )
-                .tuples()
-                .all()
-            )
+            summed = select(LedgerRow.kind, func.sum(LedgerRow.amount)).where(LedgerRow.run_id == run_id).group_by(LedgerRow.kind)
+            ledger: dict[str, float] = {row[0]: row[1] for row in session.execute(summed)}
             return Spent(
                 evaluations=sum(counts.values()),
                 remeasurements=counts.get("final", 0),
@@ -353,7 +344,7 @@ class RunStore:
         """Return all nodes of a run in logical order, without sources and samples."""
         columns = (NodeRow.node_id, NodeRow.session_id, NodeRow.fitness, NodeRow.status, NodeRow.features)
         with self._read() as session:
-            rows = session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step)).tuples()
+            rows = session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step))
             return [NodeSummary(node_id=row[0], session_id=row[1], fitness=row[2], status=Status(row[3]), features=row[4]) for row in rows]
 
     def best_nodes(self, run_id: str, limit: int) -> list[NodeRecord]:
@@ -400,7 +391,7 @@ class RunStore:
 
     def add_event(self, run_id: str, item: Event) -> None:
         """Append an event."""
-        with self._write_run(run_id) as (session, _):
+        with self._write_run(run_id, is_precious=False) as (session, _):
             session.add(EventRow(run_id=run_id, time=self._clock(), kind=item.kind, data=dict(item.data)))
 
     def events(self, run_id: str, kind: str | None = None) -> list[Event]:
@@ -422,21 +413,25 @@ class RunStore:
             raise RunStoreError(f"cannot read the run store {self._engine.url}: {error.orig}") from error
 
     @contextmanager
-    def _write(self) -> Iterator[Session]:
+    def _write(self, is_precious: bool = True) -> Iterator[Session]:
+        """Commit a transaction; a precious one survives a power failure too, any other the end of this process."""
         try:
-            with Session(self._writer) as session, session.begin():
+            with Session(self._writer) as session:
+                if self._is_sqlite:
+                    session.connection(execution_options={"precious": is_precious})
                 yield session
+                session.commit()
         except DatabaseError as error:
             raise RunStoreError(
                 f"cannot write the run store {self._engine.url}: {error.orig}; check free space and permissions, or choose another --home"
             ) from error
 
     @contextmanager
-    def _write_run(self, run_id: str) -> Iterator[tuple[Session, RunRow]]:
+    def _write_run(self, run_id: str, is_precious: bool = True) -> Iterator[tuple[Session, RunRow]]:
         holder = self._holders.get(run_id)
         if holder is None:
             raise RunStateError(f"this process does not hold the lease of run {run_id}; acquire it first")
-        with self._write() as session:
+        with self._write(is_precious) as session:
             row = _run_row(session, run_id)
             if row.lease_owner != holder.owner:
                 raise RunStateError(f"run {run_id} was taken over by process {row.lease_pid} on {row.lease_host}; this process stops")
@@ -584,12 +579,17 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the `begin` listener decides how a transaction starts
     connection.execute("PRAGMA busy_timeout=30000")
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin_sqlite(connection: Any) -> None:  # Any: SQLAlchemy passes its Connection through an untyped hook
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("immediate"):
+        # In WAL mode FULL syncs the log, and with it every earlier commit, at this commit; NORMAL leaves that to a later one.
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('precious', True) else 'NORMAL'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
 
 
 def _refuse_newer_schema(path: Path) -> None:

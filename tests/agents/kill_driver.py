@@ -37,11 +37,11 @@ class DyingStore(RunStore):
         super().__init__(home)
 
     @contextmanager
-    def _write_run(self, run_id: str) -> Iterator[Any]:
+    def _write_run(self, run_id: str, is_precious: bool = True) -> Iterator[Any]:
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        with super()._write_run(run_id) as pair:
+        with super()._write_run(run_id, is_precious) as pair:
             yield pair
         self.left -= 1
         if self.left == 0:

@@ -9,7 +9,7 @@ import pytest
 from landscape import LandscapeEvaluator, config, deceptive, machinery, search, shape
 
 from agents.errors import OptionError, UnknownNameError
-from agents.strategies.base import Expansion, GraphView, NodeView, Selection
+from agents.strategies.base import Expansion, GraphView, NodeView, Selection, best_of
 from agents.strategies.registry import STRATEGIES, create_strategy
 from agents.types import Memory
 
@@ -129,17 +129,31 @@ def test_evolution_crosses_two_parents_of_one_island_and_migrates_between_island
     assert {item.algorithm["island"] for item in expansions} == {0, 1, 2}
 
 
-def test_islands_and_mcts_leave_the_deceptive_slope_where_greedy_stays(tmp_path: Path) -> None:
-    def reached(name: str) -> list[float]:
-        found = []
-        for seed in range(5):
-            tools = machinery(LandscapeEvaluator(fitness=deceptive))
-            _, _, result = search(tmp_path / f"{name}{seed}", config(name, 30, seed=seed, finalists=0), tools)
-            found.append(result["best"]["fitness"])  # type: ignore[index]  # JSON
-        return found
+def climb(name: str, seed: int, steps: int) -> float:
+    """Let a strategy search the deceptive landscape with steps of one, and return the best fitness."""
+    strategy = create_strategy(name)
+    rng = random.Random(seed)
+    points: dict[str, tuple[int, int]] = {}
+    graph = GraphView()
+    for number in range(steps):
+        (expansion,) = strategy.select(graph, random.Random(1000 * seed + number), 1).expansions
+        if expansion.parents:
+            place = [points[parent] for parent in expansion.parents]
+            x, y = (sum(axis) // len(axis) for axis in zip(*place, strict=True))
+            point = min(max(x + rng.choice([-1, 0, 1]), 0), 11), min(max(y + rng.choice([-1, 0, 1]), 0), 11)
+        else:
+            point = rng.randrange(12), rng.randrange(12)
+        points[str(number)] = point
+        node = NodeView(str(number), expansion.parents, deceptive(point), number, expansion.algorithm, {"half": str(point[0] > 5)})
+        graph = GraphView(nodes=(*graph.nodes, node))
+    best = best_of(graph.nodes)
+    assert best is not None
+    return best.fitness
 
-    greedy = reached("greedy")
-    assert max(sum(reached("evolutionary")), sum(reached("mcts"))) > sum(greedy)
+
+def test_mcts_and_islands_leave_the_deceptive_slope_more_often_than_greedy() -> None:
+    escaped = {name: sum(climb(name, seed, 60) > 2 for seed in range(30)) for name in ("greedy", "mcts", "evolutionary")}
+    assert escaped["mcts"] > escaped["greedy"] < escaped["evolutionary"]
 
 
 def test_unknown_strategy_lists_the_known() -> None:

@@ -123,8 +123,8 @@ class WorkloadTimer:
         """Find how many calls fill a block; costs at most about three blocks."""
         arm.calls = 1 if self._session.device == "cpu" else 4
         for _ in range(4):
-            milliseconds, wall = self._sample(arm)
-            per_call = max(milliseconds, wall if self._session.device == "cuda" else milliseconds, 1e-4)
+            milliseconds, _ = self._sample(arm)
+            per_call = max(milliseconds + self._empty_ms, 1e-4)
             wanted = max(1, min(_MAX_CALLS[self._session.device], math.ceil(self._effort.min_block_ms / per_call)))
             is_enough = wanted <= arm.calls * 1.5
             arm.calls = max(wanted, 4 if self._session.device == "cuda" and per_call < 50 else 1)
@@ -134,18 +134,31 @@ class WorkloadTimer:
     def _sample(self, arm: Arm) -> tuple[float, float]:
         """Run one block; return the latency of one call and the parent's clock per call, both in ms."""
         jitter = secrets.randbelow(max(1, arm.calls // 5) + 1)
-        calls, seed = arm.calls + jitter, secrets.randbits(53)
-        if arm.name == "candidate":
-            self._watch_idle()
-            before = self._process.cpu_seconds()
-            reply = self._process.block(calls, seed, self._deadline)
-            self._cpu_mark_s = self._process.cpu_seconds()
-            self._record.busy_cpu_s += self._cpu_mark_s - before
-            self._record.blocks.append((calls, seed))
-        else:
-            reply = self._session.request("block", _REFERENCE_S, arm=arm.name, calls=calls, seed=seed)
+        calls = arm.calls + jitter
+        reply = self._block(arm.name, calls)
         wall = max(reply.seconds - self._session.round_trip_s, 0.05 * reply.seconds) * 1000.0 / calls
         return (wall if self._session.device == "cpu" else self._event_ms(reply, calls, arm.name)), wall
+
+    def _block(self, arm: str, calls: int) -> Reply:
+        """Run one block of an arm."""
+        seed = secrets.randbits(53)
+        if arm != "candidate":
+            return self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed)
+        self._watch_idle()
+        before = self._process.cpu_seconds()
+        reply = self._process.block(calls, seed, self._deadline)
+        self._cpu_mark_s = self._process.cpu_seconds()
+        self._record.busy_cpu_s += self._cpu_mark_s - before
+        self._record.blocks.append((calls, seed))
+        return reply
+
+    def _marginal_ms(self, arm: str, calls: int) -> float:
+        """Return what one more call costs by the parent's clock, in ms: the slope between blocks of two sizes, free of the cost of a block itself.
+
+        The least of three, since a disturbance of the host can only add.
+        """
+        slopes = [(self._block(arm, 3 * calls).seconds - self._block(arm, calls).seconds) * 1000.0 / (2 * calls) for _ in range(3)]
+        return min(slopes)
 
     def _event_ms(self, reply: Reply, calls: int, arm: str) -> float:
         times = reply.data.get("device_ms")
@@ -158,9 +171,7 @@ class WorkloadTimer:
 
     def _measure_empty(self) -> float:
         """Return the time per iteration of a loop that only flushes the cache, in ms, by the parent's clock."""
-        calls = 20
-        reply = [self._session.request("block", _REFERENCE_S, arm="empty", calls=calls, seed=secrets.randbits(53)) for _ in range(3)]
-        return min(item.seconds - self._session.round_trip_s for item in reply) * 1000.0 / calls
+        return max(0.0, self._marginal_ms("empty", 20))
 
     def _affordable_pairs(self, arms: Mapping[str, Arm]) -> int:
         """Return how many rounds fit into half of the remaining time, at least 5, at most the effort's."""
@@ -183,7 +194,7 @@ class WorkloadTimer:
         for number, item in enumerate(answer["stats"]):
             reason = reject(item)
             if reason:
-                shapes = [entry for entry in _shapes(prepared["outputs"])]
+                shapes = _shapes(prepared["outputs"])
                 text = describe_mismatch(item, shapes[number], f"output[{number}]" if len(shapes) > 1 else "output")
                 raise Rejected(
                     Status.REWARD_HACK,
@@ -202,8 +213,8 @@ class WorkloadTimer:
                     f"the candidate used {record.idle_cpu_s:.2f} s of processor time outside its timed calls ({record.busy_cpu_s:.2f} s inside)",
                 )
             return
-        gaps = [wall - self._empty_ms for wall in candidate.wall_ms]
-        claimed, seen = statistics.median(candidate.samples_ms), statistics.median(gaps)
+        claimed = statistics.median(candidate.samples_ms)
+        seen = self._marginal_ms("candidate", candidate.calls) - self._empty_ms
         if claimed < _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS:
             raise Rejected(
                 Status.REWARD_HACK,

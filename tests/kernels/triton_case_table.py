@@ -232,6 +232,28 @@ def cases() -> dict[str, list[Case]]:
             tolerance=5e-3,  # the copy rounds to TF32: 2^-11 of each factor
         )
 
+    # pooling
+    tiles = {"BLOCK": 8, "ROWS": 2, "UNROLL": 1}
+    for shape, k, s, p, d in (
+        ((2, 2, 13), [3], [2], [1], [2]),
+        ((2, 2, 7, 9), [3, 2], [1, 1], [1, 1], [1, 1]),
+        ((2, 2, 7, 9), [2, 2], [], [0, 0], [1, 1]),
+        ((1, 2, 5, 6, 7), [3, 2, 2], [2, 1, 2], [1, 0, 1], [1, 1, 1]),
+    ):
+        rank = len(k)
+        maximum = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
+        average = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
+
+        def max_pool(self: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, op: Any = maximum) -> Any:
+            return op(self, kernel_size, stride or None, padding, dilation)
+
+        def avg_pool(self: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, op: Any = average) -> Any:
+            return op(self, kernel_size, stride or None, padding, ceil_mode, count_include_pad)
+
+        add("max_pool", {"self": n(*shape), "kernel_size": k, "stride": s, "padding": p, "dilation": d}, max_pool, tiles)
+        common = {"kernel_size": k, "stride": s, "padding": p, "ceil_mode": False, "count_include_pad": rank != 2}
+        add("avg_pool", {"self": n(*shape), **common}, avg_pool, tiles)
+
     # gemm
     for kernel in ("linear_split_bf16", "linear_fp32"):
         tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}

@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import Any, Literal
 
 from tools.compile.device import AbsentDevice, stand_in
-from tools.compile.launches import Launch, LaunchError, record_launches
+from tools.compile.launches import Launch, LaunchError, plain, record_launches
 from tools.compile.resources import exceeded, read_resources, remarks, specialisation
-from tools.targets.base import CompileReport, KernelResources
+from tools.targets.base import CompileReport, KernelResources, LaunchRecord
 
 _MESSAGE_CHARACTERS = 2000
 
@@ -34,6 +34,8 @@ class Job:
     example: Mapping[str, Any] | None = None  # Any: JSON arguments of `launch`; tensors as {shape, dtype}
     problem: str | None = None
     """Source of the problem whose inputs a candidate gets."""
+    record_only: bool = False
+    """True: only record the launches; nothing is compiled and the report has no kernels."""
 
     @property
     def device(self) -> AbsentDevice:
@@ -66,7 +68,7 @@ def _run_host_code(job: Job, folder: Path, launches: list[Launch]) -> None:
     from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
     run = _entry(job, folder)
-    with record_launches() as recorder:
+    with record_launches(compiles=not job.record_only) as recorder:
         for device, has_memory in (("cuda:0", False), ("cpu", False), ("cpu", True)):
             recorder.start(launches)
             try:
@@ -149,7 +151,7 @@ def _report(job: Job, launches: list[Launch], failure: BaseException | None) -> 
     kernels: list[KernelResources] = []
     errors: list[str] = []
     warnings: list[str] = []
-    for launch in launches:
+    for launch in [] if job.record_only else launches:
         if launch.error is not None:
             (warnings if launch.is_tuned else errors).append(f"{launch.kernel} [{specialisation(launch)}]: {digest(launch.error)}")
             continue
@@ -159,9 +161,14 @@ def _report(job: Job, launches: list[Launch], failure: BaseException | None) -> 
         warnings.extend(remarks(resources, launch))
     if failure is not None and not isinstance(failure, LaunchError):
         errors.append(digest(failure))
-    errors += _without_survivor(launches, kernels, job)
-    status: Literal["compiled", "error", "nothing_to_compile"] = "error" if errors else "compiled" if kernels else "nothing_to_compile"
-    return CompileReport(job.target, status, tuple(kernels), "\n".join(errors)[:_MESSAGE_CHARACTERS], tuple(dict.fromkeys(warnings)))
+    errors += [] if job.record_only else _without_survivor(launches, kernels, job)
+    records = tuple(
+        LaunchRecord(item.kernel, item.arguments, tuple(sorted(item.constexprs)), plain(item.options), item.grid) for item in launches
+    )
+    status: Literal["compiled", "error", "nothing_to_compile"] = "error" if errors else "compiled" if launches else "nothing_to_compile"
+    return CompileReport(
+        job.target, status, tuple(kernels), "\n".join(errors)[:_MESSAGE_CHARACTERS], tuple(dict.fromkeys(warnings)), launches=records
+    )
 
 
 def _without_survivor(launches: list[Launch], kernels: list[KernelResources], job: Job) -> list[str]:

@@ -28,16 +28,16 @@ class Launch:
 
 
 @contextlib.contextmanager
-def record_launches() -> Iterator[Recorder]:
+def record_launches(*, compiles: bool = True) -> Iterator[Recorder]:
     """Within the context, launches compile and are recorded; nothing runs, and outputs keep what they had.
 
-    Expects a driver that names the target (`device.stand_in`). Each different launch of a kernel is recorded once.
+    With `compiles` False they are only recorded. Expects a driver that names the target (`device.stand_in`). Each different launch of a kernel is recorded once.
     """
     from triton.runtime.autotuner import Autotuner
     from triton.runtime.jit import JITFunction
 
     launch_run, tune_run = JITFunction.run, Autotuner.run
-    recorder = Recorder(launch_run)
+    recorder = Recorder(launch_run if compiles else _skip)
 
     def run(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> Any:  # Any: the launch's own values
         return recorder.launch(function, arguments, grid, options)
@@ -130,6 +130,15 @@ def describe(value: Any) -> Any:  # Any: a launch's argument, and JSON
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(getattr(value, "__name__", value))
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """Return launch options as JSON."""
+    return {name: describe(value) for name, value in options.items()}
+
+
+def _skip(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:  # Any: the launch's own values
+    """Stand in for compiling where launches are only recorded."""
 
 
 def _mock(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tools.compile.job import Job
 from tools.errors import HarnessError, MachineError
-from tools.targets.base import CompileReport, KernelResources
+from tools.targets.base import CompileReport, KernelResources, LaunchRecord
 from tools.types import Evidence
 
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
@@ -119,7 +119,10 @@ def report_from_json(data: Mapping[str, Any]) -> CompileReport:  # Any: JSON
     """Rebuild a report from its JSON."""
     values = dict(data)
     kernels = tuple(KernelResources(**{**item, "mma": tuple(item["mma"])}) for item in values["kernels"])
-    values |= {"kernels": kernels, "warnings": tuple(values["warnings"]), "evidence": Evidence(values["evidence"])}
+    launches = tuple(
+        LaunchRecord(**{**item, "constexprs": tuple(item["constexprs"]), "grid": tuple(item["grid"])}) for item in values["launches"]
+    )
+    values |= {"kernels": kernels, "launches": launches, "warnings": tuple(values["warnings"]), "evidence": Evidence(values["evidence"])}
     return CompileReport(**values)
 
 

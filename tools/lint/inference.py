@@ -133,17 +133,45 @@ def _refers(node: ast.AST, name: str) -> bool:
     return any(isinstance(item, ast.Name) and item.id == name for item in ast.walk(node))
 
 
-def _steps(op: ast.operator, left: Value, right: Value) -> set[str]:
-    """Return `step:K` where a moving value is multiplied by a known K, `offset:K` where a known K is added to one."""
-    found = set()
-    for moving, known in ((left, right), (right, left)):
-        is_moving = bool(moving.traits & {"program_id", "loop", "arange"}) and moving.integer is None
-        if known.integer is not None and is_moving:
-            if isinstance(op, ast.Mult):
-                found.add(f"step:{known.integer}")
-            elif isinstance(op, ast.Add | ast.Sub) and known.integer:
-                found.add(f"offset:{known.integer}")
-    return found
+_DISTANCES = ("step", "inner", "offset")
+
+
+def _distances(value: Value) -> dict[str, set[int]]:
+    return {mark: {int(trait.partition(":")[2]) for trait in value.traits if trait.startswith(f"{mark}:")} for mark in _DISTANCES}
+
+
+def _without_distances(traits: frozenset[str]) -> frozenset[str]:
+    return frozenset(trait for trait in traits if trait.partition(":")[0] not in _DISTANCES)
+
+
+def _steps(op: ast.operator, left: Value, right: Value, traits: frozenset[str]) -> frozenset[str]:
+    """Return traits with the distances of addresses brought up to date.
+
+    `step:K`: rows (program, loop, or outer axis of a block) lie K elements apart; `inner:K`: the same along a 1-D block, which becomes a row distance when
+    an axis is appended; `offset:K`: shifted by K elements. What is multiplied by something unknown or divided is no longer known.
+    """
+    if isinstance(op, ast.Add | ast.Sub):
+        shifts = {f"offset:{known.integer}" for moving, known in ((left, right), (right, left)) if known.integer and _is_moving(moving)}
+        return traits | shifts
+    clean = _without_distances(traits)
+    if not isinstance(op, ast.Mult):
+        return clean
+    moving, factor = (left, right.integer) if right.integer is not None else (right, left.integer)
+    if factor is None or not _is_moving(moving):
+        return clean
+    found = _distances(moving)
+    scaled = {f"{mark}:{distance * factor}" for mark, distances in found.items() for distance in distances}
+    if moving.is_scalar or (moving.shape is not None and len(moving.shape) > 1 and moving.shape[-1] == 1):
+        scaled.add(f"step:{factor}")
+    elif moving.shape is not None and len(moving.shape) == 1 and moving.has("arange"):
+        scaled.add(f"inner:{factor}")
+    if moving.shape is not None and len(moving.shape) > 1 and moving.shape[-1] != 1:
+        scaled = {trait for trait in scaled if not trait.startswith(("step", "inner"))}
+    return clean | scaled
+
+
+def _is_moving(value: Value) -> bool:
+    return bool(value.traits & {"program_id", "loop", "arange"}) and value.integer is None
 
 
 def _scalar_if_static(value: Value) -> Value:
@@ -401,7 +429,7 @@ class _Walker:
             traits |= {f"base:{node.left.id}"}
         if isinstance(node.op, ast.Mod) and left.has("arange"):
             traits |= {"wrapped"}
-        traits |= _steps(node.op, left, right)
+        traits = _steps(node.op, left, right, traits)
         if isinstance(node.op, ast.Mult | ast.FloorDiv | ast.Mod):
             traits -= {trait for trait in traits if trait.startswith("unit:")}
         is_static = True if left.is_static and right.is_static else False if False in (left.is_static, right.is_static) else None
@@ -472,7 +500,10 @@ class _Walker:
         shape = tuple(next(dimensions) if keep else 1 for keep in keeps)
         gathered = {f"gather:{axis}" for axis, keep in enumerate(keeps) if keep} if value.has("loaded") and sum(keeps) == 1 else set()
         axes = {f"unit:{axis}" for axis, keep in enumerate(keeps) if keep} if value.has("unit:0") and sum(keeps) == 1 else set()
-        return replace(value, shape=shape, const=UNPROVEN, traits=(value.traits - {"unit:0"}) | axes | gathered)
+        traits = (value.traits - {"unit:0"}) | axes | gathered
+        if not keeps[-1]:
+            traits = frozenset(f"step:{trait[6:]}" if trait.startswith("inner:") else trait for trait in traits)
+        return replace(value, shape=shape, const=UNPROVEN, traits=traits)
 
     def _call(self, node: ast.Call) -> Value:
         name = self._module.language_call(node)

@@ -6,10 +6,11 @@ is the evaluator's; `TargetInfo.torch_device` and `TargetInfo.evidence` tell it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tools.types import Candidate, Evidence, Problem
 
@@ -102,6 +103,23 @@ class KernelResources:
 
 
 @dataclass(frozen=True)
+class LaunchRecord:
+    """One launch as host code made it: what each parameter of the kernel gets."""
+
+    kernel: str
+    arguments: Mapping[str, Any]  # Any: JSON; tensors as {dtype, shape, stride}, tuples as lists, the rest as it is
+    constexprs: tuple[str, ...]
+    """Parameters that are compile-time constants."""
+    options: Mapping[str, Any]  # Any: JSON; num_warps and the like
+    grid: tuple[int, ...]
+
+    @property
+    def programs(self) -> int:
+        """How many programs the grid starts."""
+        return math.prod(self.grid)
+
+
+@dataclass(frozen=True)
 class CompileReport:
     """Outcome of compiling a candidate for a target without running it."""
 
@@ -115,6 +133,8 @@ class CompileReport:
     seconds: float = 0.0
     evidence: Evidence = Evidence.COMPILED
     versions: Mapping[str, str] = field(default_factory=dict)
+    launches: tuple[LaunchRecord, ...] = ()
+    """The launches behind it, in order, each different one once."""
 
 
 class Target(Protocol):

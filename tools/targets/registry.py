@@ -9,10 +9,13 @@ from tools.errors import UnknownTargetError
 from tools.targets.base import Target
 from tools.targets.cpu import CpuTarget
 from tools.targets.cuda import CudaTarget, local_chip
+from tools.targets.mtia import MtiaTarget
 from tools.targets.profile import Profile, load_profiles
 from tools.targets.rocm import RocmTarget
 
-_TOOLCHAINS: Mapping[str, Callable[[Profile], Target]] = MappingProxyType({"cpu": CpuTarget, "cuda": CudaTarget, "rocm": RocmTarget})
+_TOOLCHAINS: Mapping[str, Callable[[Profile], Target]] = MappingProxyType(
+    {"cpu": CpuTarget, "cuda": CudaTarget, "rocm": RocmTarget, "mtia": MtiaTarget}
+)
 
 
 def known_targets() -> tuple[str, ...]:

@@ -382,6 +382,8 @@ def narrow_row(module: Module, context: Context) -> Iterator[Violation]:
         pointer = _pointer(call)
         if pointer is None or not pointer.shape or pointer.shape[-1] is None or pointer.has("loaded"):
             continue
+        if all(extent == 1 for extent in pointer.shape):
+            continue
         if pointer.shape[-1] * (_bytes(pointer) or _WIDEST) < boundary:
             yield Violation(call.line, f"`tl.{call.name}`: rows of {pointer.shape[-1]} elements are shorter than {boundary} bytes")
 

@@ -1,0 +1,77 @@
+"""Judge whether Triton-MTIA would take a candidate, by public rules with the launches known. There is no public compiler to ask: the evidence is `simulated`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.compile.job import Job
+from tools.compile.server import CompileServer
+from tools.lint.engine import lint
+from tools.lint.rules.mtia import crowded_wave
+from tools.lint.values import DTYPES, NOTHING, Value, constant
+from tools.targets.base import CompileReport, LaunchRecord, LintFinding
+from tools.targets.profile import Profile, load_profiles
+from tools.types import Candidate, Evidence, Problem
+
+STAND_IN = "cuda:sm_90"
+"""The GPU on which host code believes to run while its launches are recorded; nothing is compiled for it."""
+
+
+def judge_candidate(
+    candidate: Candidate, problem: Problem | None, profile: Profile, *, timeout_s: float, cache: Path | None
+) -> CompileReport:
+    """Record the candidate's launches and judge each; see `MtiaTarget.compile`."""
+    if candidate.language != "triton":
+        reason = f"its kernels are written in {candidate.language}; only Triton is judged"
+        return CompileReport(profile.target, "nothing_to_compile", warnings=(reason,), evidence=Evidence.SIMULATED)
+    with CompileServer(cache) as server:
+        recorded = server.compile(recording_job(candidate.source, problem=problem.source if problem else None), timeout_s=timeout_s)
+    return judge(candidate.source, recorded, profile)
+
+
+def recording_job(source: str, *, problem: str | None = None, example: Mapping[str, Any] | None = None) -> Job:  # Any: JSON arguments
+    """Return the job that records a source's launches."""
+    limits = {name: limit.value for name, limit in load_profiles()[STAND_IN].limits.items()}
+    return Job(source, STAND_IN, limits, example=example, problem=problem, record_only=True)
+
+
+def judge(source: str, recorded: CompileReport, profile: Profile) -> CompileReport:
+    """Turn recorded launches into a report for the MTIA target: `compiled` if no rule with severity error fires on any launch."""
+    base = dataclasses.replace(recorded, target=profile.target, evidence=Evidence.SIMULATED, kernels=())
+    if recorded.status in ("error", "timeout", "nothing_to_compile"):
+        return base
+    findings = list(dict.fromkeys(finding for launch in recorded.launches for finding in judge_launch(source, launch, profile)))
+    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    others = tuple(str(finding) for finding in findings if finding.severity != "error")
+    return dataclasses.replace(base, status="error" if errors else "compiled", error="\n".join(errors), warnings=others)
+
+
+def judge_launch(source: str, launch: LaunchRecord, profile: Profile) -> Iterator[LintFinding]:
+    """Yield what the rules say about a source when one kernel is launched as recorded."""
+    yield from lint(source, target=profile.target, limits=profile.limits, bindings={launch.kernel: bindings(launch)})
+    elements = int(profile.limits["processing_elements"].value)
+    if crowded_wave(launch.programs, elements):
+        message = f"{launch.kernel}: {launch.programs} programs on {elements} processing elements leave the last wave nearly empty"
+        fix = "choose the block so that the grid is a multiple of the processing elements"
+        yield LintFinding(
+            "M14", 0, "performance", message, fix, "Programs run in waves of one per processing element.", "guide/lint-rules.md#m14"
+        )
+
+
+def bindings(launch: LaunchRecord) -> dict[str, Value]:
+    """Return what the launch states about each parameter of the kernel, for the linter."""
+    return {name: _bound(name, value) for name, value in launch.arguments.items()}
+
+
+def _bound(name: str, value: Any) -> Value:  # Any: JSON
+    if isinstance(value, Mapping) and "dtype" in value:
+        dtype = str(value["dtype"]) if str(value["dtype"]) in DTYPES else None
+        return Value("pointer", (), dtype, traits=frozenset({f"param:{name}", "argument"}))
+    if isinstance(value, list):
+        return Value("tuple", items=tuple(_bound(name, item) for item in value))
+    if value is None or isinstance(value, bool | int | float):
+        return constant(value)
+    return NOTHING

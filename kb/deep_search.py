@@ -23,6 +23,8 @@ from kb.words import STOP_WORDS, looks_like_name, query_terms, stem, tokens, wor
 if TYPE_CHECKING:
     from kb.store import KnowledgeBase
 
+__all__ = ["Brief", "DeepSearch", "DeepSearchOptions", "Finding", "decompose", "quote"]
+
 _SPLIT = re.compile(
     r"[?;\n]+|,?\s+(?:and|but|as well as)\s+(?=(?:what|which|how|why|when|where|who|is|are|does|do|can|should)\b)|\.\s+(?=[A-Z])",
     re.IGNORECASE,

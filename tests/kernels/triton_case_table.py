@@ -232,6 +232,35 @@ def cases() -> dict[str, list[Case]]:
             tolerance=5e-3,  # the copy rounds to TF32: 2^-11 of each factor
         )
 
+    small = {"BLOCK_P": 16, "BLOCK_C": 16, "BLOCK_K": 16}
+    for c, o, g, shape, k, s, p, d in (
+        (6, 9, 1, (11,), (3,), (2,), (1,), (2,)),
+        (3, 16, 1, (5, 6), (3, 3), (1, 1), (1, 0), (1, 1)),
+        (4, 18, 2, (4, 5, 3), (2, 3, 1), (1, 2, 1), (0, 1, 0), (1, 1, 1)),
+    ):
+        op = (F.conv1d, F.conv2d, F.conv3d)[len(k) - 1]
+
+        def conv(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int, op: Any = op) -> Any:
+            return op(input, weight, bias, stride, padding, dilation, groups)
+
+        x = {"input": n(2, c, *shape), "weight": n(o, c // g, *k), "bias": n(o), "stride": s, "padding": p, "dilation": d, "groups": g}
+        add("conv_nd_implicit_gemm", x, conv, small)
+    for c, o, g, shape, k, s, p, m, d in (
+        (9, 10, 1, (7,), (5,), (1,), (2,), (0,), (2,)),
+        (8, 9, 1, (4, 5), (3, 2), (2, 3), (1, 0), (1, 2), (1, 1)),
+        (16, 18, 2, (2, 3, 3), (3, 3, 2), (2, 1, 2), (1, 0, 0), (1, 0, 1), (1, 1, 1)),
+        (8, 8, 1, (3, 3), (1, 1), (2, 2), (0, 0), (0, 0), (1, 1)),
+    ):
+        op = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(k) - 1]
+
+        def deconv(
+            input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any, op: Any = op
+        ) -> Any:
+            return op(input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+        x = {"input": n(2, c, *shape), "weight": n(c, o // g, *k), "bias": n(o), "stride": s, "padding": p, "output_padding": m}
+        add("conv_transpose_phases", {**x, "groups": g, "dilation": d}, deconv, small)
+
     # pooling
     tiles = {"BLOCK": 8, "ROWS": 2, "UNROLL": 1}
     for shape, k, s, p, d in (

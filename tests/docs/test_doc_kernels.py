@@ -1,7 +1,8 @@
 """Every block marked ```python triton targets=... in the documents compiles for the targets that it names, without a device.
 
 A block starts with one or more comment lines `# compile: kernel(argument=type, CONSTANT=value) num_warps=4 num_stages=3`. Types are Triton's
-(`*fp16`, `i32`, `fp32`, `tensordesc<fp16[64, 64]>`), values are constexpr.
+(`*fp16`, `i32`, `fp32`, `tensordesc<fp16[64, 64]>`; `i32:16` is an integer known to be a multiple of 16), values are constexpr.
+Pointers count as 16-byte aligned, as PyTorch's allocations are.
 """
 
 from __future__ import annotations
@@ -94,8 +95,10 @@ def compile_kernel(kernel: DocKernel, directory: Path) -> Any:  # Any: triton ha
     target = GPUTarget("cuda", int(arch.removeprefix("sm_")), 32) if arch.startswith("sm_") else GPUTarget("hip", arch, 64)
     function = getattr(load_module(kernel, directory), kernel.kernel)
     constants = {name: value for name, value in kernel.arguments.items() if not isinstance(value, str)}
-    signature = {name: "constexpr" if name in constants else kernel.arguments[name] for name in function.arg_names}
-    attributes = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(function.arg_names) if str(kernel.arguments.get(name, "")).startswith("*")}
+    types = {name: str(value) for name, value in kernel.arguments.items() if name not in constants}
+    signature = {name: "constexpr" if name in constants else types[name].removesuffix(":16") for name in function.arg_names}
+    aligned = [i for i, name in enumerate(function.arg_names) if types.get(name, "").startswith("*") or types.get(name, "").endswith(":16")]
+    attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}
     source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
     return triton.compile(source, target=target, options=dict(kernel.options))
 

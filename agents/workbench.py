@@ -64,7 +64,10 @@ def resolve_target(name: str) -> str:
 
 def lint_errors(chip: Target, candidate: Candidate) -> tuple[str, ...]:
     """Return the findings that forbid an evaluation, one line each."""
-    return tuple(str(finding) for finding in chip.lint(candidate) if finding.severity == "error")
+    findings = [str(finding) for finding in chip.lint(candidate) if finding.severity == "error"]
+    if "ModelNew" not in candidate.source:
+        findings.insert(0, "no line: the source does not define ModelNew; write the whole file with class ModelNew(torch.nn.Module)")
+    return tuple(findings)
 
 
 def _open_base(home: Path) -> KnowledgeBase:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from agents.coders.base import Coder
 from agents.config import ModelOptions
 from agents.errors import UnknownNameError
+from tools.types import Candidate
 
 
 def _library(options: ModelOptions, home: Path) -> Coder:
@@ -17,10 +20,15 @@ def _library(options: ModelOptions, home: Path) -> Coder:
 
 
 def _llm(options: ModelOptions, home: Path) -> Coder:
-    from agents.chat_models import create_chat_model
+    from agents.chat_models import Transcript, create_chat_model
     from agents.coders.llm import LlmCoder
+    from tools.targets.registry import get_target
 
-    return LlmCoder(create_chat_model(options))
+    def lint(candidate: Candidate, target: str) -> tuple[str, ...]:
+        return tuple(str(finding) for finding in get_target(target).lint(candidate))
+
+    transcript = Transcript(home / "transcripts" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl")
+    return LlmCoder(create_chat_model(options), lint=lint, transcript=transcript)
 
 
 def _reference(options: ModelOptions, home: Path) -> Coder:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tools.compile.bindings import bindings
 from tools.compile.job import Job
 from tools.compile.server import CompileServer
+from tools.compile.workload import work_of
 from tools.lint.engine import lint
 from tools.lint.rules.mtia import crowded_wave
-from tools.lint.values import DTYPES, NOTHING, Value, constant
 from tools.targets.base import CompileReport, LaunchRecord, LintFinding
+from tools.targets.mtia_model import estimate
 from tools.targets.profile import Profile, load_profiles
 from tools.types import Candidate, Evidence, Problem
 
@@ -46,7 +48,10 @@ def judge(source: str, recorded: CompileReport, profile: Profile) -> CompileRepo
     findings = list(dict.fromkeys(finding for launch in recorded.launches for finding in judge_launch(source, launch, profile)))
     errors = [str(finding) for finding in findings if finding.severity == "error"]
     others = tuple(str(finding) for finding in findings if finding.severity != "error")
-    return dataclasses.replace(base, status="error" if errors else "compiled", error="\n".join(errors), warnings=others)
+    works = [work_of(source, launch) for launch in recorded.launches] if not errors else []
+    estimates = tuple(estimate(work, profile.limits) for work in works if work is not None)
+    status: Literal["compiled", "error"] = "error" if errors else "compiled"
+    return dataclasses.replace(base, status=status, error="\n".join(errors), warnings=others, estimates=estimates)
 
 
 def judge_launch(source: str, launch: LaunchRecord, profile: Profile) -> Iterator[LintFinding]:
@@ -59,19 +64,3 @@ def judge_launch(source: str, launch: LaunchRecord, profile: Profile) -> Iterato
         yield LintFinding(
             "M14", 0, "performance", message, fix, "Programs run in waves of one per processing element.", "guide/lint-rules.md#m14"
         )
-
-
-def bindings(launch: LaunchRecord) -> dict[str, Value]:
-    """Return what the launch states about each parameter of the kernel, for the linter."""
-    return {name: _bound(name, value) for name, value in launch.arguments.items()}
-
-
-def _bound(name: str, value: Any) -> Value:  # Any: JSON
-    if isinstance(value, Mapping) and "dtype" in value:
-        dtype = str(value["dtype"]) if str(value["dtype"]) in DTYPES else None
-        return Value("pointer", (), dtype, traits=frozenset({f"param:{name}", "argument"}))
-    if isinstance(value, list):
-        return Value("tuple", items=tuple(_bound(name, item) for item in value))
-    if value is None or isinstance(value, bool | int | float):
-        return constant(value)
-    return NOTHING

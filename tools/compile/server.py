@@ -17,7 +17,7 @@ from typing import Any
 
 from tools.compile.job import Job
 from tools.errors import HarnessError, MachineError
-from tools.targets.base import CompileReport, KernelResources, LaunchRecord
+from tools.targets.base import CompileReport, KernelResources, LaunchRecord, TimeEstimate
 from tools.types import Evidence
 
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
@@ -122,7 +122,13 @@ def report_from_json(data: Mapping[str, Any]) -> CompileReport:  # Any: JSON
     launches = tuple(
         LaunchRecord(**{**item, "constexprs": tuple(item["constexprs"]), "grid": tuple(item["grid"])}) for item in values["launches"]
     )
-    values |= {"kernels": kernels, "launches": launches, "warnings": tuple(values["warnings"]), "evidence": Evidence(values["evidence"])}
+    values |= {
+        "kernels": kernels,
+        "launches": launches,
+        "estimates": tuple(TimeEstimate(**item) for item in values["estimates"]),
+        "warnings": tuple(values["warnings"]),
+        "evidence": Evidence(values["evidence"]),
+    }
     return CompileReport(**values)
 
 

@@ -6,6 +6,7 @@ The child runs the candidate's host code (not its kernels) with the rights of th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -40,9 +41,10 @@ def main() -> int:
     import torch
 
     for name in _PRELOADED:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # warming up only: a version without the module does its job later
+            importlib.import_module(name)
     sys.modules["torch._subclasses.fake_tensor"].FakeTensorMode()  # its first use imports a thousand modules
-    sys.modules["triton.runtime.cache"].triton_key()  # its first use hashes the compiler
+    getattr(sys.modules.get("triton.runtime.cache"), "triton_key", int)()  # its first use hashes the compiler
     torch.set_num_threads(1)
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -51,7 +51,7 @@ class Call:
     """By parameter name; only those passed."""
     result: Value
     loops: tuple[str, ...] = ()
-    """Loops around it, outermost first: `range`, `static_range:N` (`static_range` if N is not proven), `while`."""
+    """Loops around it, outermost first: `range:N`, `static_range:N` (without `:N` if the trips are not proven), `while`."""
     is_guarded: bool = False
     """True inside a branch whose condition is only known when the kernel runs."""
 
@@ -60,8 +60,8 @@ class Call:
         """How many copies of it unrolling makes, as far as trip counts are proven."""
         count = 1
         for loop in self.loops:
-            trips = loop.partition(":")[2]
-            count *= int(trips) if trips else 1
+            kind, _, trips = loop.partition(":")
+            count *= int(trips) if trips and kind == "static_range" else 1
         return count
 
     @property
@@ -90,6 +90,19 @@ class Operation:
     left: Value
     right: Value
     result: Value
+    loops: tuple[str, ...] = ()
+    """Loops around it, as for calls."""
+
+
+def trips(loops: tuple[str, ...]) -> int | None:
+    """Return how often something inside loops is done by one program; None if a trip count is not proven."""
+    count = 1
+    for loop in loops:
+        known = loop.partition(":")[2]
+        if not known:
+            return None
+        count *= int(known)
+    return count
 
 
 @dataclass(frozen=True)
@@ -298,7 +311,8 @@ class _Walker:
                     node.target, Value("number", (), None, UNPROVEN, is_static, frozenset({"loop"}) | iterated.traits & {"program_id"})
                 )
 
-        self._loop(kind, node.body, enter, f"static_range:{trips}" if kind == "static_range" and (trips := self._trips(node)) else "")
+        trips = self._trips(node) if kind in ("range", "static_range") else None
+        self._loop(kind, node.body, enter, f"{kind}:{trips}" if trips is not None else "")
 
     def _trips(self, node: ast.For) -> int | None:
         arguments = (
@@ -407,7 +421,7 @@ class _Walker:
         left, right = _scalar_if_static(self._value(node.left)), _scalar_if_static(self._value(node.right))
         result = self._folded(node, left, right) or self._combined(node, left, right)
         if self._recording:
-            self.trace.operations.append(Operation(type(node.op).__name__, node, left, right, result))
+            self.trace.operations.append(Operation(type(node.op).__name__, node, left, right, result, self._loops))
         return result
 
     @staticmethod

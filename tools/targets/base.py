@@ -120,6 +120,26 @@ class LaunchRecord:
 
 
 @dataclass(frozen=True)
+class TimeEstimate:
+    """How long a model says that one launch takes. Simulated: good for ranking where intervals do not overlap, not for absolute times."""
+
+    kernel: str
+    low_us: float
+    """With every constant that is not public at its favourable end."""
+    value_us: float
+    high_us: float
+    """With every constant that is not public at its unfavourable end."""
+    bound_by: str
+    """The term that wins: `dma`, `dot`, `vector`, `local_memory`, `issue`, `gather` or `launch`."""
+    counters: Mapping[str, float]
+    """Utilisation of each unit (0 to 1), bytes per level, waves and load balance."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low_us <= self.value_us <= self.high_us:
+            raise ValueError(f"an estimate must be positive and ordered, got {self.low_us!r} <= {self.value_us!r} <= {self.high_us!r}")
+
+
+@dataclass(frozen=True)
 class CompileReport:
     """Outcome of compiling a candidate for a target without running it."""
 
@@ -135,6 +155,8 @@ class CompileReport:
     versions: Mapping[str, str] = field(default_factory=dict)
     launches: tuple[LaunchRecord, ...] = ()
     """The launches behind it, in order, each different one once."""
+    estimates: tuple[TimeEstimate, ...] = ()
+    """Simulated times of the launches, where the target has a model."""
 
 
 class Target(Protocol):

@@ -261,6 +261,15 @@ def cases() -> dict[str, list[Case]]:
         x = {"input": n(2, c, *shape), "weight": n(c, o // g, *k), "bias": n(o), "stride": s, "padding": p, "output_padding": m}
         add("conv_transpose_phases", {**x, "groups": g, "dilation": d}, deconv, small)
 
+    def linear_group_norm(input: Any, weight: Any, bias: Any, gamma: Any, beta: Any, num_groups: int, shift: Any = None) -> Any:
+        value = F.linear(input, weight, bias)
+        return F.group_norm(value if shift is None else F.silu(value) + shift, num_groups, gamma, beta)
+
+    tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}
+    x = {"input": n(7, 19), "weight": n(24, 19), "bias": n(24), "gamma": n(24), "beta": n(24), "num_groups": 3}
+    add("linear_group_norm", x, linear_group_norm, tiles)
+    add("linear_swish_group_norm", {**x, "shift": n(24)}, linear_group_norm, tiles)
+
     # pooling
     tiles = {"BLOCK": 8, "ROWS": 2, "UNROLL": 1}
     for shape, k, s, p, d in (

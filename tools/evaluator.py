@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import platform
 import secrets
 import shutil
 import tempfile
@@ -42,6 +43,9 @@ _log = logging.getLogger(__name__)
 _MAX_SESSIONS = 2
 _REFERENCE_S = 900.0
 _FILE_LIMIT_BYTES = 16 << 30
+_ADDRESS_SPACE_BYTES = 8 << 30
+_ADDRESS_SPACE_FACTOR = 24
+"""A CPU candidate may reserve 8 GiB plus this many times the bytes of one call's inputs, outputs and weights. CUDA reserves terabytes, so no limit there."""
 _FLOOR_MARGIN = 0.9
 """A time below this share of the physical floor cannot be true."""
 
@@ -76,13 +80,15 @@ class _Attempt:
 class LocalEvaluator:
     """Evaluates on this machine. A context manager: leaving ends its processes. Not thread-safe; one evaluation at a time."""
 
-    def __init__(self, home: Path | str, *, num_threads: int | None = None) -> None:
+    def __init__(self, home: Path | str, *, num_threads: int | None = None, use_lint: bool = True) -> None:
         """Remember where state goes; nothing is started yet.
 
         Args:
             home: State directory; receipts go to `home/receipts`, compiled code to `home/cache`.
             num_threads: CPU threads for candidates and baselines alike; default: the cores this process may use.
+            use_lint: Refuse candidates with lint errors before running them; the self-test goes without, so that what it shows are the mechanisms.
         """
+        self._use_lint = use_lint
         self._home = Path(home).resolve()
         self._num_threads = num_threads or _usable_cores()
         self._scratch: Path | None = None
@@ -143,7 +149,8 @@ class LocalEvaluator:
         attempt = _Attempt(candidate, problem, info, effort, seed)
         try:
             with attempt.phase("lint"):
-                self._lint(resolved.lint(candidate))
+                if self._use_lint:
+                    self._lint(resolved.lint(candidate))
             self._require_measurable(info)
             self._run(attempt, dict(resolved.limits()))
             outcome = self._passed(attempt)
@@ -183,11 +190,12 @@ class LocalEvaluator:
                 raise Rejected(Status.NOT_MEASURED, untestable)
         directory = Path(tempfile.mkdtemp(prefix="candidate-", dir=self._scratch_directory()))
         try:
-            with attempt.phase("check"), self._candidate_process(attempt, device, directory / "check") as process:
+            needed = max(item.call_bytes for item in surveys)
+            with attempt.phase("check"), self._candidate_process(attempt, device, directory / "check", needed) as process:
                 check_candidate(process, session, attempt.effort, attempt.check, weights_constant=attempt.problem.weights_constant)
             cache = self._cache_of(attempt.candidate)
             attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
-            self._time(attempt, session, device, directory)
+            self._time(attempt, session, device, directory, needed)
             self._compare_with_floor(attempt, surveys, limits)
         except Rejected as rejected:
             if rejected.status is Status.TIMEOUT:
@@ -196,10 +204,10 @@ class LocalEvaluator:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _time(self, attempt: _Attempt, session: ReferenceSession, device: str, directory: Path) -> None:
+    def _time(self, attempt: _Attempt, session: ReferenceSession, device: str, directory: Path, needed: int) -> None:
         generator = np.random.default_rng(attempt.seed)
         deadline: Deadline | None = None
-        with self._candidate_process(attempt, device, directory / "time") as process:
+        with self._candidate_process(attempt, device, directory / "time", needed) as process:
             for number, name in enumerate(session.workloads):
                 with attempt.phase("prepare"):
                     slots = num_slots(attempt.check.inputs_bytes[number])
@@ -267,7 +275,7 @@ class LocalEvaluator:
                 self._sessions.popitem(last=False)[1].close()
             zygote = self._zygote(device)
             directory = Path(tempfile.mkdtemp(prefix="reference-", dir=self._scratch_directory()))
-            environment = private_environment(directory, self._baseline_cache())
+            environment = private_environment(directory, self._baseline_cache(zygote))
             session = ReferenceSession(zygote, problem, device, directory, {"environment": environment, "num_threads": self._num_threads})
         self._sessions[key] = session
         return session
@@ -289,7 +297,7 @@ class LocalEvaluator:
         self._zygotes[device] = Zygote(scratch, base_environment(scratch), preload[:1])
         return self._zygotes[device]
 
-    def _candidate_process(self, attempt: _Attempt, device: str, directory: Path) -> CandidateProcess:
+    def _candidate_process(self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int) -> CandidateProcess:
         cache = self._cache_of(attempt.candidate)
         cache.mkdir(parents=True, exist_ok=True)
         source = cache / f"candidate_{attempt.candidate.candidate_id}.py"
@@ -317,10 +325,8 @@ class LocalEvaluator:
     def _cache_of(self, candidate: Candidate) -> Path:
         return self._home / "cache" / "candidates" / candidate.candidate_id
 
-    def _baseline_cache(self) -> Path:
-        import torch
-
-        text = json.dumps([torch.__version__, self._num_threads, host_facts()["machine"]])
+    def _baseline_cache(self, zygote: Zygote) -> Path:
+        text = json.dumps([zygote.torch_version, self._num_threads, platform.machine(), platform.python_version()])
         path = self._home / "cache" / "baselines" / hashlib.sha256(text.encode()).hexdigest()[:16]
         path.mkdir(parents=True, exist_ok=True)
         return path

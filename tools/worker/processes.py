@@ -139,7 +139,7 @@ class Zygote:
         theirs.close()
         self._control = Channel(ours)
         try:
-            self._control.receive(_START_S)
+            self.torch_version = str(self._control.receive(_START_S)[0].get("torch"))
         except (ChannelClosedError, ChannelTimeoutError, ProtocolViolationError) as err:
             tail = self.log.read_text(errors="replace")[-2000:]
             self.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import importlib.util
 import os
 import sys
@@ -154,9 +155,7 @@ class ReferenceWorker:
             try:
                 with self._unchanged_state(), torch.no_grad():
                     model = copy.deepcopy(self._model).to(place).double()
-                    wide = tensors.map_tensors(
-                        inputs, lambda tensor: (tensor.double() if tensor.is_floating_point() else tensor.clone()).to(place)
-                    )
+                    wide = tensors.map_tensors(inputs, functools.partial(_widened, place=place))
                     result = [tensor.detach() for tensor in tensors.tensors_of(model(*wide))]
                 self._device.synchronize()
                 return result, "float64" if place == self._device.name else "float64 on cpu"
@@ -260,6 +259,10 @@ class ReferenceWorker:
         first = self._make_draw(message["workload"], message["seeds"][0], "as_given")
         before = _copies(first.inputs)
         aliased = first.aliases
+        call_bytes = sum(
+            tensor.numel() * tensor.element_size()
+            for tensor in tensors.tensors_of([first.inputs, first.native, dict(self._model.state_dict())])
+        )
         again = list(tensors.tensors_of(self._call_native(first.inputs)))
         mutated = any(
             not bool((raw_bits(a) == raw_bits(b)).all())
@@ -288,6 +291,7 @@ class ReferenceWorker:
             "mutates_inputs": mutated,
             "outputs_alias_inputs": aliased,
             "operators": dict(trace.counts),
+            "call_bytes": call_bytes,
         }
 
     # --- baselines -------------------------------------------------------------------------------------------------------------------------
@@ -482,6 +486,11 @@ def _is_plain(entry: Answer) -> bool:
 
 def _copies(inputs: list[Any]) -> list[Any]:  # Any: argument trees
     return list(tensors.map_tensors(inputs, lambda tensor: tensor.clone()))
+
+
+def _widened(tensor: torch.Tensor, place: str) -> torch.Tensor:
+    """Return a copy on `place`, floating tensors in float64."""
+    return (tensor.double() if tensor.is_floating_point() else tensor.clone()).to(place)
 
 
 def _packed_end(inputs: list[Any]) -> int:  # Any: argument trees

@@ -12,8 +12,9 @@ from typing import Any
 
 from tools.check.decision import reject
 from tools.check.operators import arithmetic, reads_all_inputs
+from tools.check.verdict import Rejected
 from tools.errors import HarnessError, ProblemError
-from tools.types import Problem
+from tools.types import Problem, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 
 Answer = dict[str, Any]  # Any: JSON
@@ -43,6 +44,8 @@ class Survey:
     """Arithmetic operators that the reference runs."""
     reads_all_inputs: bool
     """True if no operator can skip input elements, so that their bytes bound the time from below."""
+    call_bytes: int
+    """Inputs, outputs and weights of one call, in bytes."""
 
 
 class ReferenceSession:
@@ -67,7 +70,7 @@ class ReferenceSession:
         )
         try:
             opened = self.ask("open", _OPEN_S, path=str(source), seed=secrets.randbits(62))
-        except (ProblemError, HarnessError):
+        except (ProblemError, HarnessError, Rejected):
             self.close()
             raise
         self.workloads: list[str] = opened["workloads"]
@@ -81,6 +84,7 @@ class ReferenceSession:
 
         Raises:
             ProblemError: The problem itself is at fault.
+            Rejected: The reference does not fit into memory, so nothing can be measured.
             HarnessError: Anything else that goes wrong there.
         """
         return self.request(op, timeout_s, **fields).data
@@ -97,7 +101,7 @@ class ReferenceSession:
             if reply.data.get("kind") == "problem":
                 raise ProblemError(f"{self.problem.path or self.problem.problem_id}: {text}")
             if reply.data.get("kind") == "oom":
-                raise HarnessError(f"the reference runs out of memory on this device: {text[-500:]}")
+                raise Rejected(Status.NOT_MEASURED, f"the reference does not fit into the device's memory: {text[-500:]}")
             raise HarnessError(f"the reference process failed at {op!r}: {text[-1500:]}")
         return reply
 
@@ -106,11 +110,12 @@ class ReferenceSession:
         if workload not in self._surveys:
             answer = self.ask("survey", timeout_s, workload=workload, seeds=[secrets.randbits(62), secrets.randbits(62)])
             self._surveys[workload] = Survey(
-                _untestable(answer),
-                bool(answer["mutates_inputs"]),
-                bool(answer["outputs_alias_inputs"]),
-                tuple(arithmetic(answer["operators"])),
-                reads_all_inputs(answer["operators"]),
+                untestable=_untestable(answer),
+                mutates_inputs=bool(answer["mutates_inputs"]),
+                outputs_alias_inputs=bool(answer["outputs_alias_inputs"]),
+                operators=tuple(arithmetic(answer["operators"])),
+                reads_all_inputs=reads_all_inputs(answer["operators"]),
+                call_bytes=int(answer["call_bytes"]),
             )
         return self._surveys[workload]
 

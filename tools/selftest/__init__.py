@@ -1,0 +1,1 @@
+"""Exploits with expected verdicts and honest controls, run through the real evaluator."""

@@ -1,0 +1,83 @@
+"""`python -m tools.selftest`: try every exploit and control on this machine and print the verdicts by family."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from tools.evaluator import LocalEvaluator
+from tools.selftest.fixtures import load_fixtures
+from tools.selftest.runner import Finding, run_fixtures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the self-test; returns 0 if every verdict is as expected, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tools.selftest", description=__doc__)
+    parser.add_argument("--target", default="cpu", help="target to evaluate on (default: cpu)")
+    parser.add_argument("--only", default="", help="comma-separated fixture ids or names, for example C01,fp16_identical")
+    parser.add_argument("--home", default="", help="state directory (default: a temporary one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per fixture on stdout")
+    options = parser.parse_args(arguments)
+    wanted = {item for item in options.only.split(",") if item}
+    fixtures = [item for item in load_fixtures(options.target.partition(":")[0]) if not wanted or {item.fixture_id, item.name} & wanted]
+    fixtures.sort(key=lambda item: (item.family != "controls", item.problem))
+    findings: list[Finding] = []
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="kevolve-selftest-") as temporary,
+        LocalEvaluator(Path(options.home or temporary), use_lint=False) as evaluator,
+    ):
+        for finding in run_fixtures(evaluator, fixtures, options.target):
+            findings.append(finding)
+            sys.stdout.write((_as_json(finding) if options.json else _line(finding)) + "\n")
+            sys.stdout.flush()
+    if not options.json:
+        sys.stdout.write(_table(findings, time.monotonic() - began))
+    return 0 if findings and not any(item.complaint for item in findings) else 1
+
+
+def _line(finding: Finding) -> str:
+    evaluation, fixture = finding.evaluation, finding.fixture
+    mark = "FAIL" if finding.complaint else "ok  "
+    if evaluation is None:
+        return f"{mark} {fixture.fixture_id:6} {fixture.name:26} {finding.complaint}"
+    detail = finding.complaint or evaluation.reason
+    if not detail:
+        speedups = ", ".join(f"{name} {item.value:.2f} [{item.low:.2f}, {item.high:.2f}]" for name, item in evaluation.speedup.items())
+        detail = f"{evaluation.latency_ms:.4f} ms; {speedups}; {evaluation.composition.value}, {evaluation.precision_class}"
+    return f"{mark} {fixture.fixture_id:6} {fixture.name:26} {evaluation.status.value:15} {evaluation.seconds:6.1f} s  {detail[:220]}"
+
+
+def _as_json(finding: Finding) -> str:
+    evaluation = finding.evaluation.to_json() if finding.evaluation else None
+    if evaluation:
+        evaluation.pop("workloads")
+    return json.dumps(
+        {
+            "id": finding.fixture.fixture_id,
+            "name": finding.fixture.name,
+            "family": finding.fixture.family,
+            "complaint": finding.complaint,
+            "evaluation": evaluation,
+        }
+    )
+
+
+def _table(findings: list[Finding], seconds: float) -> str:
+    by_family: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        by_family[finding.fixture.family].append(finding)
+    rows = ["", "| family | fixtures | as expected |", "|---|---|---|"]
+    for family, items in sorted(by_family.items()):
+        rows.append(f"| {family} | {len(items)} | {sum(not item.complaint for item in items)} |")
+    rows.append(f"| all | {len(findings)} | {sum(not item.complaint for item in findings)} |")
+    return "\n".join([*rows, "", f"{seconds:.0f} s", ""])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

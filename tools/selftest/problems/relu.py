@@ -1,0 +1,19 @@
+"""A pointwise operator whose output is often zero."""
+
+import torch
+from torch import nn
+
+SHAPE = (8192, 8192) if torch.cuda.is_available() else (512, 1000)
+
+
+class Model(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x) * 1.5
+
+
+def get_inputs() -> list[torch.Tensor]:
+    return [torch.randn(*SHAPE)]
+
+
+def get_init_inputs() -> list[object]:
+    return []

@@ -179,6 +179,18 @@ def cases() -> dict[str, list[Case]]:
             x = {"input": n(2, 3, 5, 7), "weight": w, "bias": b, "running_mean": None, "running_var": None, "use_input_stats": True}
             add(kernel, x, instance_norm, tunables)
 
+    x = n(5, 37)
+    add("l2_norm_rows", {"x": x, "order": 2, "dim": [1], "keepdim": True}, lambda x, order, dim, keepdim: x / x.norm(order, dim, keepdim), {"ROWS": 2})
+    add("l1_norm_rows", {"x": x, "dim": [1], "keepdim": True}, lambda x, dim, keepdim: x / x.abs().mean(dim, keepdim), {"ROWS": 2})
+
+    def rms(x: Any, exponent: int, dim: Any, keepdim: bool, eps: float) -> Any:
+        return x / torch.sqrt(torch.mean(x**exponent, dim, keepdim) + eps)
+
+    arguments = {"exponent": 2, "dim": [1], "keepdim": True, "eps": 1e-3}
+    add("rms_norm_spelled_rows", {"x": x, **arguments}, rms, {"ROWS": 2})
+    add("rms_norm_spelled_columns", {"self": n(2, 5, 3, 7), **arguments}, lambda self, **more: rms(self, **more), {"BLOCK_C": 8})
+    add("frobenius_norm", {"x": n(3, 5, 37)}, lambda x: x / x.norm(), {"BLOCK": 32, "PROGRAMS": 3})
+
     # convolution
     def conv2d(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)

@@ -261,6 +261,15 @@ def test_launch_with_fused_prologue_and_epilogue_equals_the_composition(compiler
         assert_close(launch(**case.arguments, **extras), expected, case.label)
 
 
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump")
+@pytest.mark.parametrize("name", [name for name in FUSED if not DOCUMENTS[name].name.startswith("cumsum")])
+def test_extras_are_read_with_contiguous_loads(compiler: Compiler, name: str) -> None:
+    compiler.library(f"{name}_fused")
+    path = compiler.folder / f"{name}_fused.so"
+    text = subprocess.run(["objdump", "-d", str(path)], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "gather" not in text
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (5_003,), (3, 1), (7, 4_099), (2, 3, 17)])
 def test_pointwise_kernel_walks_every_element_once(compiler: Compiler, shape: tuple[int, ...]) -> None:
     kernel = DOCUMENTS["pointwise_rows_cpp"]

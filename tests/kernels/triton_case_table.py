@@ -191,6 +191,18 @@ def cases() -> dict[str, list[Case]]:
     add("rms_norm_spelled_columns", {"self": n(2, 5, 3, 7), **arguments}, lambda self, **more: rms(self, **more), {"BLOCK_C": 8})
     add("frobenius_norm", {"x": n(3, 5, 37)}, lambda x: x / x.norm(), {"BLOCK": 32, "PROGRAMS": 3})
 
+    def batch_norm(
+        input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float, cudnn_enabled: bool
+    ) -> Any:
+        return F.batch_norm(input, None, None, weight, bias, True, momentum, eps)
+
+    for shape, tunables in (
+        ((3, 5, 4, 7), {"BLOCK_S": 16, "TILE": 32, "PARTS": 3}),
+        ((9, 5), {"BLOCK_S": 1, "BLOCK_C": 4, "TILE": 8, "PARTS": 2}),
+    ):
+        x = {"input": n(*shape) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
+        add("batch_norm_training", {**x, "training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}, batch_norm, tunables)
+
     # convolution
     def conv2d(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)

@@ -71,11 +71,7 @@ def _tile(call: Call) -> tuple[int, int, int] | None:
 
 def _arithmetic(trace: Trace, steps: int) -> tuple[float, float]:
     """Return elementwise operations and transcendental functions per step, in elements; address arithmetic (integers) is not counted."""
-    simd = sum(
-        _elements(item.result) * (trips(item.loops) or 1)
-        for item in trace.operations
-        if item.result.dtype not in ("int1", "int32", "int64") and not item.result.has("arange")
-    )
+    simd = sum(_elements(item.result) * (trips(item.loops) or 1) for item in trace.operations if _is_arithmetic(item.result))
     functions = 0.0
     for call in trace.calls:
         name = call.name.lstrip(".")
@@ -85,6 +81,13 @@ def _arithmetic(trace: Trace, steps: int) -> tuple[float, float]:
         elif name in REDUCTIONS or name in ("where", "maximum", "minimum", "abs") or "libdevice" in name:
             simd += count
     return simd / steps, functions / steps
+
+
+def _is_arithmetic(value: Value) -> bool:
+    """Tell values that are computed with from addresses, masks and indices."""
+    if value.kind == "pointer" or value.dtype in ("int1", "int32", "int64"):
+        return False
+    return value.has("loaded") or not value.has("arange")
 
 
 def _elements(value: Value) -> float:

@@ -66,7 +66,13 @@ def doc_kernels() -> list[DocKernel]:
                         pairs = dict(pair.split("=") for pair in options.split())
                         found.append(
                             DocKernel(
-                                path, line, block.group(2), kernel, parse_arguments(arguments), {k: int(v) for k, v in pairs.items()}, target
+                                path,
+                                line,
+                                block.group(2),
+                                kernel,
+                                parse_arguments(arguments),
+                                {k: int(v) for k, v in pairs.items()},
+                                target,
                             )
                         )
     return found

@@ -22,6 +22,7 @@ TRUSTS = {"measured", "documented", "derived", "unverified"}
 TARGET = re.compile(r"generic|nvidia|amd|mtia|cpu|cuda:sm_\d+a?|rocm:gfx\w+|mtia:\w+")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+INLINE_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 TYPES = {"fact", "paraphrase", "symptom", "error", "profile", "code", "wrong_target", "multi_hop", "unanswerable"}
 COUNTS = {"nvidia": 15, "amd": 15, "mtia": 15, "cpu": 10, "triton+guidance": 15}
 
@@ -50,7 +51,7 @@ def anchor(title: str) -> str:
 
 def links(path: Path) -> list[str]:
     """Relative links of a document: those of its text and its `see_also`."""
-    text = FENCE.sub("", path.read_text())
+    text = INLINE_CODE.sub("", FENCE.sub("", path.read_text()))
     found = [link for link in LINK.findall(text) if "://" not in link]
     return found + [str(link) for link in front_matter(path).get("see_also", [])]
 
@@ -125,7 +126,7 @@ def questions() -> list[dict[str, Any]]:  # Any: JSON
 def test_questions_have_unique_ids_and_known_types() -> None:
     rows = questions()
     assert len(rows) >= 250
-    assert len({row["id"] for row in rows}) == len({row["text"] for row in rows}) == len(rows)
+    assert len({row["id"] for row in rows}) == len({(row["text"], row["target"]) for row in rows}) == len(rows)
     assert {row["type"] for row in rows} == TYPES
     assert all(set(row) == {"id", "text", "type", "target", "gold", "split"} for row in rows)
     assert all(row["target"] is None or TARGET.fullmatch(row["target"]) for row in rows)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kb.types import CodeBlock, Section
 
 _DIRECTIVE = re.compile(r"^(\s*)\.\. ([\w.-]+)::")
+_COMMENT = re.compile(r"^\.\.(?:\s+(?!\[|_|\||[\w.:+-]+::)\S.*|\s*)$")
 _RULE = re.compile(r"^\s*={2,}(\s+={2,})*\s*$")
 _GRID = re.compile(r"^\s*\+[-=+]+\+\s*$")
 CODE_DIRECTIVES = frozenset({"code", "code-block", "sourcecode", "parsed-literal", "highlight", "math", "productionlist"})
@@ -77,6 +78,9 @@ def rst_blocks(lines: Sequence[str]) -> list[Block]:
             index += 1
             continue
         begin = index
+        if _COMMENT.match(line):
+            index = _indented_end(lines, begin + 1, 0)
+            continue
         directive = _DIRECTIVE.match(line)
         if directive and directive.group(2) in CODE_DIRECTIVES | TABLE_DIRECTIVES:
             index = _indented_end(lines, begin + 1, len(directive.group(1)))
@@ -136,3 +140,11 @@ def _simple_table(lines: Sequence[str], begin: int) -> tuple[int, int]:
         elif not lines[index].strip() and len(rules) >= 2 and (index + 1 >= len(lines) or not lines[index + 1].strip()):
             break
     return rules[-1] + 1, rules[1] - begin + 1 if len(rules) == 3 else 0
+
+
+def comment_end(lines: Sequence[str], begin: int) -> int:
+    """Return the line after an HTML comment; one that never ends is one line of text."""
+    for index in range(begin, len(lines)):
+        if "-->" in lines[index]:
+            return index + 1
+    return begin + 1

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kb.blocks import Block, rst_blocks
+from kb.blocks import Block, comment_end, rst_blocks
 from kb.types import Chunk, Document, Section
 from kb.words import tokens
 
-SHAPE = "1"
+SHAPE = "2"
 """Changes when the same document would be chunked differently, so that it is read again."""
 
 PATH_TOKENS = 64
@@ -158,6 +158,9 @@ def _blocks(lines: Sequence[str], syntax: str) -> list[Block]:
             index += 1
             continue
         begin = index
+        if syntax == "markdown" and lines[index].lstrip().startswith("<!--"):
+            index = comment_end(lines, index)
+            continue
         fence = _FENCE.match(lines[index]) if syntax == "markdown" else None
         if fence:
             index = _fence_end(lines, index, fence.group(1))
@@ -193,32 +196,23 @@ def _is_table(lines: Sequence[str], index: int) -> bool:
 
 def _pack(blocks: Sequence[Block], lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
     """Join neighbouring blocks while they fit the budget; cut those that do not fit alone."""
-    if blocks and sum(costs) <= budget:
-        kinds = {block.kind for block in blocks}
-        kind = next((name for name in ("code", "table", "list") if name in kinds), "text") if len(kinds) > 1 else blocks[0].kind
-        yield _Piece(kind, blocks[0].begin, blocks[-1].end)
-        return
     group: list[Block] = []
     used = 0
     for block in blocks:
         cost = sum(costs[block.begin : block.end])
-        prose = block.kind in ("text", "list")
-        begin = block.begin
-        if group and not prose and _introduces(group[-1], lines, costs) and cost + sum(costs[group[-1].begin : group[-1].end]) <= budget:
-            begin = group.pop().begin
-        if group and (used + cost > budget or not prose):
-            yield _joined(group)
-            group, used = [], 0
+        if group and used + cost > budget:
+            carried = []
+            if len(group) > 1 and _introduces(group[-1], lines, costs) and cost + sum(costs[group[-1].begin : group[-1].end]) <= budget:
+                carried = [group.pop()]
+            yield _joined(group, costs)
+            group, used = carried, sum(sum(costs[item.begin : item.end]) for item in carried)
         if cost > budget:
             yield from _cut(block, lines, costs, budget, count_tokens)
-        elif prose:
+        else:
             group.append(block)
             used += cost
-        else:
-            group, used = [], 0
-            yield _Piece(block.kind, begin, block.end)
     if group:
-        yield _joined(group)
+        yield _joined(group, costs)
 
 
 def _introduces(block: Block, lines: Sequence[str], costs: Sequence[int]) -> bool:
@@ -226,9 +220,12 @@ def _introduces(block: Block, lines: Sequence[str], costs: Sequence[int]) -> boo
     return lines[block.end - 1].rstrip().endswith(":") and sum(costs[block.begin : block.end]) <= LEAD_IN_TOKENS
 
 
-def _joined(group: Sequence[Block]) -> _Piece:
-    kind = "text" if any(block.kind == "text" for block in group) else group[0].kind
-    return _Piece(kind, group[0].begin, group[-1].end)
+def _joined(group: Sequence[Block], costs: Sequence[int]) -> _Piece:
+    """Return the piece that spans the blocks; it is of the kind that most of its tokens are."""
+    totals: dict[str, int] = {}
+    for block in group:
+        totals[block.kind] = totals.get(block.kind, 0) + sum(costs[block.begin : block.end])
+    return _Piece(max(totals, key=lambda kind: totals[kind]), group[0].begin, group[-1].end)
 
 
 def _cut(block: Block, lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:

@@ -160,8 +160,9 @@ class VectorIndex:
         import numpy as np
 
         for name in sorted({collection for collection, _ in actions}):
-            gone = [item for (collection, item), action in actions.items() if collection == name and action == "delete"]
-            kept = [item for (collection, item), action in actions.items() if collection == name and action == "upsert" and item in found]
+            mine = {item: action for (collection, item), action in actions.items() if collection == name}
+            kept = [item for item, action in mine.items() if action == "upsert" and item in found]
+            gone = sorted(mine.keys() - set(kept))  # deleted, or without a vector by now: a section that lost its last chunk
             if gone:
                 store.delete(name, gone)
             if kept:

@@ -52,6 +52,13 @@ def test_comment_in_a_fence_is_not_cut_from_its_code() -> None:
     assert chunk.block == "code"
 
 
+def test_comments_of_a_page_are_not_indexed() -> None:
+    (chunk,) = chunks_of("<!-- Licensed to everybody\nunder terms -->\n\nText.")
+    assert chunk.text == "Text."
+    (chunk,) = chunks_of("..  Licensed to everybody\n    under terms\n\n.. note:: Text.", "rst")
+    assert chunk.text == ".. note:: Text."
+
+
 def test_one_endless_line_is_cut_within_the_budget() -> None:
     line = " ".join(f"w{number}" for number in range(1000))
     parts = chunks_of(line, "plain")

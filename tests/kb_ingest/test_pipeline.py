@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -164,8 +165,9 @@ def test_defaults_apply_to_files_without_front_matter(base: KnowledgeBase, folde
     }
 
 
-def test_every_chunk_is_the_text_at_its_span(base: KnowledgeBase) -> None:
-    root = Path(__file__).resolve().parents[2] / "docs"
+def test_every_chunk_is_the_text_at_its_span(base: KnowledgeBase, tmp_path: Path) -> None:
+    root = tmp_path / "docs"
+    shutil.copytree(Path(__file__).resolve().parents[2] / "docs", root)
     ingest([root], base)
     checked = 0
     for document in base.documents():
@@ -174,6 +176,13 @@ def test_every_chunk_is_the_text_at_its_span(base: KnowledgeBase) -> None:
             assert chunk.text in "\n".join(lines[chunk.line_start - 1 : chunk.line_end])
             checked += 1
     assert checked > 100
+
+
+def test_section_that_loses_its_text_leaves_the_vector_index(base: KnowledgeBase, folder: Path) -> None:
+    ingest([folder], base)
+    (folder / "page.md").write_text(PAGE.replace("227 KB per block.", ""))
+    ingest([folder], base)
+    assert base.check().problems == ()
 
 
 CHILD = """

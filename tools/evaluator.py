@@ -80,15 +80,19 @@ class _Attempt:
 class LocalEvaluator:
     """Evaluates on this machine. A context manager: leaving ends its processes. Not thread-safe; one evaluation at a time."""
 
-    def __init__(self, home: Path | str, *, num_threads: int | None = None, use_lint: bool = True) -> None:
+    def __init__(
+        self, home: Path | str, *, num_threads: int | None = None, use_lint: bool = True, use_compiled_baseline: bool = True
+    ) -> None:
         """Remember where state goes; nothing is started yet.
 
         Args:
             home: State directory; receipts go to `home/receipts`, compiled code to `home/cache`.
             num_threads: CPU threads for candidates and baselines alike; default: the cores this process may use.
             use_lint: Refuse candidates with lint errors before running them; the self-test goes without, so that what it shows are the mechanisms.
+            use_compiled_baseline: Time against torch.compile too; without it an evaluation says nothing about fitness, but a first one starts sooner.
         """
         self._use_lint = use_lint
+        self._use_compiled_baseline = use_compiled_baseline
         self._home = Path(home).resolve()
         self._num_threads = num_threads or _usable_cores()
         self._scratch: Path | None = None
@@ -214,7 +218,7 @@ class LocalEvaluator:
                     seeds = [secrets.randbits(62) for _ in range(slots)]
                     prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds)
                 with attempt.phase("baseline"):
-                    note = session.compile(number)
+                    note = session.compile(number) if self._use_compiled_baseline else "not asked for"
                 with attempt.phase("timing"):
                     deadline = deadline or Deadline(attempt.effort.timeout_s)
                     if number == 0:
@@ -313,6 +317,7 @@ class LocalEvaluator:
             "num_threads": self._num_threads,
             "environment": environment,
             "confinement": {
+                "address_space_bytes": _ADDRESS_SPACE_BYTES + _ADDRESS_SPACE_FACTOR * needed_bytes if device == "cpu" else None,
                 "file_bytes": _FILE_LIMIT_BYTES,
                 "processes": None,
                 "open_files": 4096,

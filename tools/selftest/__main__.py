@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--target", default="cpu", help="target to evaluate on (default: cpu)")
     parser.add_argument("--only", default="", help="comma-separated fixture ids or names, for example C01,fp16_identical")
     parser.add_argument("--home", default="", help="state directory (default: a temporary one)")
+    parser.add_argument(
+        "--eager-only", action="store_true", help="leave out the torch.compile baseline, which takes most of the time on a CPU"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per fixture on stdout")
     options = parser.parse_args(arguments)
     wanted = {item for item in options.only.split(",") if item}
@@ -30,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="kevolve-selftest-") as temporary,
-        LocalEvaluator(Path(options.home or temporary), use_lint=False) as evaluator,
+        LocalEvaluator(Path(options.home or temporary), use_lint=False, use_compiled_baseline=not options.eager_only) as evaluator,
     ):
         for finding in run_fixtures(evaluator, fixtures, options.target):
             findings.append(finding)

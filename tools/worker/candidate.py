@@ -21,7 +21,7 @@ from tools.worker import tensors
 from tools.worker.arena import align, map_received
 from tools.worker.channel import Channel
 from tools.worker.devices import Device, open_device
-from tools.worker.server import Answer, CommandError, serve
+from tools.worker.server import Answer, CommandError, classify, serve
 from tools.worker.timed import TimedSlots
 from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels
 
@@ -65,7 +65,7 @@ class CandidateWorker:
             if isinstance(model, torch.nn.Module):
                 model = model.to(self._device.name)
         except Exception as err:
-            raise CommandError("oom" if "out of memory" in str(err).lower() else "construct", traceback.format_exc()) from err
+            raise CommandError("oom" if classify(err) == "oom" else "construct", traceback.format_exc()) from err
         self._model = model
         state = model.state_dict() if isinstance(model, torch.nn.Module) else {}
         return {
@@ -235,7 +235,7 @@ def _import_source(path: Path) -> Any:  # Any: a module
     except SystemExit as err:
         raise CommandError("exit", f"the candidate called sys.exit({err.code!r}) while it was imported") from err
     except BaseException as err:  # the candidate's code may raise anything
-        raise CommandError("oom" if "out of memory" in str(err).lower() else "import", traceback.format_exc()[-_TEXT:]) from err
+        raise CommandError("oom" if classify(err) == "oom" else "import", traceback.format_exc()[-_TEXT:]) from err
     return module
 
 

@@ -1,0 +1,120 @@
+"""A hostile peer can make a channel unusable; it cannot crash, block or mislead its owner."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tools.worker.channel import MAX_BODY_BYTES, Channel, ChannelClosedError, ChannelTimeoutError, ProtocolViolationError
+
+HONEST_ERRORS = (ChannelClosedError, ChannelTimeoutError, ProtocolViolationError)
+
+
+def frame(body: bytes, magic: bytes = b"KEV1", length: int | None = None) -> bytes:
+    return struct.pack(">4sI", magic, len(body) if length is None else length) + body
+
+
+def received(raw: bytes) -> dict[str, object]:
+    ours, theirs = socket.socketpair()
+    try:
+        theirs.sendall(raw)
+        theirs.close()
+        return Channel(ours).receive(0.5)[0]
+    finally:
+        ours.close()
+
+
+def test_a_message_arrives_with_its_descriptors() -> None:
+    left, right = socket.socketpair()
+    reader, writer = os.pipe()
+    Channel(left).send({"op": "x", "n": [1, 2.5, None]}, [writer])
+    message, fds = Channel(right).receive(1.0)
+    os.write(fds[0], b"through")
+    assert message == {"op": "x", "n": [1, 2.5, None]}
+    assert os.read(reader, 7) == b"through"
+    for fd in (reader, writer, *fds):
+        os.close(fd)
+
+
+def test_two_messages_in_one_packet_are_told_apart() -> None:
+    left, right = socket.socketpair()
+    left.sendall(frame(b'{"a": 1}') + frame(b'{"b": 2}'))
+    channel = Channel(right)
+    assert [channel.receive(1.0)[0], channel.receive(1.0)[0]] == [{"a": 1}, {"b": 2}]
+    left.close()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        frame(b"{}", magic=b"HTTP"),
+        b"GET / HTTP/1.1\r\n\r\n",
+        frame(b"", length=MAX_BODY_BYTES + 1),
+        frame(b"[1, 2]"),
+        frame(b"nonsense"),
+        frame(b"\xff\xfe"),
+    ],
+    ids=["magic", "http", "oversized", "array", "text", "bytes"],
+)
+def test_what_is_no_message_is_a_violation(raw: bytes) -> None:
+    with pytest.raises(ProtocolViolationError):
+        received(raw)
+
+
+def test_a_truncated_message_is_a_closed_channel() -> None:
+    with pytest.raises(ChannelClosedError):
+        received(frame(b'{"a": 1}')[:-2])
+
+
+def test_deep_nesting_is_a_violation_and_no_crash() -> None:
+    with pytest.raises(ProtocolViolationError):
+        received(frame(b"[" * 200_000))
+
+
+def test_silence_ends_at_the_time_limit() -> None:
+    left, right = socket.socketpair()
+    with pytest.raises(ChannelTimeoutError):
+        Channel(right).receive(0.05)
+    left.close()
+
+
+def test_a_peer_that_never_reads_cannot_block_a_sender() -> None:
+    left, right = socket.socketpair()
+    with pytest.raises(ChannelTimeoutError):
+        Channel(left).send({"x": "y" * (MAX_BODY_BYTES - 100)}, timeout_s=0.1)
+    right.close()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=400))
+def test_arbitrary_bytes_never_crash_the_receiver(raw: bytes) -> None:
+    try:
+        assert isinstance(received(raw), dict)
+    except HONEST_ERRORS:
+        pass
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(max_size=8),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda x: st.lists(x, max_size=3)),
+        max_size=4,
+    ),
+    st.integers(0, 60),
+)
+def test_a_cut_or_changed_message_never_crashes_the_receiver(message: dict[str, object], cut: int) -> None:
+    raw = bytearray(frame(json.dumps(message).encode()))
+    place = cut % len(raw)
+    raw[place] ^= 0xFF
+    for variant in (bytes(raw), bytes(raw[:place])):
+        try:
+            assert isinstance(received(variant), dict)
+        except HONEST_ERRORS:
+            pass

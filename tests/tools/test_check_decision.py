@@ -1,0 +1,89 @@
+"""Tolerances: honest rounding passes, lower precision and shortcuts do not, null outputs never."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from tools.check.compare import calibrate, compare, compare_exact
+from tools.check.decision import describe_mismatch, precision_class, reject
+from tools.check.nulls import null_outputs
+
+
+def verdict(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor) -> str:
+    return reject(dataclasses.asdict(compare(actual, reference, native, calibrate(reference, native))))
+
+
+def product(seed: int, size: int = 192) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(size, size, generator=generator), torch.randn(size, size, generator=generator)
+    return a, b, a.double() @ b.double(), a @ b
+
+
+def test_another_summation_order_passes() -> None:
+    a, b, reference, native = product(0)
+    blocked = sum((a[:, k : k + 7] @ b[k : k + 7] for k in range(0, a.shape[1], 7)), torch.zeros_like(native))
+    assert verdict(blocked, reference, native) == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_silent_down_cast_is_wrong(dtype: torch.dtype) -> None:
+    a, b, reference, native = product(1)
+    assert "exceeds" in verdict((a.to(dtype) @ b.to(dtype)).float(), reference, native) or "outside" in verdict(
+        (a.to(dtype) @ b.to(dtype)).float(), reference, native
+    )
+
+
+def test_rounding_inputs_to_tf32_is_wrong_and_named() -> None:
+    a, b, reference, native = product(2)
+    rounded = [((tensor.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32) for tensor in (a, b)]
+    stats = dataclasses.asdict(compare(rounded[0] @ rounded[1], reference, native, calibrate(reference, native)))
+    assert reject(stats)
+    assert precision_class([stats]) == "tf32"
+
+
+def test_pytorchs_own_output_passes_and_is_ieee() -> None:
+    _, _, reference, native = product(3)
+    stats = dataclasses.asdict(compare(native, reference, native, calibrate(reference, native)))
+    assert reject(stats) == "" and precision_class([stats]) == "ieee_fp32"
+
+
+def test_every_null_output_fails_for_a_wide_softmax() -> None:
+    x = torch.rand(16, 16384)
+    reference, native = torch.softmax(x.double(), -1), torch.softmax(x, -1)
+    for name, outputs in null_outputs([native], [x], [torch.softmax(torch.rand(16, 16384), -1)]).items():
+        assert verdict(outputs[0], reference, native), name
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_non_finite_element_is_wrong(value: float) -> None:
+    _, _, reference, native = product(4)
+    actual = native.clone()
+    actual[3, 5] = value
+    assert "NaN or infinite" in verdict(actual, reference, native)
+
+
+def test_nan_is_no_wildcard_where_the_reference_has_it() -> None:
+    reference = torch.tensor([1.0, math.nan, 3.0], dtype=torch.float64)
+    native = reference.float()
+    assert verdict(native.clone(), reference, native) == ""
+    assert verdict(torch.tensor([1.0, 2.0, 3.0]), reference, native)
+
+
+def test_the_first_wrong_element_is_named() -> None:
+    _, _, reference, native = product(5)
+    actual = native.clone()
+    actual[2, 7] += 1.0
+    stats = dataclasses.asdict(compare(actual, reference, native, calibrate(reference, native)))
+    assert describe_mismatch(stats, [192, 192], "output").startswith("output[2, 7]: expected")
+
+
+def test_one_different_integer_is_wrong() -> None:
+    values = torch.arange(100)
+    changed = values.clone()
+    changed[40] += 1
+    assert reject(dataclasses.asdict(compare_exact(values, values, values))) == ""
+    assert reject(dataclasses.asdict(compare_exact(changed, values, values)))

@@ -1,0 +1,47 @@
+"""Inputs and weights are changed where shortcuts hide, and left alone where values carry meaning."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tools.check.variation import perturb_weights, poke_rule, vary
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def test_labels_and_indices_stay_as_they_are() -> None:
+    labels, index = torch.randint(0, 2, (500,)).float() * 2 - 1, torch.randint(0, 9, (50,))
+    varied = vary([labels, index], "outliers", generator())
+    assert torch.equal(varied[0], labels) and torch.equal(varied[1], index)
+
+
+def test_sorted_boundaries_stay_sorted() -> None:
+    boundaries = torch.linspace(-1, 1, 200)
+    changed = vary([boundaries], "outliers", generator())[0]
+    assert bool((changed[1:] >= changed[:-1]).all()) and not torch.equal(changed, boundaries)
+
+
+def test_outliers_move_a_mean_over_a_tenth_of_the_elements() -> None:
+    x = torch.rand(100_000)
+    changed = vary([x], "outliers", generator())[0]
+    assert abs(float(changed.mean() - changed[::10].mean())) > 1e-5
+
+
+def test_default_affine_parameters_and_statistics_move_and_variances_stay_positive() -> None:
+    model = nn.BatchNorm1d(64)
+    perturb_weights(model, generator())
+    model.requires_grad_(False)
+    assert float((model.weight - 1).abs().max()) > 0.1 and float(model.bias.abs().max()) > 0.1
+    assert float(model.running_mean.abs().max()) > 0.1 and float(model.running_var.min()) > 0
+    assert int(model.num_batches_tracked) == 0
+
+
+def test_pokes_stay_within_what_occurs() -> None:
+    rule = poke_rule(torch.rand(1000))
+    assert rule is not None and 0 <= rule["low"] < rule["high"] <= 1
+    assert poke_rule(torch.randint(0, 2, (100,)).float()) == {"choices": [0.0, 1.0]}
+    assert poke_rule(torch.arange(100)) is None
+    assert poke_rule(torch.rand(100) > 0.5) is None

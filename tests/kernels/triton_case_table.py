@@ -203,6 +203,48 @@ def cases() -> dict[str, list[Case]]:
         x = {"input": n(*shape) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
         add("batch_norm_training", {**x, "training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}, batch_norm, tunables)
 
+    # attention
+    for causal, scale in ((False, None), (True, 0.3)):
+
+        def attention(query: Any, key: Any, value: Any, is_causal: bool, scale: Any) -> Any:
+            return F.scaled_dot_product_attention(query, key, value, is_causal=is_causal, scale=scale)
+
+        x = {"query": n(1, 2, 19, 16), "key": n(1, 2, 21, 16), "value": n(1, 2, 21, 16)}
+        add("attention_forward", {**x, "is_causal": causal, "scale": scale}, attention, {"BLOCK_M": 16, "BLOCK_N": 16})
+
+    # losses of rows
+    def triplet(anchor: Any, positive: Any, negative: Any, margin: float, p: float, eps: float, swap: bool, reduction: int) -> Any:
+        names = ("none", "mean", "sum")
+        return F.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction=names[reduction])
+
+    for reduction in (0, 1, 2):
+        x = {"anchor": n(5, 37), "positive": n(5, 37), "negative": n(5, 37), "margin": 1.0, "p": 2.0, "eps": 1e-6, "swap": False}
+        add("triplet_margin_loss", {**x, "reduction": reduction}, triplet, {"BLOCK": 16})
+
+    # indexing
+    def map_ids(ids: Any, mapping: Any, last: int, first: int, unknown: int, axis: int) -> Any:
+        position = torch.bucketize(ids, mapping).clamp(max=last)
+        return torch.where(mapping.gather(axis, position) == ids, position + first, unknown)
+
+    for length in (1, 2, 7, 33):
+        mapping = i(-40, 40, length).sort().values
+        x = {"ids": torch.cat([mapping, i(-50, 50, 20)]), "mapping": mapping, "last": length - 1, "first": 1, "unknown": 0, "axis": 0}
+        add("map_id_transform", x, map_ids, {"BLOCK": 32}, tolerance=0.0)
+
+    x = i(-3, 4, 3, 13).float()
+    x[0, 0], x[1, 1], x[2, 2] = float("nan"), inf, -inf
+    borders = i(-3, 4, 3, 5).float().sort(1).values
+    borders[0, 3:] = inf
+    add(
+        "merge_bucketized_dense",
+        {"x": x, "borders": borders, "offsets": torch.tensor([0, 10, 20])},
+        lambda x, borders, offsets: torch.searchsorted(borders, x) + offsets[:, None],
+        {"BLOCK": 32},
+        tolerance=0.0,
+    )
+    x = {"weight": n(11, 37), "indices": i(0, 11, 2, 5)}
+    add("embedding_rows", x, lambda weight, indices: F.embedding(indices, weight), {"ROWS": 4, "BLOCK": 32})
+
     # convolution
     def conv2d(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)

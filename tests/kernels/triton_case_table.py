@@ -203,6 +203,19 @@ def cases() -> dict[str, list[Case]]:
         x = {"input": n(*shape) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
         add("batch_norm_training", {**x, "training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}, batch_norm, tunables)
 
+    def rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float) -> Any:
+        return F.rms_norm(input, normalized_shape, weight, eps)
+
+    for weight in (n(3, 11), None):
+        x = {"input": n(5, 3, 11), "normalized_shape": [3, 11], "weight": weight, "eps": 1e-3}
+        add("rms_norm_rows", x, rms_norm, {"BLOCK_ROWS": 2})
+
+    # vectors
+    for other in (n(37), n(37, 1)):
+        add("matvec_split", {"self": n(3, 5, 37), "other": other}, lambda self, other: self @ other, {"BLOCK": 16, "SPLIT": 2})
+    x = {"x1": n(5, 37), "x2": n(5, 37), "dim": -1, "eps": 1e-8}
+    add("cosine_similarity", x, lambda x1, x2, dim, eps: F.cosine_similarity(x1, x2, dim, eps), {"BLOCK": 16, "ROWS": 2})
+
     # attention
     for causal, scale in ((False, None), (True, 0.3)):
 
@@ -377,5 +390,14 @@ def cases() -> dict[str, list[Case]]:
     add("matmul_fp32", {"self": n(2, 2, 5, 17), "other": n(2, 2, 17, 18)}, lambda self, other: self @ other, tiles)
     for a, b in ((n(2, 7, 19), n(2, 19, 5)), (n(7, 19), n(19, 5))):
         add("bmm_fp32", {"self": a, "mat2": b}, lambda self, mat2: self @ mat2, tiles | {"SPLIT_K": 2})
+
+    for name, op in (("triu", torch.triu), ("tril", torch.tril)):
+        for diagonal in (0, 3, -18):
+
+            def triangle(self: Any, other: Any, diagonal: int, op: Any = op) -> Any:
+                return op(self @ other, diagonal)
+
+            tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}
+            add(f"matmul_{name}", {"self": n(37, 19), "other": n(19, 35), "diagonal": diagonal}, triangle, tiles, slots=diagonal == 3)
 
     return table

@@ -11,13 +11,15 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import platform
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,17 +32,21 @@ from tools.check.verdict import Rejected
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
 from tools.sandbox.environment import base_environment, private_environment
+from tools.sandbox.landlock import abi_version
+from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
 from tools.targets.base import Limit, TargetInfo
 from tools.targets.registry import get_target
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
 from tools.timing.stats import combine_speedups, geometric_mean
 from tools.types import QUICK, Candidate, Composition, Effort, Evaluation, Evidence, Feedback, Interval, Problem, Status, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
-from tools.worker.processes import Zygote
+from tools.worker.processes import WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 from tools.worker.session import ReferenceSession
 
 _log = logging.getLogger(__name__)
+_ROOT = Path(__file__).resolve().parent.parent
 _MAX_SESSIONS = 2
+_PROBE_S = 60.0
 _REFERENCE_S = 900.0
 _FILE_LIMIT_BYTES = 16 << 30
 _ADDRESS_SPACE_BYTES = 8 << 30
@@ -81,7 +87,13 @@ class LocalEvaluator:
     """Evaluates on this machine. A context manager: leaving ends its processes. Not thread-safe; one evaluation at a time."""
 
     def __init__(
-        self, home: Path | str, *, num_threads: int | None = None, use_lint: bool = True, use_compiled_baseline: bool = True
+        self,
+        home: Path | str,
+        *,
+        num_threads: int | None = None,
+        use_lint: bool = True,
+        use_compiled_baseline: bool = True,
+        sandbox: Sequence[str] = SANDBOX_LAYERS,
     ) -> None:
         """Remember where state goes; nothing is started yet.
 
@@ -89,8 +101,14 @@ class LocalEvaluator:
             home: State directory; receipts go to `home/receipts`, compiled code to `home/cache`.
             num_threads: CPU threads for candidates and baselines alike; default: the cores this process may use.
             use_lint: Refuse candidates with lint errors before running them; the self-test goes without, so that what it shows are the mechanisms.
+            sandbox: Optional layers for candidates' processes (`tools.sandbox.layers.NAMES`); those that the machine lacks are left out.
             use_compiled_baseline: Time against torch.compile too; without it an evaluation says nothing about fitness, but a first one starts sooner.
         """
+        unknown = set(sandbox) - set(SANDBOX_LAYERS)
+        if unknown:
+            raise MachineError(f"unknown sandbox layers {sorted(unknown)}; known: {', '.join(SANDBOX_LAYERS)}")
+        self._sandbox = list(sandbox)
+        self._working_layers: dict[str, Sequence[str]] = {}
         self._use_lint = use_lint
         self._use_compiled_baseline = use_compiled_baseline
         self._home = Path(home).resolve()
@@ -317,15 +335,66 @@ class LocalEvaluator:
             "num_threads": self._num_threads,
             "environment": environment,
             "confinement": {
+                **self._confinement(attempt.problem, cache, directory, self._layers_for(device)),
                 "address_space_bytes": _ADDRESS_SPACE_BYTES + _ADDRESS_SPACE_FACTOR * needed_bytes if device == "cpu" else None,
-                "file_bytes": _FILE_LIMIT_BYTES,
-                "processes": None,
-                "open_files": 4096,
-                "cache": str(cache),
-                "home": str(self._home),
             },
         }
         return CandidateProcess(self._zygote(device), source, directory, config)
+
+    def _confinement(self, problem: Problem | None, cache: Path, directory: Path, layers: Sequence[str]) -> dict[str, Any]:  # Any: JSON
+        """Return what a candidate's process may touch: everything but our state, temporary files, this checkout, KernelBench and the problem's file."""
+        hidden = [self._home, self._scratch_directory(), Path(tempfile.gettempdir())]
+        if (_ROOT / "pyproject.toml").exists():
+            hidden.append(_ROOT)
+        if os.environ.get("KEVOLVE_KERNELBENCH"):
+            hidden.append(Path(os.environ["KEVOLVE_KERNELBENCH"]))
+        if problem is not None and problem.path:
+            hidden.append(Path(problem.path))
+        libraries = [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).resolve() != _ROOT]
+        return {
+            "layers": list(layers),
+            "hidden": [str(path) for path in hidden],
+            "readable": [str(path) for path in (Path(sys.prefix), Path(sys.base_prefix), _ROOT / "tools", *libraries)],
+            "writable": [str(cache), str(directory)],
+            "file_bytes": _FILE_LIMIT_BYTES,
+            "processes": None,
+            "open_files": 4096,
+        }
+
+    def _layers_for(self, device: str) -> Sequence[str]:
+        """Return the sandbox layers under which the device works; found out once, by trying."""
+        if device == "cpu":
+            return self._sandbox
+        if device not in self._working_layers:
+            options = [
+                self._sandbox,
+                *([name for name in self._sandbox if name not in off] for off in (("landlock",), ("seccomp",), ("landlock", "seccomp"))),
+            ]
+            self._working_layers[device] = next((option for option in options if self._works_under(device, option)), [])
+            missing = set(self._sandbox) - set(self._working_layers[device])
+            if missing:
+                _log.warning(
+                    "%s does not work under the sandbox layers %s; candidates run without them", device, ", ".join(sorted(missing))
+                )
+        return self._working_layers[device]
+
+    def _works_under(self, device: str, layers: Sequence[str]) -> bool:
+        directory = Path(tempfile.mkdtemp(prefix="probe-", dir=self._scratch_directory()))
+        config = {
+            "device": device,
+            "num_threads": 1,
+            "environment": private_environment(directory, directory),
+            "directory": str(directory),
+            "confinement": self._confinement(None, directory, directory, layers),
+        }
+        worker = self._zygote(device).fork("candidate", config, directory / "output.log")
+        try:
+            reply = worker.request("probe", _PROBE_S)
+            return reply.is_ok and reply.data.get("works") is True
+        except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError):
+            return False
+        finally:
+            worker.kill()
 
     def _cache_of(self, candidate: Candidate) -> Path:
         return self._home / "cache" / "candidates" / candidate.candidate_id
@@ -363,6 +432,10 @@ class LocalEvaluator:
             "previous_receipt": previous.receipt if previous else "",
             "device": session.facts if session else {},
             "num_threads": self._num_threads,
+            "sandbox": {
+                "layers": list(self._working_layers.get(str(attempt.info.torch_device), self._sandbox)),
+                "landlock_version": abi_version(),
+            },
             "host": self._host,
             "checks": attempt.check.draws,
             "traces": attempt.check.traces,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -94,10 +95,8 @@ def test_a_peer_that_never_reads_cannot_block_a_sender() -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_never_crash_the_receiver(raw: bytes) -> None:
-    try:
+    with contextlib.suppress(*HONEST_ERRORS):
         assert isinstance(received(raw), dict)
-    except HONEST_ERRORS:
-        pass
 
 
 @settings(max_examples=100, deadline=None)
@@ -114,7 +113,5 @@ def test_a_cut_or_changed_message_never_crashes_the_receiver(message: dict[str, 
     place = cut % len(raw)
     raw[place] ^= 0xFF
     for variant in (bytes(raw), bytes(raw[:place])):
-        try:
+        with contextlib.suppress(*HONEST_ERRORS):
             assert isinstance(received(variant), dict)
-        except HONEST_ERRORS:
-            pass

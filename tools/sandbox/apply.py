@@ -1,23 +1,34 @@
-"""Confine the calling process before it runs a candidate: resource limits first, then file and system-call layers where the kernel has them."""
+"""Confine the calling process before it runs a candidate."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from tools.sandbox import landlock, seccomp
 
 
 def confine(options: Mapping[str, Any]) -> None:  # Any: JSON
-    """Apply the layers that `options` asks for.
+    """Apply the layers that `options` asks for; one that the kernel lacks is left out.
 
     Args:
-        options: `address_space_bytes` (None: unlimited; CUDA reserves terabytes of address space), `file_bytes`, `processes`.
+        options: `layers` (names of `tools.sandbox.layers.NAMES`), the limits `address_space_bytes` (None: unlimited; CUDA reserves terabytes), `file_bytes`,
+            `processes`, `open_files`, and the paths `hidden`, `readable`, `writable`.
     """
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, options.get("file_bytes"))
-    _limit(resource.RLIMIT_AS, options.get("address_space_bytes"))
-    _limit(resource.RLIMIT_NPROC, options.get("processes"))
-    _limit(resource.RLIMIT_NOFILE, options.get("open_files"))
+    chosen = options["layers"]
+    if "rlimits" in chosen:
+        _limit(resource.RLIMIT_CORE, 0)
+        _limit(resource.RLIMIT_FSIZE, options.get("file_bytes"))
+        _limit(resource.RLIMIT_AS, options.get("address_space_bytes"))
+        _limit(resource.RLIMIT_NPROC, options.get("processes"))
+        _limit(resource.RLIMIT_NOFILE, options.get("open_files"))
+    if "landlock" in chosen:
+        paths = {name: [Path(item) for item in options[name]] for name in ("hidden", "readable", "writable")}
+        landlock.restrict(hidden=paths["hidden"], readable=paths["readable"], writable=paths["writable"])
+    if "seccomp" in chosen:
+        seccomp.restrict()
 
 
 def _limit(kind: int, value: int | None) -> None:

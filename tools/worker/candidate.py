@@ -47,10 +47,18 @@ class CandidateWorker:
         serve(
             self._channel,
             {
+                "probe": self._probe,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
                 "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace,
             },
         )  # fmt: skip
+
+    def _probe(self, message: Answer, fds: list[int]) -> Answer:
+        """Show that the device works inside the sandbox."""
+        device = open_device(self._config["device"], self._config["num_threads"])
+        total = float(torch.ones(1024, device=device.name).sum())
+        device.synchronize()
+        return {"works": total == 1024.0}
 
     def _load(self, message: Answer, fds: list[int]) -> Answer:
         self._device = open_device(self._config["device"], self._config["num_threads"])

@@ -284,6 +284,6 @@ def test_triton_itself_refuses_what_the_linter_calls_an_error(server: CompileSer
     source += "\ndef launch(x):\n    kernel[(1,)](x, x, 1000, 128, BLOCK=64)\n"
     bindings = case.get("bindings")
     dtype = next(iter(bindings.values()))["pointer"] if isinstance(bindings, dict) else "float32"
-    report = compiled(server, source, "cuda:sm_90", {"x": {"shape": [1000], "dtype": dtype}})
+    report = compiled(server, source, str(case.get("target", "cuda:sm_90")), {"x": {"shape": [1000], "dtype": dtype}})
     assert report.status == "error", "the linter reports an error, Triton compiles it"
     assert str(case["triton"]) in report.error

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from tools.compile.server import CompileServer
+from tools.compile.toolchain import KernelDocument, compile_document, read_kernel_document
 from tools.docs import docs_root
 from tools.lint import rules
 from tools.lint.engine import lint
 from tools.lint.rule import RULES
 from tools.lint.values import Value
-from tools.targets.base import LintFinding
+from tools.targets.base import LintFinding, lineage
+from tools.targets.profile import load_profiles
 from tools.targets.registry import get_target, known_targets
 
 HEADER = "import torch\nimport triton\nimport triton.language as tl\n\n"
@@ -62,23 +65,23 @@ def test_every_rule_has_a_trigger() -> None:
     assert not untested
 
 
-def kernel_sources() -> list[tuple[str, str]]:
-    pattern = re.compile(r"^```python kernel\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    found = []
-    for path in sorted((docs_root() / "kernels").rglob("*.md")):
-        found += [(f"{path.stem}-{index}", code) for index, code in enumerate(pattern.findall(path.read_text(encoding="utf-8")))]
-    return found
+KERNELS = [
+    document
+    for path in sorted((docs_root() / "kernels").rglob("*.md"))
+    if (document := read_kernel_document(path)) is not None and document.language == "triton"
+]
 
 
-@pytest.mark.parametrize("name, source", kernel_sources(), ids=lambda value: value if "\n" not in value else "")
-def test_kernels_of_the_knowledge_base_raise_no_error(name: str, source: str) -> None:
+@pytest.mark.parametrize("document", KERNELS, ids=lambda document: document.name)
+def test_error_on_a_kernel_of_the_knowledge_base_is_confirmed_by_the_compiler(document: KernelDocument) -> None:
+    profiles = load_profiles()
     for target in known_targets():
-        if target.startswith("mtia"):
+        if target.startswith(("mtia", "cpu")) or not set(document.targets) & set(lineage(target)):
             continue
-        errors = [
-            str(finding) for finding in lint(source, target=target, limits=get_target(target).limits()) if finding.severity == "error"
-        ]
-        assert not errors, f"{name} on {target}: {errors}"
+        errors = [str(item) for item in lint(document.source, target=target, limits=profiles[target].limits) if item.severity == "error"]
+        if errors:
+            with CompileServer() as server:
+                assert compile_document(document, profiles[target], server).status == "error", f"false error on {target}: {errors}"
 
 
 def test_every_rule_names_knowledge_that_exists() -> None:

@@ -157,6 +157,31 @@ def float32_dot(module: Module, context: Context) -> Iterator[Violation]:
             yield Violation(call.line, "a float32 `tl.dot` without input_precision uses tf32 on NVIDIA and IEEE on AMD")
 
 
+_PRECISIONS = {
+    "nvidia": ("tf32", "tf32x3", "ieee", "bf16x3", "bf16x6"),
+    "gfx942": ("tf32", "ieee", "bf16x3", "bf16x6"),
+    "gfx950": ("ieee", "bf16x3", "bf16x6"),
+}
+
+
+@rule(
+    "L46",
+    "`input_precision` is one that the target's compiler takes",
+    severity="error",
+    targets=("nvidia", "amd"),
+    why="Each backend has its list: tf32x3 is NVIDIA's, and gfx950 has no tf32 at all (gfx942 has xf32).",
+    fix='use "ieee", or "bf16x3" and "bf16x6", which every backend takes; choose by target where tf32 matters',
+    document=f"{_DOCUMENT}#l46",
+)
+def dot_precision(module: Module, context: Context) -> Iterator[Violation]:
+    """Fire on a literal precision that the target refuses."""
+    allowed = next((names for chip, names in _PRECISIONS.items() if chip in context.lineage), None)
+    for call in context.calls("dot"):
+        precision = call.argument("input_precision")
+        if allowed and precision is not None and isinstance(precision.const, str) and precision.const.lower() not in allowed:
+            yield Violation(call.line, f"input_precision must be one of {allowed}. Got {precision.const}")
+
+
 @rule(
     "L19",
     "`allow_tf32` is deprecated",

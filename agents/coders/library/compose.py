@@ -209,6 +209,7 @@ class _Forward:
             steps.append((order[region.produces], text, used, region.produces))
         for node in self.plan.eager:
             steps.append((order[node.name], self._call(node), set(node.refs()), node.name))
+        unnamed = {node.name for node in self.plan.eager if self._is_statement(node)}
         steps.sort(key=lambda step: step[0])
         if self.piece.is_rest_compiled:
             steps = self._grouped(steps)
@@ -221,7 +222,7 @@ class _Forward:
         lines: list[str] = []
         for index, (_, text, _, _) in enumerate(steps):
             lines += text
-            dead = sorted(name for name, at in last.items() if at == index and name not in kept and self.graph.node(name) is not None)
+            dead = sorted(name for name, at in last.items() if at == index and name not in kept | unnamed and self.graph.node(name) is not None)
             if dead and index < len(steps) - 1:
                 lines.append(f"del {', '.join(map(_name, dead))}")
         lines.append(f"return {self._returned()}")
@@ -326,7 +327,11 @@ class _Forward:
             else:
                 positional.append(self._text(argument.value))
         call = f"torch.ops.{node.op}({', '.join(positional + keywords)})"
-        return [f"{_name(node.name)} = {call}"] if not (is_in_place(node) and not self.plan.view.users[node.name]) else [call]
+        return [f"{_name(node.name)} = {call}"] if not self._is_statement(node) else [call]
+
+    def _is_statement(self, node: Node) -> bool:
+        """Say whether a call is made for its effect alone."""
+        return is_in_place(node) and not self.plan.view.users[node.name]
 
     def _tensor(self, name: str) -> str:
         """A tensor for a kernel: its layout is the captured one."""
@@ -366,6 +371,10 @@ class _Forward:
             parts.append(f"lib={name}_lib")
         parts += [f"{key}={value!r}" for key, value in tunables.items() if key in keywords]
         item = "" if region.item is None else f"[{region.item}]"
+        if region.epilogue is not None and region.epilogue.source is not None:
+            before = self.graph.spec(region.epilogue.source)
+            if before is not None and before.shape != region.output.shape:
+                item += f".view({_tuple(region.output.shape)})"
         call = f"{_name(region.produces)} = {name}({', '.join(parts)}){item}"
         return _wrapped(call, name, parts, item, _name(region.produces)), used
 

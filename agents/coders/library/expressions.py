@@ -667,9 +667,11 @@ OPERATORS: Mapping[str, Lowering] = {
     "aten.full.default": _fill_value,
     "aten.scalar_tensor.default": _fill_value,
     **{f"aten.{name}.default": _identity for name in ("clone", "contiguous", "alias", "detach", "lift_fresh_copy")},
+    **{f"aten.{name}": _identity for name in ("expand.default", "expand_as.default", "broadcast_to.default")},
     "aten.to.dtype": _cast,
     "aten._to_copy.default": _cast,
 }
 
 COPIES = frozenset({f"aten.{name}.default" for name in ("clone", "contiguous", "alias", "detach", "lift_fresh_copy")})
+EXPANSIONS = frozenset({"aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default"})
 FILLS = frozenset({f"aten.{name}.default" for name in ("zeros_like", "ones_like", "full_like", "zeros", "ones", "full", "scalar_tensor")})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.coders.library.errors import LoweringError
-from agents.coders.library.expressions import COPIES, CPP_TYPES, FILLS, OPERATORS, TRITON_TYPES, Builder, Operand, lower
+from agents.coders.library.expressions import COPIES, CPP_TYPES, EXPANSIONS, FILLS, OPERATORS, TRITON_TYPES, Builder, Operand, lower
 from agents.coders.library.graph import Graph, Node, TensorSpec, refs_in
 from agents.coders.library.rewrites import RESHAPES
 
@@ -127,13 +127,13 @@ def grow_epilogue(view: Scene, start: str, taken: frozenset[str], accept: Callab
         spec = view.spec(last)
         node = view.graph.node(last)
         assert node is not None  # chain holds nodes
-        if not accept(spec) or is_reshape(view, node):
+        if not accept(spec) or is_reshape(view, node) or node.op in EXPANSIONS:
             continue
         inside = _ancestors(view, last, members) | {start}
         if any(user not in inside for name in inside - {last} for user in view.users[name]):
             continue
-        inside = _absorb(view, inside, taken, frozenset({start}), last)
-        fusion = _fusion(view, inside - {start}, start, last, numel)
+        inside = _absorb(view, inside - {start}, taken, frozenset({start}), last)
+        fusion = _fusion(view, inside, start, last, numel)
         if len(leaves(view, fusion)) <= MAX_EXTRAS:
             return fusion
     return None
@@ -178,7 +178,7 @@ def grow_prologue(view: Scene, of: str, anchor: frozenset[str], taken: frozenset
 
 def grow_pointwise(view: Scene, last: str, taken: frozenset[str]) -> Fusion | None:
     """Return the pointwise nodes that end in `last` and have no other way out."""
-    if last in taken or last not in view.fusable:
+    if last in taken or last not in view.fusable or _op(view, last) in EXPANSIONS:
         return None
     numel = view.spec(last).numel
     inside = {last}
@@ -190,7 +190,7 @@ def grow_pointwise(view: Scene, last: str, taken: frozenset[str]) -> Fusion | No
             inside.add(candidate.name)
     inside = _absorb(view, inside, taken, frozenset(), last)
     fusion = _fusion(view, inside, None, last, numel)
-    worth = [name for name in fusion.nodes if name in view.fusable and _op(view, name) not in COPIES | FILLS]
+    worth = [name for name in fusion.nodes if name in view.fusable and _op(view, name) not in COPIES | FILLS | EXPANSIONS]
     return fusion if worth and len(leaves(view, fusion)) <= MAX_EXTRAS else None
 
 
@@ -211,7 +211,7 @@ def operand_refs(view: Scene, node: Node) -> tuple[str, ...]:
     """Return the values whose elements a node needs (the input of `full_like` is not one of them)."""
     if node.op in FILLS:
         return ()
-    if is_reshape(view, node):
+    if is_reshape(view, node) or node.op in EXPANSIONS:
         return node.refs()[:1]
     return tuple(dict.fromkeys(ref for argument in node.arguments for ref in refs_in(argument.value)))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, RowMapping, bindparam, create_engine, delete, event, func, insert, select, text, update
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from kb import fulltext
 from kb.chunking import Leaf, embedded_text, flatten
@@ -128,6 +128,8 @@ class Catalogue:
         try:
             with self.engine.connect() as connection:
                 yield connection
+        except (IntegrityError, ProgrammingError):
+            raise  # a bug of ours, not a state of the store
         except DatabaseError as err:
             raise _translated(err, self.path) from err
 
@@ -137,6 +139,8 @@ class Catalogue:
         try:
             with self.engine.connect().execution_options(kb_write=True) as connection, connection.begin():
                 yield connection
+        except (IntegrityError, ProgrammingError):
+            raise  # a bug of ours, not a state of the store
         except DatabaseError as err:
             raise _translated(err, self.path) from err
 

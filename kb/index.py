@@ -75,7 +75,12 @@ class VectorIndex:
                     last = {(row.collection, row.item_id): row.action for row in rows}
                     wanted = sorted({item for (_, item), action in last.items() if action == "upsert"})
                     found = _vectors(connection, wanted)
-                self._apply(store, last, found)
+                try:
+                    self._apply(store, last, found)
+                except Exception as err:  # the outside: Chroma's errors have no common root across its backends
+                    raise StoreError(
+                        f"the vector index cannot be written: {err}; the documents are safe, run `kb check --repair` when it can"
+                    ) from err
                 with self._catalogue.write() as connection:
                     connection.execute(delete(outbox).where(outbox.c.sequence <= rows[-1].sequence))
                 done += len(rows)

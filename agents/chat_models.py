@@ -257,7 +257,7 @@ def _from_openai(data: Mapping[str, Any]) -> AIMessage:  # Any: JSON
 
 def _from_langchain(options: ModelOptions) -> BaseChatModel:
     try:
-        from langchain.chat_models import init_chat_model
+        from langchain.chat_models import init_chat_model  # type: ignore[import-not-found,unused-ignore]  # an extra
     except ImportError as error:
         raise ModelError(
             f"--model {options.name} needs langchain: pip install langchain and the provider's package, for example langchain-openai"

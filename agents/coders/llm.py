@@ -133,7 +133,7 @@ class LlmCoder:
 
 def code_in(text: str) -> str | None:
     """Return the Python source in an answer: the longest fenced block that defines `ModelNew`, else the longest Python block; None without any."""
-    blocks = [(language.lower(), body) for language, body in _FENCE.findall(text) if body.strip()]
+    blocks: list[tuple[str, str]] = [(found[1].lower(), found[2]) for found in _FENCE.finditer(text) if found[2].strip()]
     fitting = [body for _, body in blocks if "class ModelNew" in body]
     python = fitting or [body for language, body in blocks if language in ("python", "py", "")]
     if python:

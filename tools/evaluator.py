@@ -36,9 +36,23 @@ from tools.sandbox.landlock import abi_version
 from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
 from tools.targets.base import Limit, TargetInfo
 from tools.targets.registry import get_target
+from tools.timing.exclusive import exclusive_device
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
 from tools.timing.stats import combine_speedups, geometric_mean
-from tools.types import QUICK, Candidate, Composition, Effort, Evaluation, Evidence, Feedback, Interval, Problem, Status, WorkloadEvaluation
+from tools.types import (
+    FULL,
+    QUICK,
+    Candidate,
+    Composition,
+    Effort,
+    Evaluation,
+    Evidence,
+    Feedback,
+    Interval,
+    Problem,
+    Status,
+    WorkloadEvaluation,
+)
 from tools.worker.attempt import CandidateProcess, Deadline
 from tools.worker.processes import WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 from tools.worker.session import ReferenceSession
@@ -204,6 +218,8 @@ class LocalEvaluator:
         if self._hangs.get(key, 0.0) >= attempt.effort.timeout_s:
             raise Rejected(Status.TIMEOUT, f"this candidate did not finish within {self._hangs[key]:.0f} s before")
         with attempt.phase("session"):
+            if attempt.effort.name == FULL.name:  # published numbers come from processes of equal age
+                self._drop_session(attempt.problem, attempt.info)
             session = self._session(attempt.problem, device)
         with attempt.phase("survey"):
             surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
@@ -217,7 +233,8 @@ class LocalEvaluator:
                 check_candidate(process, session, attempt.effort, attempt.check, weights_constant=attempt.problem.weights_constant)
             cache = self._cache_of(attempt.candidate)
             attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
-            self._time(attempt, session, device, directory, needed)
+            with exclusive_device(device):
+                self._time(attempt, session, device, directory, needed)
             self._compare_with_floor(attempt, surveys, limits)
         except Rejected as rejected:
             if rejected.status is Status.TIMEOUT:

@@ -16,18 +16,21 @@ from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostile
 from tools.worker.session import Arenas
 
 Answer = dict[str, Any]  # Any: JSON
-_ANSWER_OVERHEAD_S = 5.0
 
 
 class Deadline:
-    """A point in time by the monotonic clock that work must not pass."""
+    """A limit on the time that a candidate's process may take; what the reference process does in between does not count."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self._left_s = seconds
 
     def remaining_s(self) -> float:
         """Return the seconds left, at least 0."""
-        return max(0.0, self._end - time.monotonic())
+        return max(0.0, self._left_s)
+
+    def spend(self, seconds: float) -> None:
+        """Count time that the candidate took."""
+        self._left_s -= seconds
 
 
 class CandidateProcess:
@@ -138,6 +141,7 @@ class CandidateProcess:
 
     def _request(self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), **fields: Any) -> Reply:  # Any: JSON
         limit_s = deadline.remaining_s()
+        began = time.monotonic()
         try:
             reply = self._worker.request(op, limit_s, fds, **fields)
         except WorkerTimeoutError as err:
@@ -146,6 +150,8 @@ class CandidateProcess:
             raise Rejected(Status.REWARD_HACK, f"the candidate interfered with the evaluator's channel: {err}") from err
         except WorkerDiedError as err:
             raise self._death(where) from err
+        finally:
+            deadline.spend(time.monotonic() - began)
         if not reply.is_ok:
             raise failure(str(reply.data.get("kind", "error")), str(reply.data.get("text", "")), where)
         return reply

@@ -16,6 +16,7 @@ import torch
 _now = time.perf_counter
 _CUDA_FLUSH_MULTIPLE = 2  # of the L2 size, as in the usual recipe (Triton's do_bench clears 256 MB whatever the chip has)
 _CUDA_MIN_FLUSH_BYTES = 64 << 20
+_CUDA_TRIM_BYTES = 4 << 30
 
 
 class Device(Protocol):
@@ -35,6 +36,9 @@ class Device(Protocol):
 
     def reset_memory(self) -> None:
         """Give cached memory back to the device."""
+
+    def trim(self) -> None:
+        """Give cached memory back if there is a lot of it, so that other processes on the device have room."""
 
     def facts(self) -> dict[str, Any]:
         """Return what a receipt records: device name, driver, library versions, numeric flags."""
@@ -78,6 +82,9 @@ class CpuDevice:
         return poke
 
     def reset_memory(self) -> None:
+        """Do nothing: freed CPU memory goes back by itself."""
+
+    def trim(self) -> None:
         """Do nothing: freed CPU memory goes back by itself."""
 
     def facts(self) -> dict[str, Any]:
@@ -139,6 +146,11 @@ class CudaDevice:
         self._flush_buffer = None
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
+
+    def trim(self) -> None:
+        """Empty the allocator's cache once it holds more than 4 GiB that no tensor uses."""
+        if torch.cuda.memory_reserved() - torch.cuda.memory_allocated() > _CUDA_TRIM_BYTES:
+            torch.cuda.empty_cache()
 
     def facts(self) -> dict[str, Any]:
         """Return the chip, its uuid, the driver and library versions."""

@@ -18,7 +18,7 @@ from tools.errors import HarnessError
 from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutError, ProtocolViolationError
 
 _START_S = 120.0
-_KILL_S = 20.0
+_KILL_S = 25.0
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
 
 

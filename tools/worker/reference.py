@@ -179,6 +179,7 @@ class ReferenceWorker:
         inputs_bytes = sum(entry["nbytes"] for entry in tensors.tensor_specs(draw.spec))
         answer = self._arenas(end, align(draw.output_end) * 2 + align(_packed_end(draw.inputs)) + align(1))
         memory = self._memory()
+        self._device.trim()
         tensors.write(draw.inputs, draw.spec, memory)
         tensors.write(state, state_spec, memory)
         tensors.write(self._init, init_spec, memory)
@@ -231,6 +232,7 @@ class ReferenceWorker:
                 for number, (echo, mine) in enumerate(zip(echoes, tensors.tensors_of(draw.inputs), strict=True))
                 if mine.numel() and not bool((raw_bits(echo.to(mine.device)) == raw_bits(mine)).all())
             ]
+        self._device.trim()
         return answer
 
     def _unchanged(self, message: Answer, fds: list[int]) -> Answer:

@@ -20,7 +20,7 @@ from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutErro
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_KILL_ROUNDS = 50
+_KILL_S = 15.0
 
 
 def main(control_fd: int, preload: tuple[str, ...]) -> None:
@@ -75,7 +75,8 @@ def kill_tree(pid: int, spare: set[int]) -> dict[str, Any]:  # Any: JSON
     killed: set[int] = set()
     status: int | None = None
     me = os.getpid()
-    for _ in range(_KILL_ROUNDS):
+    deadline, pause_s = time.monotonic() + _KILL_S, 0.001
+    while time.monotonic() < deadline:  # a process with a GPU context can take seconds to die
         doomed = _descendants(me, spare)
         for victim in doomed:  # stop all before killing any, so that a fork bomb cannot outrun the loop
             _signal(victim, signal.SIGSTOP)
@@ -90,7 +91,8 @@ def kill_tree(pid: int, spare: set[int]) -> dict[str, Any]:  # Any: JSON
                     status = code
         if not _descendants(me, spare):
             break
-        time.sleep(0.002)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.05)
     return {"killed": len(killed), "exit": status}
 
 

@@ -1,0 +1,42 @@
+"""One timing at a time on an accelerator of this machine, by a file lock that ends with its process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.check.verdict import Rejected
+from tools.types import Status
+
+_WAIT_S = 900.0
+_POLL_S = 0.05
+
+
+@contextlib.contextmanager
+def exclusive_device(device: str) -> Iterator[None]:
+    """Hold the device for timing; does nothing on `cpu`, whose cores are shared with everything anyway.
+
+    Raises:
+        Rejected: Another evaluation held the device for 15 minutes.
+    """
+    if device == "cpu":
+        yield
+        return
+    name = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "_").replace("/", "_")
+    path = Path(tempfile.gettempdir()) / f"kevolve-{device}-{name}-{os.getuid()}.lock"
+    with path.open("a") as file:
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Rejected(Status.NOT_MEASURED, "another evaluation on this machine has held the device for 15 minutes") from None
+                time.sleep(_POLL_S)
+        yield

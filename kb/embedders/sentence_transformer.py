@@ -89,7 +89,8 @@ class SentenceTransformerEmbedder:
         digest = weights_hash(folder) if folder.is_dir() else self._state_hash()
         prompts = dict(getattr(self._model, "prompts", None) or {})
         prefix = "|".join((prompts.get("document", ""), prompts.get("query", "")))
-        dimension = int(self._model.get_sentence_embedding_dimension())
+        measure = getattr(self._model, "get_embedding_dimension", None) or self._model.get_sentence_embedding_dimension  # renamed in 6.x
+        dimension = int(measure())
         return EmbedderIdentity(folder.name, digest, dimension, "" if prefix == "|" else prefix)
 
     @property

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tools.errors import HarnessError
 from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutError, ProtocolViolationError
 
 _START_S = 120.0
+_STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kevolve-starter")
 _KILL_S = 25.0
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -132,10 +134,12 @@ class Zygote:
         paths = [str(_PACKAGE_ROOT), *(entry for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).exists())]
         program = f"import sys; sys.path[:] = {list(dict.fromkeys(paths))!r}; from tools.worker.zygote import main; main({theirs.fileno()}, {tuple(preload)!r})"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            # The kernel kills the process when the thread that started it ends (PR_SET_PDEATHSIG), so a thread that stays starts it.
+            self._process = _STARTER.submit(
+                subprocess.Popen,
                 [sys.executable, "-I", "-c", program],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), cwd=directory, start_new_session=True,
-            )  # fmt: skip
+            ).result()  # fmt: skip
         theirs.close()
         self._control = Channel(ours)
         try:

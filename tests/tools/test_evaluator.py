@@ -1,0 +1,174 @@
+"""The evaluator end to end on the CPU: what it returns, what it raises, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.errors import ProblemError, UnknownTargetError
+from tools.evaluator import LocalEvaluator
+from tools.problems import problem_from_source
+from tools.types import Candidate, Composition, Evaluation, Problem, Status
+
+PROBLEM = """
+import torch
+from torch import nn
+class Model(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+    def forward(self, x):
+        return torch.tanh(x) * self.scale
+def get_inputs(rows=64):
+    return [torch.randn(rows, 96)]
+def get_init_inputs():
+    return [96]
+"""
+HONEST = """
+import torch
+from torch import nn
+class ModelNew(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+    def forward(self, x):
+        return torch.tanh(x) * self.scale
+"""
+CPP = '''
+import ctypes, os, pathlib, subprocess
+import torch
+from torch import nn
+SOURCE = """
+#include <cmath>
+extern "C" void run(const float* x, const float* s, float* y, long rows, long columns) {
+  for (long i = 0; i < rows * columns; ++i) y[i] = std::tanh(x[i]) * s[i % columns];
+}
+"""
+folder = pathlib.Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "tanh"
+folder.mkdir(parents=True, exist_ok=True)
+library = folder / "tanh.so"
+if not library.exists():
+    (folder / "tanh.cpp").write_text(SOURCE)
+    subprocess.run(["g++", "-O2", "-shared", "-fPIC", "-o", str(library), str(folder / "tanh.cpp")], check=True)
+run = ctypes.CDLL(str(library)).run
+run.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long] * 2
+class ModelNew(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+    def forward(self, x):
+        y = torch.empty_like(x)
+        run(x.data_ptr(), self.scale.data_ptr(), y.data_ptr(), x.shape[0], x.shape[1])
+        return y
+'''
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def evaluator(home: Path) -> Iterator[LocalEvaluator]:
+    with LocalEvaluator(home, use_lint=False, use_compiled_baseline=False) as opened:
+        yield opened
+
+
+def problem(source: str = PROBLEM) -> Problem:
+    return problem_from_source(source, problem_id="tanh_scale")
+
+
+def evaluate(evaluator: LocalEvaluator, source: str, of: str = PROBLEM) -> Evaluation:
+    return evaluator.evaluate(Candidate(source), problem(of), "cpu")
+
+
+def test_an_honest_candidate_passes_with_an_interval_and_a_receipt(evaluator: LocalEvaluator) -> None:
+    evaluation = evaluate(evaluator, HONEST)
+    assert (evaluation.status, evaluation.composition, evaluation.precision_class) == (Status.PASSED, Composition.LIBRARY, "ieee_fp32")
+    assert evaluation.latency_ms is not None and evaluation.latency_ms > 0 and set(evaluation.speedup) == {"eager"}
+    receipt = json.loads(Path(evaluation.receipt).read_text())
+    assert receipt["candidate"]["source"] == HONEST and len(receipt["checks"]) == 2 and receipt["timings"][0]["verified"] == 2
+    assert Evaluation.from_json(json.loads(json.dumps(receipt["evaluation"]))).candidate_id == evaluation.candidate_id
+
+
+def test_a_compiled_kernel_of_its_own_is_custom(evaluator: LocalEvaluator) -> None:
+    evaluation = evaluate(evaluator, CPP)
+    assert (evaluation.status, evaluation.reason, evaluation.composition) == (Status.PASSED, "", Composition.CUSTOM)
+
+
+def test_two_evaluations_draw_different_secret_seeds(evaluator: LocalEvaluator) -> None:
+    seeds = [[draw["seed"] for draw in json.loads(Path(evaluate(evaluator, HONEST).receipt).read_text())["checks"]] for _ in range(2)]
+    assert len({*seeds[0], *seeds[1]}) == 4
+
+
+def test_every_workload_is_checked_and_timed(evaluator: LocalEvaluator) -> None:
+    evaluation = evaluate(evaluator, HONEST, PROBLEM + "WORKLOADS = [{'rows': 7}, {'rows': 129}]\n")
+    assert [item.workload for item in evaluation.workloads] == ["rows=7", "rows=129"]
+
+
+def test_a_candidate_right_for_one_workload_only_is_wrong(evaluator: LocalEvaluator) -> None:
+    source = HONEST.replace("return torch.tanh(x) * self.scale", "return torch.tanh(x) * self.scale if x.shape[0] == 7 else x * self.scale")
+    evaluation = evaluate(evaluator, source, PROBLEM + "WORKLOADS = [{'rows': 7}, {'rows': 129}]\n")
+    assert evaluation.status is Status.WRONG_VALUES and "output[0, 0]: expected" in evaluation.feedback.first_mismatch
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "words"),
+    [
+        ("def f(:", Status.COMPILE_ERROR, "SyntaxError"),
+        ("x = 1", Status.COMPILE_ERROR, "ModelNew"),
+        (HONEST.replace("self.scale", "self.gain"), Status.RUNTIME_ERROR, "missing scale; unexpected gain"),
+        (HONEST.replace("def __init__(self, width)", "def __init__(self)"), Status.RUNTIME_ERROR, "positional argument"),
+        (HONEST.replace("torch.tanh(x)", "torch.no_such(x)"), Status.RUNTIME_ERROR, "no_such"),
+    ],
+    ids=["syntax", "no model", "state", "constructor", "call"],
+)
+def test_failures_say_what_is_wrong(evaluator: LocalEvaluator, source: str, status: Status, words: str) -> None:
+    evaluation = evaluate(evaluator, source)
+    assert evaluation.status is status
+    assert words in evaluation.reason + evaluation.feedback.error
+    assert evaluation.latency_ms is None and Path(evaluation.receipt).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("return [torch.randn(rows, 96)]", "raise OSError('no data')"), "get_inputs.* raised OSError: no data"),
+        (("return [96]", "raise OSError('no arguments')"), "get_init_inputs.. raised OSError"),
+        (("return torch.tanh(x) * self.scale", "return 3"), "must return a tensor"),
+        (("return torch.tanh(x) * self.scale", "return x @ x"), "Model.forward raised RuntimeError"),
+        (("import torch\n", "import torch\nimport not_there\n"), "cannot be imported.*not_there"),
+        (("return [torch.randn(rows, 96)]", "return torch.randn(rows, 96)"), "must return a list"),
+    ],
+    ids=["inputs", "init", "number", "forward", "import", "no list"],
+)
+def test_a_broken_problem_raises_with_the_reason(evaluator: LocalEvaluator, change: tuple[str, str], words: str) -> None:
+    with pytest.raises(ProblemError, match=words):
+        evaluate(evaluator, HONEST, PROBLEM.replace(*change))
+
+
+def test_an_unknown_target_raises(evaluator: LocalEvaluator) -> None:
+    with pytest.raises(UnknownTargetError, match="known"):
+        evaluator.evaluate(Candidate(HONEST), problem(), "abacus")
+
+
+def test_closing_leaves_no_process_and_no_scratch_behind(tmp_path: Path) -> None:
+    evaluator = LocalEvaluator(tmp_path, use_lint=False, use_compiled_baseline=False)
+    evaluator.evaluate(Candidate("x = 1"), problem(), "cpu")
+    zygote, scratch = evaluator._zygotes["cpu"], evaluator._scratch
+    evaluator.close()
+    assert zygote._process.poll() is not None
+    assert scratch is not None and not scratch.exists()
+    mine = [entry for entry in os.listdir("/proc") if entry.isdigit() and scratch.name in _command(entry)]  # noqa: PTH208 - names only
+    assert mine == []
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path("/proc", pid, "cmdline").read_text(errors="replace")
+    except OSError:
+        return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,21 @@ KERNELS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[CompileServer]:
+    with CompileServer() as running:
+        yield running
+
+
 @pytest.mark.parametrize("document", KERNELS, ids=lambda document: document.name)
-def test_error_on_a_kernel_of_the_knowledge_base_is_confirmed_by_the_compiler(document: KernelDocument) -> None:
+def test_error_on_a_kernel_of_the_knowledge_base_is_confirmed_by_the_compiler(document: KernelDocument, server: CompileServer) -> None:
     profiles = load_profiles()
     for target in known_targets():
         if target.startswith(("mtia", "cpu")) or not set(document.targets) & set(lineage(target)):
             continue
         errors = [str(item) for item in lint(document.source, target=target, limits=profiles[target].limits) if item.severity == "error"]
         if errors:
-            with CompileServer() as server:
-                assert compile_document(document, profiles[target], server).status == "error", f"false error on {target}: {errors}"
+            assert compile_document(document, profiles[target], server).status == "error", f"false error on {target}: {errors}"
 
 
 def test_every_rule_names_knowledge_that_exists() -> None:

@@ -185,7 +185,9 @@ class _Writer:
             pointer, mask = f"{pointer} + {col_text}", f"col < {self.columns}"
             self.is_blocked = True
         elif where.row and rows > 1:
-            pointer, mask = f"{pointer} + {where.row}", f"row < {rows}"
+            # 64-bit division per element costs more than the load where `row` has the shape of the block; the row number itself is small.
+            narrow = where.row.replace("row", "tl.cast(row, tl.int32)") if rows < 2**31 and last < 2**31 else where.row
+            pointer, mask = f"{pointer} + {narrow}", f"row < {rows}"
         elif where.row:
             pointer = f"{pointer}"
         load = f"tl.load({pointer}, mask={mask})" if mask else f"tl.load({pointer})"

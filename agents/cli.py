@@ -370,7 +370,8 @@ def self_test(
             raise UnknownNameError(f"no fixture {', '.join(unknown)}; known: {', '.join(fixture.fixture_id for fixture in fixtures)}")
         chosen = [fixture for fixture in fixtures if not only or fixture.fixture_id in only]
         rows: list[dict[str, Any]] = []
-        with LocalEvaluator(_home(home)) as evaluator:
+        # Without lint, so that each exploit meets the check that is to catch it.
+        with LocalEvaluator(_home(home), use_lint=False) as evaluator:
             for finding in run_fixtures(evaluator, chosen, exact):
                 got = finding.evaluation.status.value if finding.evaluation else "error"
                 fixture = finding.fixture

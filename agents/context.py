@@ -24,7 +24,6 @@ from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Pr
 
 if TYPE_CHECKING:
     from kb.deep_search import Brief
-
     from kb.store import KnowledgeBase
     from kb.types import Winner
 
@@ -96,7 +95,8 @@ class RunContext:
 
     def history(self, until: int | None = None) -> list[NodeRecord]:
         """Return the recorded nodes in logical order, those before logical step `until` if it is given."""
-        self._history += self.store.nodes(self.run_id, since=len(self._history))
+        if until is None or until > len(self._history):
+            self._history += self.store.nodes(self.run_id, since=len(self._history))
         return self._history[:until]
 
     # --- budget ----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class ScriptedCoder(WalkingCoder):
 
 
 def test_optimum_of_a_smooth_hill_is_found(tmp_path: Path) -> None:
-    _, _, result = search(tmp_path, config(evaluations=60))
+    _, _, result = search(tmp_path, config(evaluations=30))
     assert result["best"]["fitness"] == 3.0  # type: ignore[index]  # JSON
 
 
@@ -130,8 +130,8 @@ def test_search_ends_when_the_coder_has_no_more_ideas(tmp_path: Path) -> None:
 
 
 def test_stall_window_and_threshold_end_the_search(tmp_path: Path) -> None:
-    _, _, stalled = search(tmp_path / "a", config("one_shot", 60, stall_window=4))
-    _, _, reached = search(tmp_path / "b", config("greedy", 60, fitness_threshold=1.5))
+    _, _, stalled = search(tmp_path / "a", config("one_shot", 30, stall_window=4))
+    _, _, reached = search(tmp_path / "b", config("greedy", 30, fitness_threshold=1.5))
     assert "no better candidate" in str(stalled["reason"])
     assert "reached the threshold 1.5" in str(reached["reason"])
 

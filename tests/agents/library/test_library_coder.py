@@ -1,0 +1,117 @@
+"""What the library coder proposes, in which order, and how it reacts to what became of it."""
+
+from __future__ import annotations
+
+import pytest
+from library_support import FolderBase, failed, module, passed, task, write
+
+from agents.coders.library.capture import capture
+from agents.coders.library.coder import LibraryCoder, signature
+from kb.types import Winner
+from tools.types import Problem, Status
+
+SOFTMAX = module("return torch.softmax(x * 0.5, dim=-1) + 1", "torch.rand(64, 96)")
+LINEAR = module("return self.l(x).relu()", "torch.rand(64, 96)", "self.l = nn.Linear(96, 32)")
+
+
+def test_the_first_draft_fuses_neighbours_into_the_best_kernel() -> None:
+    draft = write(task(SOFTMAX, base=FolderBase("softmax_rows", "pointwise_stream")))
+    assert draft.candidate is not None and draft.candidate.provenance["kernels"] == ["softmax_rows"]
+    region = draft.candidate.provenance["regions"][0]
+    assert (region["prologue"], region["epilogue"]) == (True, True)
+    assert draft.chunk_ids == ("softmax_rows:1",)
+    assert "docs/kernels/" in draft.candidate.source and "class ModelNew(nn.Module)" in draft.candidate.source
+
+
+def test_equal_tasks_give_equal_drafts() -> None:
+    first, second = write(task(SOFTMAX)), write(task(SOFTMAX))
+    assert first.candidate is not None and first.candidate == second.candidate
+
+
+def test_no_candidate_is_written_twice_and_the_search_ends() -> None:
+    base, history = FolderBase("softmax_rows"), ()
+    seen = set()
+    for _ in range(200):
+        draft = write(task(SOFTMAX, base=base, history=history))
+        if draft.exhausted:
+            break
+        assert draft.candidate is not None and draft.candidate.candidate_id not in seen
+        seen.add(draft.candidate.candidate_id)
+        history = (*history, passed(draft, 1.0))
+    assert draft.exhausted and len(seen) > 5
+
+
+def test_siblings_get_different_candidates() -> None:
+    drafts = [write(task(SOFTMAX, sibling=index)) for index in range(3)]
+    assert len({draft.candidate.candidate_id for draft in drafts if draft.candidate}) == 3
+
+
+def test_tunables_move_one_step_from_the_best_attempt() -> None:
+    base, history = FolderBase("softmax_rows"), ()
+    for _ in range(5):
+        draft = write(task(SOFTMAX, base=base, history=history))
+        assert draft.candidate is not None
+        history = (*history, passed(draft, 2.0 if not history else 1.0))
+    best = history[0].candidate.provenance["regions"][0]["tunables"]
+    last = history[-1].candidate.provenance["regions"][0]["tunables"]
+    assert sum(best[name] != last[name] for name in best) == 1
+
+
+def test_a_kernel_named_in_an_error_is_not_used_again() -> None:
+    base = FolderBase("linear_fp32", "linear_split_bf16", "pointwise_stream")
+    first = write(task(LINEAR, base=base))
+    assert first.candidate is not None
+    blamed = first.candidate.provenance["kernels"][0]
+    second = write(task(LINEAR, base=base, history=(failed(first, Status.RUNTIME_ERROR, f"in {blamed}__kernel: bad"),)))
+    assert second.candidate is not None and blamed not in second.candidate.provenance["kernels"]
+
+
+def test_when_every_kernel_fails_the_reference_itself_is_left() -> None:
+    base, history, kinds = FolderBase("softmax_rows"), (), []
+    for _ in range(20):
+        draft = write(task(SOFTMAX, base=base, history=history))
+        if draft.candidate is None:
+            break
+        kinds.append(draft.candidate.provenance["kind"])
+        history = (*history, failed(draft))
+    assert kinds[-1] == "eager" and draft.exhausted and len(kinds) < 15
+
+
+def test_without_a_knowledge_base_pytorch_does_the_work() -> None:
+    request = task(SOFTMAX)
+    draft = write(type(request)(request.problem, request.target, base=None))
+    assert draft.candidate is not None and draft.candidate.language == "torch"
+
+
+def test_what_cannot_be_captured_falls_back_and_says_so() -> None:
+    source = module("return x if x.sum().item() > 0 else -x", "torch.rand(4)")
+    draft = write(task(source))
+    assert draft.candidate is not None and draft.candidate.language == "torch" and "could not be captured" in draft.summary
+
+
+def test_signature_ignores_sizes_and_sees_operators_dtypes_and_ranks() -> None:
+    graphs = [
+        capture(module("return torch.softmax(x * 0.5, dim=-1) + 1", shape)).workloads[0][1]
+        for shape in ("torch.rand(64, 96)", "torch.rand(8, 7)")
+    ]
+    assert signature(graphs[0]) == signature(graphs[1]) == "mul.Tensor(f32:2) softmax.int(f32:2) add.Tensor(f32:2)"
+    half = capture(module("return torch.softmax(x * 0.5, dim=-1) + 1", "torch.rand(8, 7).half()")).workloads[0][1]
+    assert signature(half) != signature(graphs[0])
+
+
+@pytest.mark.anyio
+async def test_signature_of_what_cannot_be_captured_is_empty() -> None:
+    assert await LibraryCoder().signature(Problem("p", "p", "raise ValueError('no')"), "cpu") == ""
+
+
+def test_a_sibling_starts_from_the_winners_tunables() -> None:
+    base = FolderBase("softmax_rows")
+    draft = write(task(SOFTMAX, base=base))
+    tuned = write(task(SOFTMAX, base=base, history=(passed(draft), passed(write(task(SOFTMAX, base=base, sibling=1)), 1.0)))).candidate
+    assert tuned is not None
+    other = SOFTMAX.replace("64, 96", "128, 96")
+    winner = Winner("tests/small", "0" * 64, "s", "cuda:sm_90", tuned.candidate_id, tuned.source, "triton", tuned.provenance, {}, "run")
+    first = write(task(other, base=base, winners=(winner,)))
+    assert first.candidate is not None and "sibling" in first.summary
+    if tuned.provenance["regions"]:
+        assert first.candidate.provenance["regions"][0]["tunables"] == tuned.provenance["regions"][0]["tunables"]

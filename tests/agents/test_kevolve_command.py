@@ -1,0 +1,108 @@
+"""The command `kevolve`: what it prints, its exit codes, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from landscape import config, search
+from typer.testing import CliRunner
+
+from agents.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def kevolve(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def problem_file(folder: Path, text: str = "class Model: pass\ndef get_inputs(): return []\ndef get_init_inputs(): return []\n") -> str:
+    path = folder / "problem.py"
+    path.write_text(text)
+    return str(path)
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    code = "import sys, agents.cli; heavy = {'torch', 'langgraph', 'chromadb', 'sqlalchemy', 'langchain_core', 'rich.live'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    exit_code, out, _ = kevolve("--help")
+    assert exit_code == 0
+    for name in ("run", "resume", "runs", "show", "evaluate", "targets", "doctor", "self-test", "export"):
+        assert name in out
+        assert kevolve(name, "--help")[0] == 0
+
+
+def test_finished_run_is_listed_shown_and_exported(tmp_path: Path) -> None:
+    store, run_id, result = search(tmp_path / "home", config(evaluations=8))
+    home = ["--home", str(tmp_path / "home")]
+    listed = json.loads(kevolve("runs", "--json", *home)[1])["runs"]
+    assert [item["run_id"] for item in listed] == [run_id]
+    shown = json.loads(kevolve("show", run_id, "--json", *home)[1])
+    assert len(shown["nodes"]) == result["num_nodes"] and shown["result"]["best"]["fitness"] == result["best"]["fitness"]  # type: ignore[index]  # JSON
+    code, out, _ = kevolve("show", run_id, *home)
+    assert code == 0 and "speedup over compiled" in out and store.nodes(run_id)[0].node_id in out
+    best = result["best"]["node_id"]  # type: ignore[index]  # JSON
+    node = json.loads(kevolve("show", best, "--json", *home)[1])
+    assert node["lineage"][-1]["node_id"] == best and "POINT" in node["source"]
+    assert kevolve("export", run_id, str(tmp_path / "out"), *home)[0] == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"kernel.py", "problem.py", "README.md", "result.json"}
+    assert kevolve("export", run_id, str(tmp_path / "out"), *home)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "no/such/file.py"], 2, "no such problem"),
+        (["run", "PROBLEM", "--target", "cpu:z80"], 2, "unknown target"),
+        (["run", "PROBLEM", "--target", "cpu", "--strategy", "annealing"], 2, "known: evolutionary"),
+        (["run", "PROBLEM", "--target", "cpu", "--strategy-option", "drafts=x"], 2, "must be a number"),
+        (["run", "PROBLEM", "--target", "cpu", "--strategy-option", "drafts"], 2, "NAME=NUMBER"),
+        (["run", "PROBLEM", "--target", "cpu", "--coder", "llm"], 2, "needs a model"),
+        (["run", "PROBLEM", "--target", "cpu", "--coder", "monkey"], 2, "known: library, llm, reference"),
+        (["run", "PROBLEM", "--target", "cpu", "--budget-evaluations", "0"], 2, "above 0"),
+        (["run", "PROBLEM", "--target", "cpu", "--width", "0"], 2, "at least 1"),
+        (["resume", "nonsense"], 2, "no run 'nonsense'"),
+        (["show", "nonsense"], 2, "No node begins with it"),
+        (["evaluate", "no_such.py", "--problem", "PROBLEM", "--target", "cpu"], 2, "no such file"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_leaves_no_run(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    problem = problem_file(tmp_path)
+    home = [] if arguments[0] == "frobnicate" else ["--home", str(tmp_path / "home")]
+    exit_code, _, err = kevolve(*[problem if item == "PROBLEM" else item for item in arguments], *home)
+    assert exit_code == code and message in err
+    assert json.loads(kevolve("runs", "--json", "--home", str(tmp_path / "home"))[1]) == {"runs": []}
+
+
+def test_file_without_model_is_refused(tmp_path: Path) -> None:
+    exit_code, _, err = kevolve("run", problem_file(tmp_path, "x = 1\n"), "--target", "cpu", "--home", str(tmp_path / "home"))
+    assert exit_code == 2 and "does not define Model" in err
+
+
+def test_store_of_a_newer_schema_is_refused_and_left_untouched(tmp_path: Path) -> None:
+    search(tmp_path, config(evaluations=2))[0].close()
+    path = tmp_path / "runs.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    before = path.read_bytes()
+    exit_code, _, err = kevolve("runs", "--home", str(tmp_path))
+    assert exit_code == 3 and "newer version" in err and "untouched" in err
+    assert path.read_bytes() == before
+
+
+def test_file_that_is_no_run_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_text("hello, this is not a database at all" * 50)
+    exit_code, _, err = kevolve("runs", "--home", str(tmp_path))
+    assert exit_code == 3 and "not a run store" in err

@@ -50,7 +50,7 @@ class Progress:
         """Take in an event."""
         line = self._take(event)
         if line and self._live is None:
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _take(self, event: Event) -> str:
         data = event.data

@@ -15,6 +15,7 @@ from landscape import PROBLEM, LandscapeEvaluator, candidate_at, config, evaluat
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field
 
 from agents.chat_models import OpenAICompatibleChatModel, ReplayChatModel, SpoolChatModel, Transcript, create_chat_model
 from agents.coders.base import CoderTask
@@ -23,7 +24,6 @@ from agents.coders.prompt import compose
 from agents.config import ModelOptions
 from agents.errors import ModelError, OptionError
 from agents.types import Attempt, BudgetLeft, Limits
-from pydantic import Field
 from tools.types import Status
 
 KERNEL = "import torch\nclass ModelNew(torch.nn.Module):\n    pass\nPOINT = (9, 4)\n"

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from kb.store import KnowledgeBase
 from kb_ingest.pipeline import ingest
 

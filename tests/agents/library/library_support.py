@@ -9,7 +9,10 @@ import yaml
 from markdown_it import MarkdownIt
 
 from agents.coders.base import CoderTask, Draft
-from agents.coders.library import LibraryCoder
+from agents.coders.library import LibraryCoder, capture_worker
+from agents.coders.library.capture import Capture
+from agents.coders.library.errors import CaptureError
+from agents.coders.library.graph import graph_from_json
 from agents.types import Attempt
 from kb.targets import visible
 from kb.types import CodeBlock, KernelDocument
@@ -42,6 +45,15 @@ class FolderBase:
                 )
             )
         return tuple(found)
+
+
+def capture_here(source: str) -> Capture:
+    """Capture without a child process."""
+    try:
+        workloads = capture_worker.capture(source)["workloads"]
+    except Exception as error:
+        raise CaptureError(str(error)) from error
+    return Capture(tuple((item["name"], graph_from_json(item["graph"])) for item in workloads))
 
 
 def module(forward: str, inputs: str, init: str = "pass", parameters: str = "x", arguments: str = "", values: str = "") -> str:

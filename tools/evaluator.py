@@ -332,8 +332,8 @@ class LocalEvaluator:
             zygote.close()
             self._sessions.clear()
         scratch = self._scratch_directory()
-        preload = ("triton", "torch._inductor.runtime.triton_heuristics") if device == "cuda" else ("torch.utils.cpp_extension",)
-        self._zygotes[device] = Zygote(scratch, base_environment(scratch), preload[:1])
+        preload = ("triton",) if device == "cuda" else ("torch.utils.cpp_extension",)
+        self._zygotes[device] = Zygote(scratch, base_environment(scratch), preload, warm_trace=device == "cpu")
         return self._zygotes[device]
 
     def _candidate_process(self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int) -> CandidateProcess:

@@ -70,7 +70,7 @@ def check_candidate(
             all_stats.extend(stats)
             record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "statistics": stats})
             _require_right(stats, draw, record.draws[-1])
-        record.traces.append(process.trace(draw, deadline, profile=effort.name == "full" or session.device == "cuda"))
+        record.traces.append(process.trace(draw, deadline))
     record.libraries = process.mapped_libraries()
     record.precision = precision_class(all_stats)
 

@@ -91,9 +91,9 @@ class CandidateProcess:
         """Have the last output written once more."""
         self._check_outputs(self._request("rewrite", deadline, "writing the output").data, outputs)
 
-    def trace(self, draw: Answer, deadline: Deadline, *, profile: bool) -> Answer:
+    def trace(self, draw: Answer, deadline: Deadline) -> Answer:
         """Return what one call runs, as the process itself observes it."""
-        return self._request("trace", deadline, "a traced call", args=draw["args"], profile=profile).data
+        return self._request("trace", deadline, "a traced call", args=draw["args"]).data
 
     def prepare(self, slots: Sequence[Answer], deadline: Deadline) -> None:
         """Load the timed input sets."""

@@ -143,13 +143,16 @@ class CandidateWorker:
         """Record which operators and kernels one call runs."""
         device, model = self._ready()
         arguments = tensors.read(message["args"], self._input_memory(), device.name)
-        with torch.no_grad(), OperatorTrace() as operators, launched_kernels() as launches:
-            model(*arguments)
-            device.synchronize()
-        answer: Answer = {"operators": operators.counts, "launches": launches}
-        if message["profile"] and device.name == "cuda":
-            with torch.no_grad():
+        answer: Answer = {}
+        if device.name == "cuda":
+            with torch.no_grad(), launched_kernels() as launches:
                 answer["kernels"] = profile_kernels(lambda: model(*arguments))
+            answer["launches"] = launches
+        if not answer.get("kernels"):
+            with torch.no_grad(), OperatorTrace() as operators:
+                model(*arguments)
+            device.synchronize()
+            answer["operators"] = operators.counts
         return answer
 
     def _prepare(self, message: Answer, fds: list[int]) -> Answer:

@@ -118,13 +118,14 @@ class Worker:
 class Zygote:
     """The warm process. Start costs the import of torch once; each fork a few milliseconds."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], preload: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str], preload: Sequence[str] = (), *, warm_trace: bool = False) -> None:
         """Start the process.
 
         Args:
             directory: Where its log goes.
             environment: Its whole environment.
             preload: Modules to import besides torch.
+            warm_trace: Prepare operator traces before forking (`cpu` only).
 
         Raises:
             HarnessError: It does not come up.
@@ -132,7 +133,7 @@ class Zygote:
         ours, theirs = socket.socketpair()
         self.log = directory / "zygote.log"
         paths = [str(_PACKAGE_ROOT), *(entry for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).exists())]
-        program = f"import sys; sys.path[:] = {list(dict.fromkeys(paths))!r}; from tools.worker.zygote import main; main({theirs.fileno()}, {tuple(preload)!r})"
+        program = f"import sys; sys.path[:] = {list(dict.fromkeys(paths))!r}; from tools.worker.zygote import main; main({theirs.fileno()}, {tuple(preload)!r}, {warm_trace!r})"
         with self.log.open("ab") as log:
             # The kernel kills the process when the thread that started it ends (PR_SET_PDEATHSIG), so a thread that stays starts it.
             self._process = _STARTER.submit(

@@ -23,12 +23,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 _KILL_S = 15.0
 
 
-def main(control_fd: int, preload: tuple[str, ...]) -> None:
+def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
     """Serve fork and kill requests on an inherited socket until it closes, then kill what is left.
 
     Args:
         control_fd: The socket.
         preload: Modules to import before the first fork.
+        warm_trace: Import what a first operator trace needs, too; not for `cuda`, whose libraries must stay untouched before the fork.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -40,8 +41,10 @@ def main(control_fd: int, preload: tuple[str, ...]) -> None:
     import torch
     import torch.utils._python_dispatch
 
-    from tools.worker import candidate, reference  # noqa: F401
+    from tools.worker import candidate, reference, trace  # noqa: F401
 
+    if warm_trace:
+        trace.warm_up()
     active: set[int] = set()
     control.send({"ready": os.getpid(), "torch": torch.__version__})
     while True:

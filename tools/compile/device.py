@@ -91,7 +91,7 @@ class AbsentDriver:
 def stand_in(device: AbsentDevice) -> None:
     """Make torch and Triton believe, for the rest of this process, that the device is here."""
     import torch
-    from torch._subclasses.fake_tensor import FakeTensor
+    from torch._subclasses import fake_tensor
     from triton.runtime.driver import driver
 
     driver.set_active(AbsentDriver(device))
@@ -130,14 +130,15 @@ def stand_in(device: AbsentDevice) -> None:
     }
     for name, function in replacements.items():
         setattr(torch.cuda, name, function)
-    FakeTensor.data_ptr = lambda self: 0
-    if torch.version.cuda is None:
-        _name_the_index(torch)
+    fake_tensor.FakeTensor.data_ptr = lambda self: 0
+    fake_tensor.init_gpu_context = lambda device: None
+    torch.cuda._lazy_init = lambda: None
+    _name_the_index(torch)
     torch.compile = lambda model=None, **options: model if model is not None else lambda function: function
 
 
 def _name_the_index(torch: Any) -> None:  # Any: the torch module
-    """A torch built without CUDA accepts `cuda:0` for tensors without memory, but not `cuda`: name the index for the caller."""
+    """Without a device (or CUDA) torch accepts `cuda:0` for tensors without memory, but not `cuda`: name the index for the caller."""
     tensor, module = torch.Tensor, torch.nn.Module
     device = torch.device("cuda", 0)
     plain_to, plain_module_to = tensor.to, module.to

@@ -134,6 +134,10 @@ def report_from_json(data: Mapping[str, Any]) -> CompileReport:  # Any: JSON
 
 def _start() -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]))}
+    environment |= {
+        "CUDA_VISIBLE_DEVICES": "",
+        "HIP_VISIBLE_DEVICES": "",
+    }  # a compiler must not take memory or time of a device that measures
     environment.pop("TRITON_INTERPRET", None)
     return subprocess.Popen(
         [sys.executable, "-m", "tools.compile.worker"],

@@ -22,6 +22,10 @@ MAX_REAL_BYTES = 8 << 30
 """Memory of this process when inputs must be real."""
 
 
+class _StatefulError(RuntimeError):
+    """The forward keeps state that is no buffer; no way of building the inputs changes that."""
+
+
 def main(problem_path: str, result_path: str) -> int:
     """Capture every workload of a problem and write `{"workloads": [...]}` or `{"error": ...}`."""
     warnings.filterwarnings("ignore")
@@ -52,6 +56,8 @@ def _capture_workload(namespace: dict[str, Any], workload: dict[str, Any]) -> di
         try:
             model, inputs, mode = attempt(namespace, workload)
             return _export(model, inputs, mode)
+        except _StatefulError:
+            raise
         except Exception as error:  # user code and the exporter may raise anything; the last message is reported
             errors.append(f"{type(error).__name__}: {error}".split("\n")[0])
     raise RuntimeError("; then, with real tensors: ".join(dict.fromkeys(errors)))
@@ -93,12 +99,13 @@ def _init_inputs(namespace: dict[str, Any]) -> list[Any]:
 def _export(model: Any, inputs: list[Any], mode: Any) -> dict[str, Any]:
     import torch
 
-    before = {name: id(value) for name, value in vars(model).items() if isinstance(value, torch.Tensor)}
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         program = torch.export.export(model, tuple(inputs), strict=False)
-    changed = [name for name, value in vars(model).items() if isinstance(value, torch.Tensor) and before.get(name) != id(value)]
-    if changed:
-        raise RuntimeError(f"forward reassigns the attribute {changed[0]!r}, so a call depends on the calls before it")
+    for warning in caught:
+        text = str(warning.message)
+        if "assigned during export" in text:
+            raise _StatefulError(f"forward reassigns an attribute, so a call may depend on the calls before it ({text.split(' Such ')[0]})")
     return _graph(program, model, inputs)
 
 
@@ -133,7 +140,9 @@ def _graph(program: Any, model: Any, inputs: list[Any]) -> dict[str, Any]:
             outputs = [_encode(item) for item in node.args[0]]
         else:
             raise RuntimeError(f"unsupported node {node.op} {node.target}")
-    signature = [name for name, parameter in inspect.signature(model.forward).parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    signature = [
+        name for name, parameter in inspect.signature(model.forward).parameters.items() if parameter.kind is not parameter.VAR_KEYWORD
+    ]
     return {
         "placeholders": placeholders,
         "nodes": nodes,

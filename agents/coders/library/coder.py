@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -195,7 +196,35 @@ def _allowed(anchor: Anchor, without: frozenset[tuple[str, str]]) -> Any:  # Any
     return tuple(option for option in anchor.options if (anchor.key, option[0].name) not in without)
 
 
+_COMPOSED: OrderedDict[tuple[object, ...], tuple[Candidate, tuple[Kernel, ...]]] = OrderedDict()
+
+
 def _candidate(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kernel, ...]]:
+    """Compose a proposal; remembered, because every draft walks through the earlier proposals again."""
+    decided = repr(
+        (
+            proposal.kind,
+            sorted((key, repr(choice)) for key, choice in proposal.choices.items()),
+            sorted((key, repr(value)) for key, value in proposal.tunables.items()),
+            proposal.is_rest_compiled,
+        )
+    )
+    key = (
+        bench.problem.source_hash,
+        bench.problem.name,
+        bench.target,
+        tuple((kernel.name, kernel.content_hash) for kernel in bench.kernels),
+        decided,
+    )
+    if key not in _COMPOSED:
+        if len(_COMPOSED) >= 4096:
+            _COMPOSED.popitem(last=False)
+        _COMPOSED[key] = _composed(bench, proposal)
+    candidate, kernels = _COMPOSED[key]
+    return replace(candidate, provenance={**candidate.provenance, "note": proposal.note}), kernels
+
+
+def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kernel, ...]]:
     headline = f"{bench.problem.name or bench.problem.problem_id} for {bench.target}, composed from the kernel library."
     provenance: dict[str, Any] = {"coder": NAME, "kind": proposal.kind, "note": proposal.note}  # Any: JSON
     if proposal.kind != "kernels":
@@ -251,9 +280,14 @@ def _proposals(bench: _Bench, task: CoderTask) -> Iterator[Proposal]:
     yield Proposal(kind="eager", note="the reference itself, with PyTorch's operators")
 
 
-def _kernel_proposals(bench: _Bench, task: CoderTask, history: Sequence[Measured], without: frozenset[tuple[str, str]]) -> Iterator[Proposal]:
+def _kernel_proposals(
+    bench: _Bench, task: CoderTask, history: Sequence[Measured], without: frozenset[tuple[str, str]]
+) -> Iterator[Proposal]:
     anchors = [
-        replace(anchor, options=options) for workload in bench.workloads for anchor in workload.anchors if (options := _allowed(anchor, without))
+        replace(anchor, options=options)
+        for workload in bench.workloads
+        for anchor in workload.anchors
+        if (options := _allowed(anchor, without))
     ]
     avoid = {key: Choice("") for key, _ in without}
     avoid |= {anchor.key: Choice(anchor.options[0][0].name) for anchor in anchors if anchor.key in avoid}
@@ -306,7 +340,9 @@ def _measured(attempt: Attempt) -> Measured | None:
 def _from_provenance(provenance: Mapping[str, Any]) -> Proposal:  # Any: JSON
     choices = {key: Choice(str(value[0]), bool(value[1]), bool(value[2])) for key, value in provenance.get("choices", {}).items()}
     tunables = {f"{region['key']}|{region['kernel']}": dict(region["tunables"]) for region in provenance.get("regions", ())}
-    return Proposal(str(provenance.get("kind", "kernels")), choices, tunables, provenance.get("rest") == "compiled", str(provenance.get("note", "")))
+    return Proposal(
+        str(provenance.get("kind", "kernels")), choices, tunables, provenance.get("rest") == "compiled", str(provenance.get("note", ""))
+    )
 
 
 def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
@@ -331,7 +367,11 @@ def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
             own_streams = [region for region in plan.regions if region.key.startswith("pointwise:")]
             for theirs, ours in zip(streams, own_streams, strict=False):
                 tunables[f"{ours.key}|{theirs['kernel']}"] = dict(theirs["tunables"])
-    how = "the winner of the same problem" if winner.problem_hash == bench.problem.source_hash else f"the winner of the sibling {winner.problem_id}"
+    how = (
+        "the winner of the same problem"
+        if winner.problem_hash == bench.problem.source_hash
+        else f"the winner of the sibling {winner.problem_id}"
+    )
     return Proposal("kernels", choices, tunables, old.is_rest_compiled, f"from {how}: same kernels and tunables")
 
 

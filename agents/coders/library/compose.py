@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from agents.coders.library.cpp import preamble, runtime, translation_unit
 from agents.coders.library.errors import CaptureError, DocumentError
-from agents.coders.library.graph import Argument, Graph, Node, Placeholder, Ref, Symbol, TensorSpec, Value, refs_in
+from agents.coders.library.graph import Argument, Graph, Node, Placeholder, Ref, Symbol, Value, refs_in
 from agents.coders.library.module_source import FALLBACK, call_arguments, candidate_module, forward_parameters
 from agents.coders.library.regions import Plan, Region
 from agents.coders.library.renaming import rename_top_level, replace_function, split_imports
@@ -97,7 +97,9 @@ def compose_reference(source: str, headline: str, is_compiled: bool) -> str:
         headline: First line of the module's docstring.
         is_compiled: True for torch.compile.
     """
-    how = "The whole forward goes through torch.compile." if is_compiled else "The forward is the reference's own, with PyTorch's operators."
+    how = (
+        "The whole forward goes through torch.compile." if is_compiled else "The forward is the reference's own, with PyTorch's operators."
+    )
     head = f'"""{headline}\n\n- {how}\n"""\n'
     if is_compiled:
         parameters = forward_parameters(source)
@@ -161,7 +163,9 @@ def _guard(graph: Graph) -> str:
         text = graph.input_names[position]
         if placeholder.spec is not None:
             spec = placeholder.spec
-            parts.append(f"{text}.shape != {_tuple(spec.shape)} or {text}.dtype != torch.{spec.dtype} or {text}.stride() != {_tuple(spec.stride)}")
+            parts.append(
+                f"{text}.shape != {_tuple(spec.shape)} or {text}.dtype != torch.{spec.dtype} or {text}.stride() != {_tuple(spec.stride)}"
+            )
         elif isinstance(placeholder.value, bool | int | float | str):
             parts.append(f"{text} != {placeholder.value!r}")
     return " or ".join(parts)
@@ -174,7 +178,7 @@ def _tuple(values: Sequence[int]) -> str:
 def _cpp_sources(units: Mapping[str, str]) -> str:
     parts = [f"_PREAMBLE = r'''\n{preamble()}'''\n", "_SOURCES = {"]
     for name, text in units.items():
-        parts.append(f'    "{name}": r\'\'\'\n{text}\'\'\',')
+        parts.append(f"    \"{name}\": r'''\n{text}''',")
     parts.append("}\n_KERNELS = _compile({name: _PREAMBLE + text for name, text in _SOURCES.items()})\n")
     return "\n".join(parts)
 
@@ -222,7 +226,9 @@ class _Forward:
         lines: list[str] = []
         for index, (_, text, _, _) in enumerate(steps):
             lines += text
-            dead = sorted(name for name, at in last.items() if at == index and name not in kept | unnamed and self.graph.node(name) is not None)
+            dead = sorted(
+                name for name, at in last.items() if at == index and name not in kept | unnamed and self.graph.node(name) is not None
+            )
             if dead and index < len(steps) - 1:
                 lines.append(f"del {', '.join(map(_name, dead))}")
         lines.append(f"return {self._returned()}")
@@ -248,7 +254,9 @@ class _Forward:
 
     def _function(self, run: list[_Step], eager: Mapping[str, Node]) -> _Step:
         inside = {step[3] for step in run}
-        arguments = list(dict.fromkeys(ref for step in run for ref in eager[step[3]].refs() if ref not in inside and not self._is_literal(ref)))
+        arguments = list(
+            dict.fromkeys(ref for step in run for ref in eager[step[3]].refs() if ref not in inside and not self._is_literal(ref))
+        )
         results = [name for name in (step[3] for step in run) if any(user not in inside for user in self.plan.view.users[name])]
         name = f"_rest_{len(self.module.functions)}"
         self.names = {argument: _name(argument) for argument in arguments}
@@ -258,7 +266,9 @@ class _Forward:
         parameters = ", ".join([*map(_name, arguments), "device"])
         lines = [f"def {name}({parameters}):", *(f"    {line}" for line in body), f"    return {', '.join(map(_name, results))}"]
         self.module.functions.append("\n".join(["", "", "@torch.compile", *lines, "", ""]))
-        call = f"{', '.join(map(_name, results))} = {name}({', '.join([*(self._text(Ref(argument)) for argument in arguments), self.device])})"
+        call = (
+            f"{', '.join(map(_name, results))} = {name}({', '.join([*(self._text(Ref(argument)) for argument in arguments), self.device])})"
+        )
         # The step is filed under its last result; the others stay alive as long as it does.
         return run[-1][0], [call], set(arguments), results[-1]
 
@@ -465,7 +475,49 @@ def _attribute(path: str) -> str:
     return text
 
 
-_RESERVED = frozenset("self torch triton tl False None True and as assert async await break class continue def del elif else except finally for from global if import in is lambda nonlocal not or pass raise return try while with yield".split())
+_RESERVED = frozenset(
+    [
+        "self",
+        "torch",
+        "triton",
+        "tl",
+        "False",
+        "None",
+        "True",
+        "and",
+        "as",
+        "assert",
+        "async",
+        "await",
+        "break",
+        "class",
+        "continue",
+        "def",
+        "del",
+        "elif",
+        "else",
+        "except",
+        "finally",
+        "for",
+        "from",
+        "global",
+        "if",
+        "import",
+        "in",
+        "is",
+        "lambda",
+        "nonlocal",
+        "not",
+        "or",
+        "pass",
+        "raise",
+        "return",
+        "try",
+        "while",
+        "with",
+        "yield",
+    ]
+)
 
 
 def _name(name: str) -> str:
@@ -476,5 +528,3 @@ def _literal(value: Value) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     return repr(value)
-
-

@@ -129,7 +129,9 @@ def read_kernel(
         raise DocumentError(f"{source}: {what}; see docs/architecture.md, Kernel documents") from error
 
 
-def _read(front: Mapping[str, Any], blocks: Sequence[tuple[str, str]], source: str, chunk_ids: tuple[str, ...], content_hash: str) -> Kernel:
+def _read(
+    front: Mapping[str, Any], blocks: Sequence[tuple[str, str]], source: str, chunk_ids: tuple[str, ...], content_hash: str
+) -> Kernel:
     code: dict[str, str] = {}
     for info, text in blocks:
         code.setdefault(info, text)

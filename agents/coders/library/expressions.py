@@ -27,7 +27,15 @@ TRITON_TYPES = {
     "uint8": "tl.uint8",
     "bool": "tl.int1",
 }
-CPP_TYPES = {"float32": "float", "int64": "int64_t", "int32": "int32_t", "int16": "int16_t", "int8": "int8_t", "uint8": "uint8_t", "bool": "bool"}
+CPP_TYPES = {
+    "float32": "float",
+    "int64": "int64_t",
+    "int32": "int32_t",
+    "int16": "int16_t",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "bool": "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -404,7 +412,10 @@ def _tanh_of(b: Builder, x: Operand) -> Operand:
     # The Taylor series to x^9 is exact to 5e-8 below 0.3, where the quotient above would lose digits.
     s = square.text
     series = b.let(
-        Operand(f"({x.text} + {x.text} * {s} * (-0.3333333333333333 + {s} * (0.13333333333333333 + {s} * (-0.05396825396825397 + {s} * 0.021869488536155203))))", "f")
+        Operand(
+            f"({x.text} + {x.text} * {s} * (-0.3333333333333333 + {s} * (0.13333333333333333 + {s} * (-0.05396825396825397 + {s} * 0.021869488536155203))))",
+            "f",
+        )
     )
     return b.where(b.bin("<", size, b.const(0.3), "b"), series, signed)
 
@@ -600,7 +611,10 @@ def _scaled(name: str, factor: float) -> Lowering:
 
 
 OPERATORS: Mapping[str, Lowering] = {
-    **{f"aten.{name}.default": _call(name) for name in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "erf", "floor", "ceil", "sigmoid")},
+    **{
+        f"aten.{name}.default": _call(name)
+        for name in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "erf", "floor", "ceil", "sigmoid")
+    },
     **{f"aten.add.{kind}": _add for kind in ("Tensor", "Scalar")},
     **{f"aten.sub.{kind}": _sub for kind in ("Tensor", "Scalar")},
     **{f"aten.rsub.{kind}": _rsub for kind in ("Tensor", "Scalar")},
@@ -630,7 +644,11 @@ OPERATORS: Mapping[str, Lowering] = {
     "aten.logical_xor.default": _logical("^"),
     "aten.logical_not.default": _not,
     "aten.bitwise_not.default": _not,
-    **{f"aten.bitwise_{name}.{kind}": _bitwise(symbol) for name, symbol in (("and", "&"), ("or", "|"), ("xor", "^")) for kind in ("Tensor", "Scalar")},
+    **{
+        f"aten.bitwise_{name}.{kind}": _bitwise(symbol)
+        for name, symbol in (("and", "&"), ("or", "|"), ("xor", "^"))
+        for kind in ("Tensor", "Scalar")
+    },
     **{f"aten.where.{kind}": _where for kind in ("self", "ScalarOther", "ScalarSelf", "Scalar")},
     **{f"aten.masked_fill.{kind}": _masked_fill for kind in ("Scalar", "Tensor")},
     **{f"aten.clamp.{kind}": _bounds("min", "max") for kind in ("default", "Tensor")},

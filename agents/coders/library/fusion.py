@@ -49,7 +49,9 @@ class Scene:
 
 def scene(graph: Graph, pinned: frozenset[str], language: str) -> Scene:
     """Prepare a graph for fusion in one language."""
-    fusable = frozenset(node.name for node in graph.nodes if not ({node.name} | set(node.refs())) & pinned and _expressible(node, graph, language))
+    fusable = frozenset(
+        node.name for node in graph.nodes if not ({node.name} | set(node.refs())) & pinned and _expressible(node, graph, language)
+    )
     return Scene(graph, language, pinned, graph.users(), {node.name: index for index, node in enumerate(graph.nodes)}, fusable)
 
 
@@ -105,7 +107,9 @@ def is_reshape(view: Scene, node: Node) -> bool:
     return before is not None and before.numel == node.spec.numel
 
 
-def grow_epilogue(view: Scene, start: str, taken: frozenset[str], accept: Callable[[TensorSpec], bool] = lambda spec: True) -> Fusion | None:
+def grow_epilogue(
+    view: Scene, start: str, taken: frozenset[str], accept: Callable[[TensorSpec], bool] = lambda spec: True
+) -> Fusion | None:
     """Return the largest set of pointwise consumers of `start` that leaves through one value.
 
     Args:
@@ -125,9 +129,9 @@ def grow_epilogue(view: Scene, start: str, taken: frozenset[str], accept: Callab
             chain.append(node.name)
     for last in reversed(chain):
         spec = view.spec(last)
-        node = view.graph.node(last)
-        assert node is not None  # chain holds nodes
-        if not accept(spec) or is_reshape(view, node) or node.op in EXPANSIONS:
+        end = view.graph.node(last)
+        assert end is not None  # chain holds nodes
+        if not accept(spec) or is_reshape(view, end) or end.op in EXPANSIONS:
             continue
         inside = _ancestors(view, last, members) | {start}
         if any(user not in inside for name in inside - {last} for user in view.users[name]):

@@ -221,7 +221,8 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:  # Any: JSON
     """Read a graph from the capture worker's JSON."""
     return Graph(
         placeholders=tuple(
-            Placeholder(item["name"], item["kind"], item["target"], _spec(item["spec"]), value_from_json(item["value"])) for item in data["placeholders"]
+            Placeholder(item["name"], item["kind"], item["target"], _spec(item["spec"]), value_from_json(item["value"]))
+            for item in data["placeholders"]
         ),
         nodes=tuple(
             Node(

@@ -10,7 +10,9 @@ from functools import lru_cache
 from agents.coders.library.errors import DocumentError
 from agents.coders.library.graph import Argument, Graph, Node, Ref, Value
 
-COMMUTATIVE = frozenset({"aten.add.Tensor", "aten.mul.Tensor", "aten.maximum.default", "aten.minimum.default", "aten.eq.Tensor", "aten.logical_and.default"})
+COMMUTATIVE = frozenset(
+    {"aten.add.Tensor", "aten.mul.Tensor", "aten.maximum.default", "aten.minimum.default", "aten.eq.Tensor", "aten.logical_and.default"}
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def read_pattern(code: str, source: str) -> Pattern:
         DocumentError: It does more than call `aten` operators, name their results and return one.
     """
     try:
-        functions = [statement for statement in ast.parse(code).body if isinstance(statement, ast.FunctionDef) and statement.name == "pattern"]
+        functions = [
+            statement for statement in ast.parse(code).body if isinstance(statement, ast.FunctionDef) and statement.name == "pattern"
+        ]
         if len(functions) != 1:
             raise ValueError("the block must define one function `pattern`")
         return _read(functions[0])
@@ -68,8 +72,12 @@ def read_pattern(code: str, source: str) -> Pattern:
 def _read(function: ast.FunctionDef) -> Pattern:
     names = [item.arg for item in (*function.args.args, *function.args.kwonlyargs)]
     positional = function.args.args
-    defaults = dict(zip([item.arg for item in positional][len(positional) - len(function.args.defaults) :], function.args.defaults, strict=True))
-    defaults |= {item.arg: default for item, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if default is not None}
+    defaults = dict(
+        zip([item.arg for item in positional][len(positional) - len(function.args.defaults) :], function.args.defaults, strict=True)
+    )
+    defaults |= {
+        item.arg: default for item, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if default is not None
+    }
     scope: dict[str, object] = {name: Parameter(name) for name in names}
     for statement in function.body:
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
@@ -109,7 +117,7 @@ def _value(node: ast.expr, scope: Mapping[str, object]) -> object:
 
 def _literal(node: ast.expr) -> Value:
     value = ast.literal_eval(node)
-    return tuple(value) if isinstance(value, list | tuple) else value  # type: ignore[no-any-return] # a literal of the pattern language
+    return tuple(value) if isinstance(value, list | tuple) else value  # a literal of the pattern language
 
 
 @lru_cache(maxsize=1024)
@@ -172,7 +180,9 @@ def _calls(call: Call, value: Value, graph: Graph, pattern: Pattern, bindings: d
     return found
 
 
-def _values(target: object, value: Value, graph: Graph, pattern: Pattern, bindings: dict[str, Value], nodes: frozenset[str]) -> list[_State]:
+def _values(
+    target: object, value: Value, graph: Graph, pattern: Pattern, bindings: dict[str, Value], nodes: frozenset[str]
+) -> list[_State]:
     if isinstance(target, Call):
         return _calls(target, value, graph, pattern, bindings, nodes)
     if isinstance(target, Parameter):

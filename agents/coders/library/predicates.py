@@ -147,7 +147,9 @@ def _check(node: ast.expr, text: str) -> None:
         ok, parts = False, []
     if not ok:
         allowed = ", ".join(sorted(FUNCTIONS))
-        raise ExpressionError(f"{ast.unparse(node)!r} is not allowed in the expression {text!r}; functions: {allowed}; attributes: {', '.join(sorted(ATTRIBUTES))}")
+        raise ExpressionError(
+            f"{ast.unparse(node)!r} is not allowed in the expression {text!r}; functions: {allowed}; attributes: {', '.join(sorted(ATTRIBUTES))}"
+        )
     for part in parts:
         _check(part, text)
 

@@ -53,8 +53,10 @@ def banned(history: Sequence[Measured]) -> frozenset[tuple[str, str]]:
         suspects = attempt.kernels - cleared
         named = {pair for pair in suspects if f"{pair[1]}__" in attempt.message or f"{pair[1]}(" in attempt.message}
         if not named and len(suspects - blamed) == 1:
-            named = suspects - blamed
-        has_other_tunables = _is_resource_failure(attempt.message) and sum(not item.passed and item.kernels == attempt.kernels for item in history) < 3
+            named = set(suspects - blamed)
+        has_other_tunables = (
+            _is_resource_failure(attempt.message) and sum(not item.passed and item.kernels == attempt.kernels for item in history) < 3
+        )
         if not has_other_tunables:
             blamed |= named
     return frozenset(blamed)
@@ -64,7 +66,9 @@ def _is_resource_failure(message: str) -> bool:
     return any(word in message for word in ("OutOfResources", "out of resource", "shared memory", "too many resources"))
 
 
-def structures(anchors: Sequence[Anchor], start: Sequence[Proposal], has_rest: bool, fused: Mapping[str, tuple[bool, bool]]) -> Iterator[Proposal]:
+def structures(
+    anchors: Sequence[Anchor], start: Sequence[Proposal], has_rest: bool, fused: Mapping[str, tuple[bool, bool]]
+) -> Iterator[Proposal]:
     """Yield the structures worth a measurement, most promising first.
 
     Args:
@@ -94,7 +98,9 @@ def structures(anchors: Sequence[Anchor], start: Sequence[Proposal], has_rest: b
     if len(heavy) > 1:
         yield Proposal(choices={key: Choice("") for key in heavy}, note="all matrix products and convolutions left to PyTorch's libraries")
         yield Proposal(
-            choices={key: Choice("") for key in heavy}, is_rest_compiled=True, note="kernels for the rest, products and convolutions inside torch.compile"
+            choices={key: Choice("") for key in heavy},
+            is_rest_compiled=True,
+            note="kernels for the rest, products and convolutions inside torch.compile",
         )
     for key, (prologue, epilogue) in fused.items():
         if key not in keys:
@@ -120,7 +126,9 @@ def settings(best: Proposal, plan: Plan, limits: Mapping[str, float], rng: rando
     for turn in range(MAX_NEIGHBOURS):
         for key, region, current, near in queues:
             if turn < len(near):
-                changed = ", ".join(f"{name} {current.get(name)} → {value}" for name, value in near[turn].items() if current.get(name) != value)
+                changed = ", ".join(
+                    f"{name} {current.get(name)} → {value}" for name, value in near[turn].items() if current.get(name) != value
+                )
                 yield replace(best, tunables={**best.tunables, key: near[turn]}, note=f"`{region.kernel.name}`: {changed}")
 
 

@@ -75,7 +75,9 @@ class Plan:
     """Nodes that stay with PyTorch, in order."""
 
 
-def scope_of(arguments: Sequence[Argument], graph: Graph, output: TensorSpec | None, limits: Mapping[str, float]) -> dict[str, Any]:  # Any: expression values
+def scope_of(
+    arguments: Sequence[Argument], graph: Graph, output: TensorSpec | None, limits: Mapping[str, float]
+) -> dict[str, Any]:  # Any: expression values
     """Return the names that a kernel's expressions may use: its arguments, `output` and `limits`."""
     scope: dict[str, Any] = {argument.name: _plain(argument.value, graph) for argument in arguments}
     scope["output"] = output
@@ -324,7 +326,9 @@ def _writes(view: Scene, fusion: Fusion, slot: str, columns: int) -> bool:
     return True
 
 
-def _pointwise_regions(view: Scene, kernels: Sequence[Kernel], limits: Mapping[str, float], choices: Mapping[str, Choice], taken: frozenset[str]) -> list[Region]:
+def _pointwise_regions(
+    view: Scene, kernels: Sequence[Kernel], limits: Mapping[str, float], choices: Mapping[str, Choice], taken: frozenset[str]
+) -> list[Region]:
     candidates = sorted((kernel for kernel in kernels if POINTWISE in kernel.matches), key=lambda kernel: (-kernel.priority, kernel.name))
     wanted = choices.get(POINTWISE)
     if wanted is not None:

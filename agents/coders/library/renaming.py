@@ -45,7 +45,11 @@ def rename_top_level(code: str, name_of: dict[str, str] | str) -> str:
     for item in tree.body:
         targets = item.targets if isinstance(item, ast.Assign) else [item.target] if isinstance(item, ast.AnnAssign) else []
         names |= {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
-    new = {name: f"{name_of}{name}" for name in names} if isinstance(name_of, str) else {name: name_of[name] for name in names if name in name_of}
+    new = (
+        {name: f"{name_of}{name}" for name in names}
+        if isinstance(name_of, str)
+        else {name: name_of[name] for name in names if name in name_of}
+    )
     edits: list[tuple[int, int, str]] = []
     _collect(tree, new, frozenset(), edits, code.splitlines())
     lines = [line.encode() for line in code.splitlines()]

@@ -26,14 +26,47 @@ RESHAPES = frozenset(
 )
 VIEWS = RESHAPES | {
     f"aten.{name}"
-    for name in (
-        "transpose.int permute.default t.default numpy_T.default mT.default expand.default expand_as.default select.int slice.Tensor narrow.default "
-        "split.Tensor split.sizes split_with_sizes.default chunk.default unbind.int alias.default detach.default diagonal.default movedim.int "
-        "movedim.intlist swapaxes.default swapdims.default broadcast_to.default broadcast_tensors.default unfold.default as_strided.default"
-    ).split()
+    for name in [
+        "transpose.int",
+        "permute.default",
+        "t.default",
+        "numpy_T.default",
+        "mT.default",
+        "expand.default",
+        "expand_as.default",
+        "select.int",
+        "slice.Tensor",
+        "narrow.default",
+        "split.Tensor",
+        "split.sizes",
+        "split_with_sizes.default",
+        "chunk.default",
+        "unbind.int",
+        "alias.default",
+        "detach.default",
+        "diagonal.default",
+        "movedim.int",
+        "movedim.intlist",
+        "swapaxes.default",
+        "swapdims.default",
+        "broadcast_to.default",
+        "broadcast_tensors.default",
+        "unfold.default",
+        "as_strided.default",
+    ]
 }
 _MAY_ALIAS = VIEWS | {
-    f"aten.{name}" for name in "contiguous.default dropout.default feature_dropout.default to.dtype to.device to.dtype_layout to.other type_as.default".split()
+    f"aten.{name}"
+    for name in [
+        "contiguous.default",
+        "dropout.default",
+        "feature_dropout.default",
+        "to.dtype",
+        "to.device",
+        "to.dtype_layout",
+        "to.other",
+        "type_as.default",
+    ]
 }
 _SYNONYMS = {
     "multiply": "mul",
@@ -104,7 +137,9 @@ def _functional(graph: Graph) -> tuple[Graph, frozenset[str]]:
         base = node.refs()[0]
         match = _IN_PLACE.match(node.op)
         functional = f"aten.{match.group(1)}.{match.group(2)}" if match else ""
-        if node.op != "aten.detach_.default" and (functional not in OPERATORS or find(base) in {find(name) for name in placeholders} or find(base) in views):
+        if node.op != "aten.detach_.default" and (
+            functional not in OPERATORS or find(base) in {find(name) for name in placeholders} or find(base) in views
+        ):
             pinned_classes.add(find(base))
     names: dict[str, Value] = {}
     nodes = []
@@ -137,7 +172,7 @@ def _functional(graph: Graph) -> tuple[Graph, frozenset[str]]:
 def _without_copies(graph: Graph, pinned: Collection[str]) -> Graph:
     """Remove operators that hand on their input, and name the parts of `broadcast_tensors` as expansions."""
     placeholders = {item.name for item in graph.placeholders}
-    returned = {name for name in _refs(graph.outputs)}
+    returned = set(_refs(graph.outputs))
     names: dict[str, Value] = {}
     nodes: list[Node] = []
     specs: dict[str, TensorSpec | None] = {item.name: item.spec for item in graph.placeholders}
@@ -211,7 +246,7 @@ class _Unfold:
         return Ref(name)
 
     def spec_of(self, name: str) -> TensorSpec:
-        value = self.node.argument(name)
+        value: Value = self.node.argument(name)
         spec = self.graph.spec(value.name) if isinstance(value, Ref) else None
         if spec is None:
             raise _NotUnfolded
@@ -317,7 +352,13 @@ def _vector_norm(unfold: _Unfold) -> None:
         dim = (dim,) if isinstance(dim, int) else dim
         keep = Argument("keepdim", unfold.node.argument("keepdim", False))
         total = unfold.emit(
-            "aten.sum.dim_IntList", final, Argument("self", value), Argument("dim", dim), keep, Argument("dtype", None, False, True), last=is_last
+            "aten.sum.dim_IntList",
+            final,
+            Argument("self", value),
+            Argument("dim", dim),
+            keep,
+            Argument("dtype", None, False, True),
+            last=is_last,
         )
     else:
         raise _NotUnfolded
@@ -384,7 +425,17 @@ def _without_dead(graph: Graph, pinned: Collection[str]) -> Graph:
     return replace(graph, nodes=tuple(reversed(kept)))
 
 
-_RANDOM = ("aten.rand", "aten.normal", "aten.bernoulli", "aten.multinomial", "aten.dropout", "aten.native_dropout", "aten.uniform", "aten.exponential", "aten.rrelu")
+_RANDOM = (
+    "aten.rand",
+    "aten.normal",
+    "aten.bernoulli",
+    "aten.multinomial",
+    "aten.dropout",
+    "aten.native_dropout",
+    "aten.uniform",
+    "aten.exponential",
+    "aten.rrelu",
+)
 
 
 def has_effects(node: Node) -> bool:

@@ -63,7 +63,9 @@ def allowed(kernel: Kernel, scope: Mapping[str, Any]) -> Iterator[Setting]:  # A
             yield setting
 
 
-def neighbours(kernel: Kernel, setting: Mapping[str, Any], scope: Mapping[str, Any], rng: random.Random) -> list[Setting]:  # Any: expression values
+def neighbours(
+    kernel: Kernel, setting: Mapping[str, Any], scope: Mapping[str, Any], rng: random.Random
+) -> list[Setting]:  # Any: expression values
     """Return allowed settings near one, nearest first: one tunable moved a step, then two; ties in seeded order."""
     found = [other for other in allowed(kernel, scope) if 0 < _distance(kernel, setting, other) <= 3]
     rng.shuffle(found)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import inspect
 import json
 import os
 import subprocess
@@ -84,6 +86,67 @@ def test_slots_are_identities_in_the_document(document: Document) -> None:
 
 def test_pattern_documents_say_their_pattern(document: Document) -> None:
     assert (document.front["matches"] == "pattern") == (document.pattern is not None)
+
+
+def example_scope(document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Return the arguments of the example, with the output that `launch` allocates, as expressions see them."""
+    import torch
+    from triton.runtime.jit import JITFunction
+
+    from agents.coders.library.graph import TensorSpec
+
+    monkeypatch.setattr(JITFunction, "run", lambda self, *args, **more: None)
+    arguments: dict[str, Any] = {}
+    for name, value in document.front["example"].items():
+        if isinstance(value, dict):
+            arguments[name] = torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]), device="meta")
+        else:
+            arguments[name] = getattr(torch, value) if name.endswith("dtype") else value
+    if document.front["matches"] == "pointwise":
+        arguments["device"] = "meta"
+    path = tmp_path / f"{document.front['kernel']}_example.py"
+    path.write_text(document.code, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, module)
+    spec.loader.exec_module(module)
+    output = module.launch(**arguments)
+    defaults = {p.name: p.default for p in inspect.signature(module.launch).parameters.values() if p.default is not p.empty}
+    scope = {**defaults, **arguments, "output": output[0] if isinstance(output, tuple) else output}
+    return {k: specify(v, TensorSpec) for k, v in scope.items()}
+
+
+def specify(value: Any, spec: Any) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return spec(tuple(value.shape), str(value.dtype).removeprefix("torch."), value.stride())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
+    document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from agents.coders.library.predicates import evaluate
+
+    scope = example_scope(document, monkeypatch, tmp_path) | {"limits": {"shared_memory_per_block_bytes": 232448}}
+    for expression in document.front.get("requires", []):
+        assert evaluate(expression, scope), f"requires: {expression}"
+    for slot in (document.front.get("slots") or {}).values():
+        columns = evaluate(slot["columns"], scope)
+        assert columns and scope[slot["of"]].numel % columns == 0
+    tunables = {name: evaluate_default(tunable["default"], scope) for name, tunable in document.front["tunables"].items()}
+    for name, value in tunables.items():
+        assert value in document.front["tunables"][name]["values"], f"default of {name} is {value}"
+    for expression in document.front.get("constraints", []):
+        assert evaluate(expression, scope | tunables), f"constraint: {expression} with {tunables}"
+
+
+def evaluate_default(default: Any, scope: dict[str, Any]) -> Any:
+    from agents.coders.library.predicates import evaluate
+
+    return default if isinstance(default, str) and default in ("bf16x6", "ieee") else evaluate(default, scope)
 
 
 @cache

@@ -180,7 +180,12 @@ def cases() -> dict[str, list[Case]]:
             add(kernel, x, instance_norm, tunables)
 
     x = n(5, 37)
-    add("l2_norm_rows", {"x": x, "order": 2, "dim": [1], "keepdim": True}, lambda x, order, dim, keepdim: x / x.norm(order, dim, keepdim), {"ROWS": 2})
+    add(
+        "l2_norm_rows",
+        {"x": x, "order": 2, "dim": [1], "keepdim": True},
+        lambda x, order, dim, keepdim: x / x.norm(order, dim, keepdim),
+        {"ROWS": 2},
+    )
     add("l1_norm_rows", {"x": x, "dim": [1], "keepdim": True}, lambda x, dim, keepdim: x / x.abs().mean(dim, keepdim), {"ROWS": 2})
 
     def rms(x: Any, exponent: int, dim: Any, keepdim: bool, eps: float) -> Any:
@@ -192,7 +197,15 @@ def cases() -> dict[str, list[Case]]:
     add("frobenius_norm", {"x": n(3, 5, 37)}, lambda x: x / x.norm(), {"BLOCK": 32, "PROGRAMS": 3})
 
     def batch_norm(
-        input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float, cudnn_enabled: bool
+        input: Any,
+        weight: Any,
+        bias: Any,
+        running_mean: Any,
+        running_var: Any,
+        training: bool,
+        momentum: float,
+        eps: float,
+        cudnn_enabled: bool,
     ) -> Any:
         return F.batch_norm(input, None, None, weight, bias, True, momentum, eps)
 
@@ -364,7 +377,9 @@ def cases() -> dict[str, list[Case]]:
         def max_pool(self: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, op: Any = maximum) -> Any:
             return op(self, kernel_size, stride or None, padding, dilation)
 
-        def avg_pool(self: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, op: Any = average) -> Any:
+        def avg_pool(
+            self: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, op: Any = average
+        ) -> Any:
             return op(self, kernel_size, stride or None, padding, ceil_mode, count_include_pad)
 
         add("max_pool", {"self": n(*shape), "kernel_size": k, "stride": s, "padding": p, "dilation": d}, max_pool, tiles)

@@ -149,10 +149,19 @@ def runs(limit: Annotated[int, typer.Option(help="Latest so many.")] = 20, home:
         if as_json:
             _print_json({"runs": [run_to_json(record) for record in records]})
             return
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
-        table = Table("run", "status", "problem", "target", "strategy", "coder", "best", "started")
+        table = Table(
+            Column("run", no_wrap=True, min_width=13),
+            Column("status", no_wrap=True, min_width=9),
+            "problem",
+            "target",
+            "strategy",
+            "coder",
+            "best",
+            "started",
+        )
         for record in records:
             table.add_row(
                 record.run_id,
@@ -344,7 +353,7 @@ def doctor(home: Home = None, as_json: AsJson = False) -> None:
 
             for finding in findings:
                 mark = "ok     " if finding.is_fine else "missing" if finding.is_needed else "note   "
-                _stdout().print(Text(f"{mark}  {finding.name}: {finding.detail}"), highlight=False)
+                _stdout().print(Text(f"{mark}  {finding.name}: {finding.detail}"), highlight=False, soft_wrap=True)
         if any(finding.is_needed and not finding.is_fine for finding in findings):
             raise typer.Exit(EXIT_MACHINE)
 

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +148,14 @@ def evaluate_default(default: Any, scope: dict[str, Any]) -> Any:
     return default if isinstance(default, str) and default in ("bf16x6", "ieee") else evaluate(default, scope)
 
 
-@cache
-def interpreted() -> dict[str, list[dict[str, Any]]]:
+@pytest.fixture(scope="session")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """Return the records of all cases by kernel, from one child process."""
-    out = Path(os.environ.get("PYTEST_TMP", "/tmp")) / f"triton-cases-{os.getpid()}.jsonl"
+    out = tmp_path_factory.mktemp("triton-cases") / "records.jsonl"
     command = [sys.executable, "-W", "ignore", str(HERE / "triton_cases.py"), str(DOCS), str(out)]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
-        records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    finally:
-        out.unlink(missing_ok=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
+    records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     if done.returncode:
         raise RuntimeError(f"the child process ended with {done.returncode} after {records[-1:]}: {done.stderr[-2000:]}")
     by_kernel: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -173,8 +169,9 @@ def test_every_case_names_a_document() -> None:
 
 
 @pytest.mark.slow
-def test_kernel_equals_its_operator_in_float64(document: Document) -> None:
-    records = interpreted().get(document.front["kernel"], [])
+@pytest.mark.timeout(900)  # the first of these waits for the child process, which shares its cores
+def test_kernel_equals_its_operator_in_float64(document: Document, interpreted: dict[str, list[dict[str, Any]]]) -> None:
+    records = interpreted.get(document.front["kernel"], [])
     assert records, "no case for this kernel in triton_case_table.py"
     failures = [record for record in records if "error" in record or not record["deviation"] <= record["tolerance"]]
     assert not failures, json.dumps(failures, indent=1)

@@ -115,7 +115,7 @@ def is_in_place(node: Node) -> bool:
 
 def _functional(graph: Graph) -> tuple[Graph, frozenset[str]]:
     """Turn in-place operators on fresh tensors into functional ones; pin what cannot be turned."""
-    parent = {item.name: item.name for item in (*graph.placeholders, *graph.nodes)}
+    parent = {name: name for name in [*(item.name for item in graph.placeholders), *(node.name for node in graph.nodes)]}
 
     def find(name: str) -> str:
         while parent[name] != name:
@@ -159,8 +159,8 @@ def _functional(graph: Graph) -> tuple[Graph, frozenset[str]]:
                 if before is not None and node.spec is not None:
                     node = replace(node, output=replace(node.spec, dtype=before.dtype))
                 node = replace(node, op=f"aten.{match.group(1)}.{match.group(2)}")
-                for name in [key for key, value in names.items() if value == Ref(base)]:
-                    names[name] = Ref(node.name)
+                for key in [key for key, value in names.items() if value == Ref(base)]:
+                    names[key] = Ref(node.name)
                 names[base] = Ref(node.name)
         nodes.append(node)
     outputs = substitute(graph.outputs, names)

@@ -91,7 +91,7 @@ def test_what_cannot_be_captured_falls_back_and_says_so() -> None:
 
 def test_signature_ignores_sizes_and_sees_operators_dtypes_and_ranks() -> None:
     graphs = [
-        capture(module("return torch.softmax(x * 0.5, dim=-1) + 1", shape)).workloads[0][1]
+        capture_here(module("return torch.softmax(x * 0.5, dim=-1) + 1", shape)).workloads[0][1]
         for shape in ("torch.rand(64, 96)", "torch.rand(8, 7)")
     ]
     assert signature(graphs[0]) == signature(graphs[1]) == "mul.Tensor(f32:2) softmax.int(f32:2) add.Tensor(f32:2)"

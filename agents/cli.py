@@ -118,6 +118,70 @@ def run(
         _finish(result, as_json)
 
 
+@app.command(
+    epilog="Examples: kevolve bench examples --target cpu --budget-evaluations 6; "
+    "kevolve bench kernelbench --kernelbench ~/KernelBench --target cuda --level 1,2 --shard 1/5 --resume"
+)
+def bench(
+    suite: Annotated[str, typer.Argument(help="examples or kernelbench.")],
+    target: Annotated[str, typer.Option(help="As for `kevolve run`.")] = "auto",
+    level: Annotated[str, typer.Option(help="Levels of KernelBench, separated by commas.")] = "1,2,3",
+    only: Annotated[str, typer.Option(help="Only these problems, separated by commas, for example 1/40,2/37 or masked_softmax.")] = "",
+    shard: Annotated[str, typer.Option(help="i/n: only every n-th problem, starting with the i-th.")] = "",
+    results: Annotated[
+        Path | None, typer.Option(help="Raw records are appended here; default: SUITE.jsonl in the state directory.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Name of this arm of an experiment, for example cold.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what the results file already has.")] = False,
+    strategy: Annotated[str, typer.Option(help="As for `kevolve run`.")] = "greedy",
+    budget_evaluations: Annotated[int, typer.Option(help="Most evaluations per problem.")] = 30,
+    budget_seconds: Annotated[float | None, typer.Option(help="Most seconds per problem.")] = None,
+    stall_window: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
+    seed: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
+    no_knowledge: Annotated[bool, typer.Option("--no-knowledge", help="As for `kevolve run`.")] = False,
+    kernelbench: KernelBench = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for every problem of SUITE; append raw records and print the report made from them."""
+    with _errors():
+        from agents.config import RunConfig
+        from agents.runs.store import RunStore
+        from agents.types import Budget
+        from agents.workbench import resolve_target
+        from evaluation.bench import BenchOptions, run_suite, shard_of
+        from evaluation.records import read
+        from evaluation.report import render
+        from tools.problems import load_problem, suite_problems
+
+        prefix = "kernelbench:" if suite == "kernelbench" else "examples/"
+        if only:
+            problems = [load_problem(f"{prefix}{name.strip()}", kernelbench_root=kernelbench) for name in only.split(",")]
+        else:
+            problems = suite_problems(suite, _levels(level), kernelbench_root=kernelbench)
+        config = RunConfig(
+            strategy=strategy,
+            seed=seed,
+            budget=Budget(budget_evaluations, budget_seconds),
+            use_knowledge=not no_knowledge,
+            stall_window=stall_window,
+        )
+        place = _home(home)
+        path = results or place / f"{suite}.jsonl"
+        exact = resolve_target(target)
+        options = BenchOptions(suite, exact, config, path, label, resume)
+        with RunStore(place) as store, _workbench(place, exact, config, 0) as machinery:
+            try:
+                run_suite(shard_of(problems, shard), options, store, machinery, lambda line: _stderr().print(line, highlight=False))
+            except KeyboardInterrupt:
+                _fail(f"interrupted; records so far are in {path}. The same command with --resume goes on", EXIT_INTERRUPTED)
+        records = read([path])
+        if as_json:
+            _print_json({"results": str(path), "records": [item.best for item in records]})
+        else:
+            sys.stdout.write(render(records, f"{suite} on {exact}"))
+
+
 @app.command(epilog="Example: kevolve resume 261122-4f2a9c")
 def resume(run_id: Annotated[str, typer.Argument(help="Id of an open run.")], home: Home = None, as_json: AsJson = False) -> None:
     """Continue a run that was interrupted or killed."""
@@ -445,6 +509,7 @@ def _errors() -> Iterator[None]:
 
 def _exit_code(error: Exception) -> int | None:
     from agents.errors import AgentsError, ModelError, RunStoreError
+    from evaluation.errors import EvaluationError
     from kb.errors import KnowledgeError
     from kb.errors import UnknownNameError as UnknownKnowledge
     from tools.errors import ProblemError, ToolsError, UnknownTargetError
@@ -453,7 +518,7 @@ def _exit_code(error: Exception) -> int | None:
         return EXIT_MISUSE
     if isinstance(error, (RunStoreError, ModelError, ToolsError, KnowledgeError)):
         return EXIT_MACHINE
-    if isinstance(error, AgentsError):
+    if isinstance(error, (AgentsError, EvaluationError)):
         return EXIT_MISUSE
     return None
 
@@ -483,6 +548,15 @@ def _stderr() -> Console:
 
 def _print_json(data: object) -> None:
     typer.echo(json.dumps(data, indent=2))
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    from agents.errors import OptionError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"--level takes numbers separated by commas, got {text!r}") from error
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

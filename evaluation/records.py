@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.errors import RecordError
+from tools.receipts import finite
 from tools.types import Evaluation
 
 SCHEMA = 1
@@ -60,7 +61,7 @@ def append(path: Path, record: Record) -> None:
         record: The record.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(asdict(record), sort_keys=True, allow_nan=False)
+    line = json.dumps(finite(asdict(record)), sort_keys=True, allow_nan=False)
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()

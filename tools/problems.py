@@ -103,6 +103,29 @@ def _example_path(spec: str) -> Path:
     return path
 
 
+def suite_problems(suite: str, levels: tuple[int, ...] = (), *, kernelbench_root: Path | None = None) -> list[Problem]:
+    """Return every problem of a suite in order.
+
+    Args:
+        suite: `examples` or `kernelbench`.
+        levels: Levels of KernelBench; empty: 1, 2 and 3.
+        kernelbench_root: As for `load_problem`.
+
+    Raises:
+        ProblemError: No such suite or level.
+    """
+    if suite == "examples":
+        return [load_problem(f"examples/{path.stem}") for path in sorted(examples_root().glob("*.py"))]
+    if suite != "kernelbench":
+        raise ProblemError(f"unknown suite {suite!r}; known: examples, kernelbench")
+    found = []
+    for level in levels or (1, 2, 3):
+        folder = _kernelbench_path(level, 1, kernelbench_root).parent
+        numbers = sorted(int(path.name.split("_")[0]) for path in folder.glob("[0-9]*_*.py"))
+        found += [load_problem(f"kernelbench:{level}/{number}", kernelbench_root=kernelbench_root) for number in numbers]
+    return found
+
+
 def _kernelbench_path(level: int, number: int, root: Path | None) -> Path:
     chosen = root or (Path(os.environ["KEVOLVE_KERNELBENCH"]) if os.environ.get("KEVOLVE_KERNELBENCH") else None)
     if chosen is None:

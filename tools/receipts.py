@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tools.errors import MachineError
 
 SCHEMA = 1
 
@@ -21,7 +24,7 @@ def write_receipt(directory: Path, candidate_id: str, content: Mapping[str, Any]
         OSError: The directory cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"schema": SCHEMA, **content}, indent=1, default=str)
+    text = json.dumps(finite({"schema": SCHEMA, **content}), indent=1, default=str, allow_nan=False)
     number = len(list(directory.glob(f"{candidate_id}-*.json"))) + 1
     while True:
         path = directory / f"{candidate_id}-{number}.json"
@@ -31,6 +34,17 @@ def write_receipt(directory: Path, candidate_id: str, content: Mapping[str, Any]
             return path
         except FileExistsError:
             number += 1
+
+
+def finite(value: Any) -> Any:  # Any: JSON
+    """Return JSON data with infinities and NaN, which JSON does not have, written as text (`"inf"`, `"nan"`)."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def host_facts() -> dict[str, Any]:  # Any: JSON
@@ -58,3 +72,18 @@ def source_commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return head + ("+" if changed.strip() else "")
+
+
+def read_receipt(path: Path) -> dict[str, Any]:  # Any: JSON
+    """Return a receipt as written.
+
+    Raises:
+        MachineError: There is no readable receipt at `path`.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise MachineError(f"no readable receipt at {path}: {err}") from err
+    if not isinstance(data, dict):
+        raise MachineError(f"{path} is not a receipt")
+    return data

@@ -236,6 +236,6 @@ class Effort:
     """Wall-clock limit for the whole evaluation of one candidate; compile time has its own limit of the same size."""
 
 
-QUICK = Effort(name="quick", value_seeds=2, pairs=10, min_block_ms=5.0, timeout_s=120.0)
+QUICK = Effort(name="quick", value_seeds=2, pairs=12, min_block_ms=5.0, timeout_s=120.0)
 FULL = Effort(name="full", value_seeds=5, pairs=40, min_block_ms=20.0, timeout_s=600.0)
 EFFORTS = {effort.name: effort for effort in (QUICK, FULL)}

@@ -11,11 +11,17 @@ _KEEP = (
 )  # fmt: skip
 
 
+_RECYCLED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+"""The C library keeps freed memory instead of giving each large tensor back to the system: a new 16 MB output otherwise costs thousands of page
+faults, more than many kernels and more variable than any. It is the state that a long-running process, or one with a caching allocator, is in; candidates and
+baselines get it alike."""
+
+
 def base_environment(home: Path) -> dict[str, str]:
     """Return the environment of the warm process: what toolchains need, nothing that changes how kernels run."""
     kept = {name: os.environ[name] for name in _KEEP if name in os.environ}
     return {
-        **kept, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1",
+        **kept, **_RECYCLED_MEMORY, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1",
         "TORCHINDUCTOR_COMPILE_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
     }  # fmt: skip
 

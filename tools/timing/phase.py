@@ -29,6 +29,8 @@ Answer = dict[str, Any]  # Any: JSON
 _REFERENCE_S = 600.0
 _MIN_PAIRS = 5
 _MAX_CALLS = {"cpu": 20_000, "cuda": 100}
+_BLOCK_FACTOR = {"cpu": 4.0, "cuda": 1.0}
+"""Blocks on the CPU are longer: other work on the host disturbs single calls by a factor of two and more, which a mean over several calls evens out."""
 _SLOT_BYTES = {3: 256 << 20, 2: 2 << 30}
 """How many input sets rotate, by the size of one set in bytes."""
 _IDLE_SHARE = 0.25
@@ -125,7 +127,12 @@ class WorkloadTimer:
         for _ in range(4):
             milliseconds, _ = self._sample(arm)
             per_call = max(milliseconds + self._empty_ms, 1e-4)
-            wanted = max(1, min(_MAX_CALLS[self._session.device], math.ceil(self._effort.min_block_ms / per_call)))
+            wanted = max(
+                1,
+                min(
+                    _MAX_CALLS[self._session.device], math.ceil(_BLOCK_FACTOR[self._session.device] * self._effort.min_block_ms / per_call)
+                ),
+            )
             is_enough = wanted <= arm.calls * 1.5
             arm.calls = max(wanted, 4 if self._session.device == "cuda" and per_call < 50 else 1)
             if is_enough:

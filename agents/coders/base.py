@@ -17,7 +17,6 @@ from tools.types import Candidate, Problem
 
 if TYPE_CHECKING:
     from kb.deep_search import Brief
-
     from kb.store import KnowledgeBase
     from kb.types import Winner
 

@@ -51,6 +51,16 @@ def test_pytorchs_own_output_passes_and_is_ieee() -> None:
     assert reject(stats) == "" and precision_class([stats]) == "ieee_fp32"
 
 
+def test_products_from_bfloat16_parts_are_a_class_of_their_own() -> None:
+    a, b, reference, native = product(3)
+    high = [tensor.bfloat16().float() for tensor in (a, b)]
+    low = [(tensor - part).bfloat16().float() for tensor, part in zip((a, b), high, strict=True)]
+    three_products = high[0] @ high[1] + high[0] @ low[1] + low[0] @ high[1]
+    stats = dataclasses.asdict(compare(three_products, reference, native, calibrate(reference, native)))
+    stats["rmse"] = min(stats["rmse"], 20 * 2.0**-23 * stats["rms_reference"])
+    assert precision_class([stats]) == "split_fp32"
+
+
 def test_every_null_output_fails_for_a_wide_softmax() -> None:
     x = torch.rand(16, 16384)
     reference, native = torch.softmax(x.double(), -1), torch.softmax(x, -1)

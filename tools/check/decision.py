@@ -12,6 +12,8 @@ RMSE_FACTOR = 8.0
 """An output may have this many times the root mean square error of PyTorch's own implementation."""
 RMSE_FLOOR_EPSILONS = {"float64": 64.0, "float32": 24.0, "bfloat16": 1.0, "float16": 1.0}
 """… or this many epsilons of the output's root mean square, whichever is larger: another summation order is no mistake (TF32 is 500 or more epsilons away)."""
+_IEEE_EPSILONS = 4.0
+_IEEE_FACTOR = 4.0
 HARD_CAP = {"float64": 1e-6, "float32": 2e-2, "bfloat16": 0.25, "float16": 0.25}
 """Where PyTorch itself has elements outside the bound (an operator with jumps), no error may exceed this share of the output's root mean square, or eight times PyTorch's largest."""
 
@@ -63,9 +65,10 @@ def describe_mismatch(stats: Mapping[str, Any], shape: Sequence[int], name: str)
 
 
 def precision_class(stats: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON numbers of ErrorStats
-    """Return the class of the worst relative error among outputs: for float32 `ieee_fp32`, `tf32` or `bf16`; otherwise the output dtype; `exact` for integers.
+    """Return the class of the worst relative error among outputs: for float32 `ieee_fp32`, `split_fp32`, `tf32` or `bf16`; otherwise the output dtype; `exact` for integers.
 
-    The classes are decades of relative root mean square error: below 24 float32 epsilons, below 24 TF32 half-epsilons (2^-11), above.
+    `ieee_fp32`: at most 4 float32 epsilons of relative root mean square error, or 4 times PyTorch's own; `split_fp32`: accepted as float32 but further off, as
+    products from bfloat16 or TF32 parts and long plain sums are; `tf32`: below 2^-10; `bf16`: above.
     """
     floating = [item for item in stats if str(item["dtype"]) in EPSILON]
     if not floating:
@@ -74,8 +77,10 @@ def precision_class(stats: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON num
         return str(floating[0]["dtype"])
     relative = max(float(item["rmse"]) / max(float(item["rms_reference"]), 1e-300) for item in floating)
     native = max(float(item["rmse_native"]) / max(float(item["rms_reference"]), 1e-300) for item in floating)
-    if relative <= RMSE_FLOOR_EPSILONS["float32"] * EPSILON["float32"] or (relative <= RMSE_FACTOR * native and native < 2.0**-14):
+    if relative <= max(_IEEE_EPSILONS * EPSILON["float32"], _IEEE_FACTOR * native) and native < 2.0**-14:
         return "ieee_fp32"
+    if relative <= RMSE_FLOOR_EPSILONS["float32"] * EPSILON["float32"] or (relative <= RMSE_FACTOR * native and native < 2.0**-14):
+        return "split_fp32"
     return "tf32" if relative <= 2.0**-10 else "bf16"
 
 

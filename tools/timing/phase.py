@@ -29,6 +29,8 @@ Answer = dict[str, Any]  # Any: JSON
 _REFERENCE_S = 600.0
 _MIN_PAIRS = 5
 _MAX_CALLS = {"cpu": 20_000, "cuda": 100}
+_WARM_CALLS = 8
+"""Calls before the first timed one, for every arm alike: on the CPU a new process still takes page faults in its first six or seven calls."""
 _BLOCK_FACTOR = {"cpu": 4.0, "cuda": 1.0}
 """Blocks on the CPU are longer: other work on the host disturbs single calls by a factor of two and more, which a mean over several calls evens out."""
 _SLOT_BYTES = {3: 256 << 20, 2: 2 << 30}
@@ -93,9 +95,9 @@ class WorkloadTimer:
             self._record.notes.append(f"no compiled baseline: {compile_note[-600:]}")
         arms = {name: Arm(name) for name in ["candidate", *baselines]}
         self._record.arms = arms
-        process.warm(3, self._deadline)
+        process.warm(_WARM_CALLS, self._deadline)
         for name in baselines:
-            session.ask("warm", _REFERENCE_S, arm=name, calls=2)
+            session.ask("warm", _REFERENCE_S, arm=name, calls=_WARM_CALLS)
         if session.device == "cuda":
             self._empty_ms = self._measure_empty()
         for arm in arms.values():

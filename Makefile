@@ -27,7 +27,7 @@ check: install  ## formatting, lint, types
 test: install  ## what CI runs; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-all: install  ## the slow ones too: killed runs, real searches, every compiler target
+test-all: install  ## the slow ones too: real searches, every compiler target
 	$(BIN)/python -m pytest -n 2
 
 format: install

@@ -67,7 +67,7 @@ def main() -> None:
     kills = 0
     while True:
         # Early kills first; later ones leave more and more time, so that the run ends.
-        dies_after = rng.uniform(0.05, 0.3) + 0.05 * max(0, kills - 8) if mode == "time" else 3 + 5 * kills + rng.randrange(4)
+        dies_after = rng.uniform(0.02, 0.1) + 0.05 * max(0, kills - 12) if mode == "time" else 3 + 5 * kills + rng.randrange(4)
         pid = os.fork()
         if pid == 0:
             child(home, strategy, seed, width, mode, dies_after)

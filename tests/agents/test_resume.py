@@ -20,7 +20,6 @@ from agents.runs.store import RunStore
 DRIVER = Path(__file__).parent / "kill_driver.py"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "seed", "width", "mode"),
     [("greedy", 3, 1, "time"), ("evolutionary", 5, 3, "time"), ("greedy", 1, 1, "write"), ("mcts", 2, 2, "write")],
@@ -34,7 +33,7 @@ def test_killed_and_resumed_run_equals_the_unbroken_one(tmp_path: Path, strategy
         env={**os.environ, "PYTHONPATH": str(DRIVER.parent.parent.parent)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) >= (5 if mode == "time" else 10)
+    assert int(done.stdout) >= 10
     killed = RunStore(tmp_path / "killed")
     (record,) = killed.runs()
     store, run_id, result = search(tmp_path / "unbroken", config(strategy, 16, seed=seed, width=width))

@@ -3,54 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from tools.targets.base import CompileReport, Limit, LintFinding, TargetInfo
 from tools.targets.profile import Profile
-from tools.types import Candidate, Evidence, Problem
+from tools.targets.triton_gpu import TritonGpuTarget
 
 DEFAULT_CHIP = "sm_90"
 """What `cuda` means where there is no NVIDIA device."""
 
 
-class CudaTarget:
+class CudaTarget(TritonGpuTarget):
     """One NVIDIA architecture, for example `cuda:sm_90`."""
 
     def __init__(self, profile: Profile) -> None:
-        self._profile = profile
-
-    def describe(self) -> TargetInfo:
-        """Say which chip it is, and whether one is in this machine (`measured`) or not (`compiled`)."""
-        device = local_device()
-        here = device is not None and f"cuda:{device[0]}" == self._profile.target
-        presence = f"present: {device[1]}" if device and here else "no such device here: compiled only"
-        return TargetInfo(
-            name=self._profile.target,
-            family="nvidia",
-            torch_device="cuda",
-            evidence=Evidence.MEASURED if here else Evidence.COMPILED,
-            summary=f"{self._profile.title}; {presence}",
-            document=self._profile.document,
-        )
-
-    def limits(self) -> Mapping[str, Limit]:
-        """Return the chip's numbers from its document."""
-        return self._profile.limits
-
-    def lint(self, candidate: Candidate) -> Sequence[LintFinding]:
-        """Return the findings of the rules that apply to NVIDIA targets."""
-        from tools.lint.engine import lint
-
-        return lint(candidate.source, target=self._profile.target, limits=self._profile.limits)
-
-    def compile(
-        self, candidate: Candidate, problem: Problem | None = None, *, timeout_s: float = 120.0, cache: Path | None = None
-    ) -> CompileReport:
-        """Compile the candidate's kernels as the problem's inputs launch them, and report what they need."""
-        from tools.compile.toolchain import compile_candidate
-
-        return compile_candidate(candidate, problem, self._profile, timeout_s=timeout_s, cache=cache)
+        super().__init__(profile, "nvidia", local_device)
 
 
 @functools.cache

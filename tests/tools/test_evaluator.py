@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,7 +114,8 @@ def test_every_workload_is_checked_and_timed(evaluator: LocalEvaluator) -> None:
 def test_a_candidate_right_for_one_workload_only_is_wrong(evaluator: LocalEvaluator) -> None:
     source = HONEST.replace("return torch.tanh(x) * self.scale", "return torch.tanh(x) * self.scale if x.shape[0] == 7 else x * self.scale")
     evaluation = evaluate(evaluator, source, PROBLEM + "WORKLOADS = [{'rows': 7}, {'rows': 129}]\n")
-    assert evaluation.status is Status.WRONG_VALUES and "output[0, 0]: expected" in evaluation.feedback.first_mismatch
+    assert evaluation.status is Status.WRONG_VALUES
+    assert re.match(r"output\[\d+, \d+\]: expected .*; shape \(129, 96\)$", evaluation.feedback.first_mismatch)
 
 
 @pytest.mark.parametrize(

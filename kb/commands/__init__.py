@@ -1,0 +1,1 @@
+"""The commands of `kb`, one module a group; each has a `group` that `kb/cli.py` adds."""

@@ -1,0 +1,122 @@
+"""`kb query`, `kb ask`: what answers a question."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kb.commands.console import EXIT_NO, open_base, print_json
+from kb.commands.options import (
+    EmbedderOption,
+    HomeOption,
+    JsonOption,
+    KindOption,
+    SourceOption,
+    TargetOption,
+    TrustOption,
+    ValidOption,
+    parse_filters,
+)
+
+if TYPE_CHECKING:
+    from kb.types import Hit
+
+group = typer.Typer()
+
+
+@group.command(
+    epilog="Examples: kb query 'shared memory per block' --target cuda:sm_90   |   kb query tl.make_block_ptr --kind kernel --json --explain"
+)
+def query(
+    text: Annotated[str, typer.Argument(help="A question, identifier, error message or code.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="Most hits to print.")] = 8,
+    target: TargetOption = None,
+    kind: KindOption = None,
+    source: SourceOption = None,
+    trust: TrustOption = None,
+    valid_for: ValidOption = None,
+    any_target: Annotated[bool, typer.Option("--any-target", help="Do not restrict to the target that the text names.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
+    mode: Annotated[str, typer.Option("--mode", help="hybrid, dense or lexical.")] = "hybrid",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    embedder: EmbedderOption = None,
+) -> None:
+    """Find the paragraphs that answer a question, best first, each with its source."""
+    filters = parse_filters(target, kind, source, trust, valid_for)
+    with open_base(home, embedder) as base:
+        result = base.query(text, top_k, filters, explain, mode=mode, infer_target=not any_target)
+    if as_json:
+        print_json(
+            {
+                "hits": [_hit_json(hit) for hit in result.hits],
+                "abstained": result.abstained,
+                "reason": result.reason,
+                "target": result.target,
+            }
+        )
+    else:
+        if result.abstained:
+            print(f"Nothing here answers this: {result.reason}." + (" Nearest:" if result.hits else ""))
+        for hit in result.hits:
+            _print_hit(hit)
+    if result.abstained:
+        raise typer.Exit(EXIT_NO)
+
+
+def _hit_json(hit: Hit) -> dict[str, object]:
+    return {
+        "rank": hit.rank,
+        "score": hit.score,
+        "chunk_id": hit.chunk_id,
+        "document": hit.document,
+        "section_path": list(hit.section_path),
+        "kind": hit.kind.value,
+        "targets": list(hit.targets),
+        "trust": hit.trust.value,
+        "source": dataclasses.asdict(hit.source),
+        "also": [dataclasses.asdict(place) for place in hit.also],
+        "context": hit.context,
+        "text": hit.text,
+        "explain": dict(hit.explain),
+    }
+
+
+def _print_hit(hit: Hit) -> None:
+    print(f"\n{hit.rank}. {' > '.join(hit.section_path)}")
+    print(
+        f"   {hit.source.path}:{hit.source.line_start}-{hit.source.line_end}  [{hit.kind}; {', '.join(hit.targets)}; {hit.trust}]  score {hit.score:.3f}"
+    )
+    if hit.explain:
+        print("   " + "  ".join(f"{name} {value:+.3f}" for name, value in hit.explain.items()))
+    for line in [*(hit.context.split("\n") if hit.context else []), *hit.text.split("\n")]:
+        print(f"   | {line}")
+
+
+@group.command(
+    epilog="Examples: kb ask 'why is my layer norm slow on an H100, and what should I try?'   |   kb ask 'limits of shared memory' --target cuda:sm_90 --json"
+)
+def ask(
+    question: Annotated[str, typer.Argument(help="A question, which may have several parts.")],
+    target: TargetOption = None,
+    kind: KindOption = None,
+    source: SourceOption = None,
+    trust: TrustOption = None,
+    valid_for: ValidOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deep search: several queries, sections and links followed; a cited brief with what was not found."""
+    from kb.deep_search import DeepSearch
+
+    filters = parse_filters(target, kind, source, trust, valid_for)
+    with open_base(home) as base:
+        brief = DeepSearch(base).ask(question, filters)
+    if as_json:
+        print_json(brief.to_json())
+    else:
+        print(brief.to_text())
+    if not brief.findings:
+        raise typer.Exit(EXIT_NO)

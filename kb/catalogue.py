@@ -160,8 +160,9 @@ class Catalogue:
             for statement in fulltext.CREATE:
                 connection.execute(text(statement))
             if self.get_meta(connection, "schema_version") is None:
-                for key, value in (("schema_version", str(SCHEMA_VERSION)), ("base_id", uuid.uuid4().hex[:8]), ("generation", "0")):
+                for key, value in (("base_id", uuid.uuid4().hex[:8]), ("generation", "0")):
                     self.set_meta(connection, key, value)
+            self.set_meta(connection, "schema_version", str(SCHEMA_VERSION))
 
     # Meta
 

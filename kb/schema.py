@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 adds tables to 1 (past versions, status, facts, evidence, the next vectors), which opening a base of version 1 creates."""
 
 metadata = MetaData()
 
@@ -129,5 +130,61 @@ lessons = Table(
     Column("problem_id", String, nullable=False),
     Column("record", JSON, nullable=False),
     Column("status", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+next_vectors = Table(  # of the embedder that a re-embedding changes to; takes the place of `vectors` when it is complete
+    "next_vectors",
+    metadata,
+    Column("vector_hash", String, primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
+)
+
+document_texts = Table(  # what `document_versions` ended: the sections of a past version
+    "document_texts",
+    metadata,
+    Column("document_id", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("source", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("ended", String, nullable=False),  # updated | removed
+    Column("record", LargeBinary, nullable=False),  # see kb/versions.py
+)
+
+document_status = Table(  # only of documents that are no longer current
+    "document_status",
+    metadata,
+    Column("document_id", ForeignKey("documents.document_id", ondelete="CASCADE"), primary_key=True),
+    Column("status", String, nullable=False),  # retired | superseded
+    Column("origin", String, nullable=False),  # command | document
+    Column("successor", String, nullable=False, default=""),  # source of the document that holds instead
+    Column("reason", Text, nullable=False, default=""),
+    Column("since", Float, nullable=False),
+)
+
+facts = Table(  # numbers with a unit that a chunk states; derived, see kb/facts.py
+    "facts",
+    metadata,
+    Column("fact_id", Integer, primary_key=True, autoincrement=True),
+    Column("document_id", ForeignKey("documents.document_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("chunk_id", String, nullable=False, index=True),
+    Column("subject", String, nullable=False, index=True),
+    Column("unit", String, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("quote", Text, nullable=False),
+)
+
+lesson_evidence = Table(
+    "lesson_evidence",
+    metadata,
+    Column("lesson_id", String, primary_key=True),
+    Column("evidence_id", String, primary_key=True),
+    Column("kind", String, nullable=False),  # measurement | ablation
+    Column("problem_id", String, nullable=False),
+    Column("effect", Float, nullable=False),
+    Column("effect_low", Float, nullable=False),
+    Column("effect_high", Float, nullable=False),
+    Column("versions", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
 )

@@ -484,6 +484,17 @@ def export(
                 typer.echo(path)
 
 
+def _register() -> None:
+    from agents.mcp.cli import mcp
+
+    app.command(
+        epilog="Examples: claude mcp add kevolve -- kevolve mcp; kevolve mcp --transport http --port 8765",
+    )(mcp)
+
+
+_register()
+
+
 def main() -> None:
     """Entry point of the command `kevolve`."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -505,6 +516,10 @@ def _errors() -> Iterator[None]:
         if code is None:
             raise
         _fail(str(error), code)
+
+
+command_errors = _errors
+"""For command modules beside this one."""
 
 
 def _exit_code(error: Exception) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agents.coders.base import Coder
 from agents.config import ModelOptions
-from agents.errors import UnknownNameError
+from agents.errors import OptionError, UnknownNameError
 from tools.types import Candidate
 
 
@@ -37,7 +37,11 @@ def _reference(options: ModelOptions, home: Path) -> Coder:
     return ReferenceCoder()
 
 
-CODERS: dict[str, Callable[[ModelOptions, Path], Coder]] = {"library": _library, "llm": _llm, "reference": _reference}
+def _outside(options: ModelOptions, home: Path) -> Coder:
+    raise OptionError("candidates of this run come from an outside agent: start `kevolve mcp` and call its tool start_run or resume_run")
+
+
+CODERS: dict[str, Callable[[ModelOptions, Path], Coder]] = {"library": _library, "llm": _llm, "outside": _outside, "reference": _reference}
 
 
 def create_coder(name: str, options: ModelOptions, home: Path) -> Coder:

@@ -1,0 +1,43 @@
+"""The command `kevolve mcp`: parses, starts the server. On stdio nothing but the protocol goes to stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def mcp(
+    transport: Annotated[
+        str, typer.Option(help="stdio (the client starts this command) or http (streamable HTTP with a token).")
+    ] = "stdio",
+    host: Annotated[str, typer.Option(help="For http: a loopback address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="For http; 0: any free port.")] = 8765,
+    home: Annotated[
+        Path | None, typer.Option("--home", help="State directory (default: KEVOLVE_HOME, else the user's data directory).")
+    ] = None,
+) -> None:
+    """Serve the knowledge base, the tools and the search to a coding agent over the Model Context Protocol."""
+    from agents.cli import command_errors
+    from agents.errors import OptionError
+
+    with command_errors():
+        from agents.mcp.server import build_server
+        from agents.mcp.transports import http_server, server_token
+        from kb.home import default_home
+
+        place = (home if home is not None else default_home()).expanduser().absolute()
+        if transport == "stdio":
+            with contextlib.suppress(KeyboardInterrupt):
+                build_server(place).run("stdio")
+            return
+        if transport != "http":
+            raise OptionError(f"unknown transport {transport!r}; known: stdio, http")
+        token, source = server_token(place)
+        runner, listener, address = http_server(build_server(place, reads_files=False), token, host, port)
+        typer.echo(f"serving {address}; the token is in {source}", err=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(runner.serve(sockets=[listener]))

@@ -251,7 +251,8 @@ class LocalEvaluator:
                 with attempt.phase("prepare"):
                     slots = num_slots(attempt.check.inputs_bytes[number])
                     seeds = [secrets.randbits(62) for _ in range(slots)]
-                    prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds)
+                    restore = session.survey(number, _REFERENCE_S).mutates_inputs
+                    prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds, restore=restore)
                 with attempt.phase("baseline"):
                     note = session.compile(number) if self._use_compiled_baseline else "not asked for"
                 with attempt.phase("timing"):

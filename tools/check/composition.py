@@ -40,7 +40,9 @@ def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str]
         return Composition.MIXED if operators or has_compiler else Composition.CUSTOM
     if has_compiler:
         return Composition.COMPILER
-    return Composition.LIBRARY if operators else Composition.UNKNOWN
+    return (
+        Composition.LIBRARY if traces else Composition.UNKNOWN
+    )  # custom is what was seen to be; work that shows nowhere is somebody else's
 
 
 def _by_time(times: Mapping[str, float], own_kernels: set[str]) -> Composition:

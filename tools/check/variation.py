@@ -1,7 +1,7 @@
 """Change a problem's inputs and weights so that shortcuts that hold only for its defaults show up. Imports torch.
 
 KernelBench files draw `torch.rand` or `torch.randn` and construct layers with their default parameters; a copy kernel then passes for LayerNorm and a
-mean over a tenth of the elements for a mean. Every change keeps order (scales are positive) and leaves integers, masks and labels alone.
+mean over a tenth of the elements for a mean. Every change keeps the order of sorted tensors (scales are positive) and leaves integers, masks and labels alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from tools.worker.tensors import Tree, map_tensors
 
 _SAMPLE = 4096
 _FEW_VALUES = 16
-_OUTLIERS = 8
+_OUTLIERS = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0, -300.0, 300.0)
+"""Factors on a few elements: the large ones overflow an exponential that nobody protects."""
 _INTEGER_CHOICES = 64
 
 
@@ -32,12 +33,14 @@ def _vary_tensor(tensor: torch.Tensor, kind: str, generator: torch.Generator) ->
     changed = tensor * scale
     if kind in ("shifted", "outliers"):
         spread = float(tensor.flatten()[:_SAMPLE].double().std())
-        changed = changed + (float(torch.rand((), generator=generator)) - 0.5) * spread
+        centre = float(changed.flatten()[:_SAMPLE].double().mean()) if kind == "shifted" else 0.0
+        changed = changed - centre + (float(torch.rand((), generator=generator)) - 0.5) * spread
     if kind == "outliers":
-        places = torch.randint(0, tensor.numel(), (min(_OUTLIERS, tensor.numel() // 2),), generator=generator)
+        factors = torch.tensor(_OUTLIERS[-max(1, tensor.numel() // 2) :], dtype=changed.dtype)
+        places = torch.randint(0, tensor.numel(), (len(factors),), generator=generator)
         flat = changed.reshape(-1)
         if not is_monotone(tensor):
-            flat[places.to(flat.device)] *= 30.0
+            flat[places.to(flat.device)] *= factors.to(flat.device)
         changed = flat.reshape(tensor.shape)
     return changed.to(tensor.dtype)
 

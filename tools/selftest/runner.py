@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tools.errors import ToolsError
 from tools.evaluator import LocalEvaluator
 from tools.selftest.fixtures import Fixture
-from tools.types import QUICK, Effort, Evaluation, Status
+from tools.types import EFFORTS, Evaluation, Status
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Finding:
     """Why the verdict is not the expected one; empty if it is."""
 
 
-def run_fixtures(evaluator: LocalEvaluator, fixtures: Iterable[Fixture], target: str, effort: Effort = QUICK) -> Iterator[Finding]:
+def run_fixtures(evaluator: LocalEvaluator, fixtures: Iterable[Fixture], target: str) -> Iterator[Finding]:
     """Evaluate each fixture and yield its finding as soon as it is known."""
     for fixture in fixtures:
+        effort = EFFORTS[fixture.effort]
         chosen = dataclasses.replace(effort, timeout_s=fixture.timeout_s) if fixture.timeout_s else effort
         try:
             evaluation = evaluator.evaluate(fixture.candidate(), fixture.load_problem(), target, chosen)

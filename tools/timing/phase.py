@@ -6,11 +6,13 @@ worker, and this process's clock around the block must agree with them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import secrets
 import statistics
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +91,7 @@ class WorkloadTimer:
             HarnessError: The reference process fails.
         """
         process, session = self._process, self._session
-        process.prepare(prepared["slots"], self._deadline)
+        process.prepare(prepared["slots"], self._deadline, restore=session.survey(workload, _REFERENCE_S).mutates_inputs)
         baselines = ["eager"] if compile_note else ["eager", "compiled"]
         if compile_note:
             self._record.notes.append(f"no compiled baseline: {compile_note[-600:]}")
@@ -152,14 +154,20 @@ class WorkloadTimer:
         """Run one block of an arm."""
         seed = secrets.randbits(53)
         if arm != "candidate":
-            return self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed)
+            with self._alone(self._process):
+                return self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed)
         self._watch_idle()
         before = self._process.cpu_seconds()
-        reply = self._process.block(calls, seed, self._deadline)
+        with self._alone(self._session):
+            reply = self._process.block(calls, seed, self._deadline)
         self._cpu_mark_s = self._process.cpu_seconds()
         self._record.busy_cpu_s += self._cpu_mark_s - before
         self._record.blocks.append((calls, seed))
         return reply
+
+    def _alone(self, other: CandidateProcess | ReferenceSession) -> AbstractContextManager[None]:
+        """Hold the other side still on the CPU, where both would compete for the cores."""
+        return other.stopped() if self._session.device == "cpu" else contextlib.nullcontext()
 
     def _marginal_ms(self, arm: str, calls: int) -> float:
         """Return what one more call costs by the parent's clock, in ms: the slope between blocks of two sizes, free of the cost of a block itself.

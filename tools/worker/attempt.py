@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,9 @@ class CandidateProcess:
         """Return what one call runs, as the process itself observes it."""
         return self._request("trace", deadline, "a traced call", args=draw["args"]).data
 
-    def prepare(self, slots: Sequence[Answer], deadline: Deadline) -> None:
-        """Load the timed input sets."""
-        self._request("prepare", deadline, "loading the timed inputs", slots=list(slots))
+    def prepare(self, slots: Sequence[Answer], deadline: Deadline, *, restore: bool) -> None:
+        """Load the timed input sets; `restore`: the operator works in place, so every call gets them back first."""
+        self._request("prepare", deadline, "loading the timed inputs", slots=list(slots), restore=restore)
 
     def warm(self, calls: int, deadline: Deadline) -> None:
         """Call the model a few times untimed."""
@@ -110,6 +111,10 @@ class CandidateProcess:
     def cpu_seconds(self) -> float:
         """Return the processor time of the process tree so far, in s."""
         return self._worker.cpu_seconds()
+
+    def stopped(self) -> AbstractContextManager[None]:
+        """Hold the process tree still inside the context."""
+        return self._worker.stopped()
 
     def mapped_libraries(self) -> list[str]:
         """Return the shared objects that the process has mapped, as the kernel reports them."""

@@ -159,7 +159,8 @@ class CandidateWorker:
         device, _ = self._ready()
         self._last = None
         specs = message["slots"]
-        self._slots = TimedSlots(device, specs, [tensors.read(spec, self._input_memory(), device.name) for spec in specs])
+        arguments = [tensors.read(spec, self._input_memory(), device.name) for spec in specs]
+        self._slots = TimedSlots(device, specs, arguments, restore=message["restore"] is True)
         return {}
 
     def _warm(self, message: Answer, fds: list[int]) -> Answer:

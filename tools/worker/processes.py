@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,21 @@ class Worker:
     def cpu_seconds(self) -> float:
         """Return the processor time of the process and its descendants so far, in s; 0.0 once it is gone."""
         return cpu_seconds(self.pid)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hold the process and its descendants still inside the context, so that whoever is timed there has the machine to itself.
+
+        OpenMP's workers spin for milliseconds after a parallel region: without this the arm that was timed last would take a core from the next one.
+        """
+        tree = descendants(self.pid)
+        try:
+            for pid in tree:
+                _signal(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in tree:
+                _signal(pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the process, everything it started, and close its channel. Safe to call twice."""
@@ -201,17 +217,30 @@ class Zygote:
 def cpu_seconds(pid: int) -> float:
     """Return processor time used by a process's threads and its live descendants, in s."""
     total = 0.0
-    stack, seen = [pid], set()
-    while stack:
-        current = stack.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        tasks = Path("/proc", str(current), "task")
+    for current in descendants(pid):
         with contextlib.suppress(OSError):
-            for task in tasks.iterdir():
+            for task in Path("/proc", str(current), "task").iterdir():
                 with contextlib.suppress(OSError, ValueError, IndexError):
                     total += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return total
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and its live descendants."""
+    found: list[int] = []
+    stack = [pid]
+    while stack:
+        current = stack.pop()
+        if current in found:
+            continue
+        found.append(current)
+        with contextlib.suppress(OSError):
+            for task in Path("/proc", str(current), "task").iterdir():
                 with contextlib.suppress(OSError, ValueError):
                     stack.extend(int(child) for child in (task / "children").read_text().split())
-    return total
+    return found
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -326,7 +326,7 @@ class ReferenceWorker:
             tensors.write(arguments, spec, self._memory())
         tensors.write(state, state_spec, self._memory())
         tensors.write(self._init, init_spec, self._memory())
-        self._slots = TimedSlots(self._device, specs, sets)
+        self._slots = TimedSlots(self._device, specs, sets, restore=message["restore"])
         self._slot_plan = (workload, seeds, specs, output_spec)
         answer.update(slots=specs, state=state_spec, init=init_spec, outputs=output_spec)
         return answer

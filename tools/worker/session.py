@@ -6,6 +6,7 @@ import os
 import secrets
 import statistics
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,10 @@ class ReferenceSession:
                 if not self.is_alive():
                     raise
         return self._compiled[workload]
+
+    def stopped(self) -> AbstractContextManager[None]:
+        """Hold the process still inside the context."""
+        return self._worker.stopped()
 
     def measure_round_trip(self) -> None:
         """Measure the cost of an empty command, which block times are corrected by."""

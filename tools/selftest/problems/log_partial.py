@@ -1,0 +1,19 @@
+"""A logarithm of values that are partly negative: NaN is part of the right answer."""
+
+import torch
+from torch import nn
+
+SHAPE = (8192, 4096) if torch.cuda.is_available() else (256, 1000)
+
+
+class Model(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.log(x)
+
+
+def get_inputs() -> list[torch.Tensor]:
+    return [torch.randn(*SHAPE)]
+
+
+def get_init_inputs() -> list[object]:
+    return []

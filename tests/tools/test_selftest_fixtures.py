@@ -22,7 +22,13 @@ def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEvaluat
         yield opened
 
 
-@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda item: f"{item.fixture_id}-{item.name}")
+@pytest.mark.parametrize(
+    "fixture",
+    [
+        pytest.param(item, id=f"{item.fixture_id}-{item.name}", marks=[pytest.mark.slow, pytest.mark.timeout(600)] if item.slow else [])
+        for item in FIXTURES
+    ],
+)
 def test_fixture_gets_its_expected_verdict(fixture: Fixture, evaluator: LocalEvaluator) -> None:
     (finding,) = run_fixtures(evaluator, [fixture], "cpu")
     assert finding.complaint == ""
@@ -30,4 +36,4 @@ def test_fixture_gets_its_expected_verdict(fixture: Fixture, evaluator: LocalEva
 
 def test_the_catalogue_is_not_empty() -> None:
     families = {item.family for item in FIXTURES}
-    assert len(FIXTURES) >= 50 and len(families) >= 7
+    assert len(FIXTURES) >= 85 and len(families) >= 7

@@ -11,7 +11,7 @@ from tools.types import Candidate, Problem
 
 _ROOT = Path(__file__).resolve().parent
 _FIELD = re.compile(r"# (\w+): (.+)")
-_KNOWN = {"id", "family", "problem", "target", "expect", "timeout_s", "max_speedup", "composition", "effort"}
+_KNOWN = {"id", "family", "problem", "target", "expect", "timeout_s", "max_speedup", "composition", "effort", "slow"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class Fixture:
 
     effort: str = "quick"
     """The effort that must find it: `quick` inside a search, `full` where it may take what every published number goes through."""
+
+    slow: bool = False
+    """Takes long to compile; left to `make test-all`."""
 
     def candidate(self) -> Candidate:
         """Return the candidate."""
@@ -85,4 +88,5 @@ def _read(path: Path) -> Fixture:
         max_speedup=float(fields["max_speedup"]) if "max_speedup" in fields else None,
         composition=fields.get("composition", ""),
         effort=fields.get("effort", "quick"),
+        slow=fields.get("slow") == "yes",
     )

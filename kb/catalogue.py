@@ -23,7 +23,6 @@ from kb.schema import (
     SCHEMA_VERSION,
     chunks,
     document_targets,
-    document_versions,
     documents,
     links,
     meta,
@@ -35,6 +34,7 @@ from kb.schema import (
 from kb.targets import normalise
 from kb.types import Chunk, Document, Kind, Section, Trust
 from kb.vectors import collection_name
+from kb.versions import keep_version, last_version
 
 if TYPE_CHECKING:
     from kb.embedders.base import EmbedderIdentity
@@ -118,6 +118,11 @@ class Catalogue:
             raise _translated(err, path) from err
         return catalogue
 
+    @property
+    def name(self) -> str:
+        """Where it is, for people and for telling catalogues apart: the file, or the address without its password."""
+        return str(self.path)
+
     def close(self) -> None:
         """Release the file."""
         self.engine.dispose()
@@ -171,6 +176,12 @@ class Catalogue:
         """Return a setting of the base, or None."""
         value = connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
         return None if value is None else str(value)
+
+    @staticmethod
+    def recorded_embedder(connection: Connection) -> dict[str, str]:
+        """Return which embedder this base's vectors come from; all empty for a new base."""
+        keys = ("spec", "name", "hash", "dimension", "prefix")
+        return {key: Catalogue.get_meta(connection, f"embedder_{key}") or "" for key in keys}
 
     @staticmethod
     def set_meta(connection: Connection, key: str, value: str) -> None:
@@ -258,6 +269,7 @@ class Catalogue:
         fulltext.remove(connection, [int(row[0]) for row in rows])
         self._queue(connection, "chunks", "delete", [str(row[1]) for row in rows], stored.targets)
         self._queue(connection, "sections", "delete", section_ids, stored.targets)
+        keep_version(connection, document_id, "removed")
         for table in (links, chunks, sections, document_targets, documents):
             connection.execute(delete(table).where(table.c.document_id == document_id))
         self.touch(connection)
@@ -284,17 +296,14 @@ class Catalogue:
             "targets": list(targets),
             "valid_for": dict(document.valid_for),
             "front_matter": dict(document.front_matter),
-            "version": stored.version + 1 if stored else 1,
+            "version": _next_version(connection, prepared, stored, targets),
             "updated_at": time.time(),
         }
         if stored is None:
             connection.execute(insert(documents).values(document_id=prepared.document_id, **values))
         else:
-            connection.execute(
-                insert(document_versions).values(
-                    document_id=stored.document_id, version=stored.version, content_hash=stored.content_hash, ended_at=time.time()
-                )
-            )
+            if values["version"] != stored.version:
+                keep_version(connection, stored.document_id, "updated")
             connection.execute(update(documents).where(documents.c.document_id == prepared.document_id).values(**values))
             connection.execute(delete(document_targets).where(document_targets.c.document_id == prepared.document_id))
         connection.execute(insert(document_targets), [{"document_id": prepared.document_id, "target": target} for target in targets])
@@ -502,6 +511,16 @@ def drop_control(value: str) -> str:
 def row_embedded_text(row: RowMapping) -> str:
     """Return what was embedded for a row of the table `chunks`."""
     return drop_control(embedded_text(tuple(row["section_path"]), row["context"], row["text"]))
+
+
+def _next_version(connection: Connection, prepared: Prepared, stored: StoredDocument | None, targets: tuple[str, ...]) -> int:
+    """Return the version that a document gets: one more if it says something else than before, also across a removal."""
+    document = prepared.document
+    if stored is None:
+        return last_version(connection, prepared.document_id) + 1
+    before = (stored.content_hash, stored.title, stored.kind, stored.trust, set(stored.targets), dict(stored.valid_for))
+    now = (document.content_hash, document.title, document.kind, document.trust, set(targets), dict(document.valid_for))
+    return stored.version + (before != now)
 
 
 def _stored(row: RowMapping) -> StoredDocument:

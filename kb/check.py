@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select, text
 from kb import fulltext
 from kb.catalogue import Catalogue, indexed_row, row_embedded_text, vector_key
 from kb.errors import StoreError
+from kb.reembedding import discard_leftovers, leftovers
 from kb.schema import chunks
 from kb.types import CheckReport
 
@@ -53,6 +54,10 @@ def _find(base: KnowledgeBase) -> list[str]:
             problems.append(f"{stale} chunks whose vector is of another text")
         if missing:
             problems.append(f"{missing} chunks without a vector")
+        alien = _of_another_length(connection)
+        if alien:
+            problems.append(f"{alien} vectors of another length than the embedder's")
+        problems += leftovers(connection)
         indexed = fulltext.numbers(connection)
         known = set(connection.execute(select(chunks.c.number)).scalars())
     if indexed != known:
@@ -79,9 +84,25 @@ def _vector_state(connection: Connection) -> tuple[int, int]:
     return stale, int(missing)
 
 
+def _of_another_length(connection: Connection) -> int:
+    dimension = Catalogue.recorded_embedder(connection)["dimension"]
+    if not dimension:
+        return 0
+    statement = text("SELECT count(*) FROM vectors WHERE length(vector) <> :bytes")
+    return int(connection.execute(statement, {"bytes": 4 * int(dimension)}).scalar_one())
+
+
 def _mend(base: KnowledgeBase) -> list[str]:
     done: list[str] = []
+    with base.catalogue.read() as connection:
+        left = leftovers(connection)
+    if left:
+        discard_leftovers(base)
+        done.append("leftovers of a former embedder removed")
     with base.catalogue.write() as connection:
+        dimension = Catalogue.recorded_embedder(connection)["dimension"]
+        if dimension:
+            connection.execute(text("DELETE FROM vectors WHERE length(vector) <> :bytes"), {"bytes": 4 * int(dimension)})
         broken = connection.execute(
             text(
                 "SELECT document_id FROM documents WHERE document_id NOT IN (SELECT document_id FROM sections) "

@@ -2,20 +2,24 @@
 
 Every document transaction leaves its vector writes in the catalogue's outbox; `flush` carries them out under the writer's lock and then strikes them off.
 All of them may be repeated, so a crash at any point loses nothing: the next flush does them again.
+
+Each embedder the base has had counts as an epoch with collections of its own, so vectors of two embedders never meet; `kb/reembedding.py` fills those of the
+next epoch with `prepare` while queries go on with the current ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, bindparam, delete, func, select, text
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from kb.errors import StoreError
-from kb.schema import outbox
+from kb.schema import meta, outbox
 from kb.vectors import ChromaStore, VectorStore, locked
 
 if TYPE_CHECKING:
@@ -25,6 +29,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLUSH_ROWS = 4000
+FIRST_EPOCH = "0"
+
+
+def embedder_epoch(connection: Connection) -> str:
+    """Return which of its embedders a base is at: another value means vectors of another embedder."""
+    value = connection.execute(select(meta.c.value).where(meta.c.key == "embedder_epoch")).scalar_one_or_none()
+    return str(value) if value else FIRST_EPOCH
 
 
 class VectorIndex:
@@ -86,6 +97,14 @@ class VectorIndex:
                 done += len(rows)
         return done
 
+    def queue_everything(self, connection: Connection) -> None:
+        """Leave a write of every entry in the outbox."""
+        rows = [
+            {"action": "upsert", "collection": name, "item_id": item} for name, items in self._expected().items() for item in sorted(items)
+        ]
+        if rows:
+            connection.execute(insert(outbox), rows)
+
     def nearest(self, connection: Connection, collections: Sequence[str] | None, vector: Vectors, top_k: int) -> list[tuple[str, float]]:
         """Return the nearest ids over some collections (None: every collection of chunks), each once, nearest first."""
         generation = self._catalogue.generation(connection)
@@ -97,7 +116,11 @@ class VectorIndex:
             names = [name for name in store.collections() if name.startswith("chunks-")] if collections is None else list(collections)
             best: dict[str, float] = {}
             for name in names:
-                for item, similarity in store.nearest(name, vector, top_k):
+                try:
+                    found = store.nearest(name, vector, top_k)
+                except Exception as err:  # the outside: Chroma's errors have no common root across its backends
+                    raise StoreError(f"the vector index cannot be read: {err}; run `kb check --repair`") from err
+                for item, similarity in found:
                     best[item] = max(similarity, best.get(item, -1.0))
         return sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))[:top_k]
 
@@ -118,27 +141,59 @@ class VectorIndex:
 
     def rebuild(self) -> None:
         """Bring every collection to what the catalogue says."""
-        with self._guard, locked(self._folder / "writer.lock"):
-            store = self._fresh_store()
-            expected = self._expected()
-            for name in sorted(set(store.collections()) | set(expected)):
-                wanted = expected.get(name, set())
-                if not wanted:
-                    store.drop(name)
-                    continue
-                extra = sorted(store.ids(name) - wanted)
-                if extra:
-                    store.delete(name, extra)
-                self._upsert(store, name, sorted(wanted))
+        with self._writing(None) as store:
+            for name, ids in self._missing(store):
+                self._fill(store, name, ids, "vectors")
             with self._catalogue.write() as connection:
                 connection.execute(delete(outbox))
 
-    def _upsert(self, store: VectorStore, name: str, ids: Sequence[str]) -> None:
-        for begin in range(0, len(ids), FLUSH_ROWS):
-            part = list(ids[begin : begin + FLUSH_ROWS])
-            with self._catalogue.read() as connection:
-                found = _vectors(connection, part)
-            self._apply(store, {(name, item): "upsert" for item in part}, found)
+    def prepare(self, epoch: str) -> None:
+        """Bring the collections of another epoch to what the catalogue says, with the vectors of `next_vectors`; searches do not see them.
+
+        A chunk's id stands for its text, so entries for chunks that are there already are kept; those for sections are written anew. The lock is let go
+        between batches, so that ingestion and queries go on.
+        """
+        with self._writing(epoch) as store:
+            work = list(self._missing(store, keep="chunks-"))
+        for name, ids in work:
+            with self._writing(epoch) as store:
+                self._fill(store, name, ids, "next_vectors")
+
+    def drop(self, epoch: str) -> None:
+        """Remove every collection of an epoch."""
+        with self._writing(epoch) as store:
+            for name in store.collections():
+                store.drop(name)
+
+    @contextlib.contextmanager
+    def _writing(self, epoch: str | None) -> Iterator[VectorStore]:
+        """Yield the store of an epoch (None: the current one), alone."""
+        with self._guard, locked(self._folder / "writer.lock"):
+            try:
+                yield self._fresh_store(epoch)
+            finally:
+                if epoch is not None:
+                    self.close()  # what is kept open is the current epoch's
+
+    def _missing(self, store: VectorStore, keep: str | None = None) -> Iterator[tuple[str, list[str]]]:
+        """Remove what the catalogue does not have; yield the ids to write, in batches: all, but in collections that begin with `keep` only missing ones."""
+        expected = self._expected()
+        for name in sorted(set(store.collections()) | set(expected)):
+            wanted = expected.get(name, set())
+            if not wanted:
+                store.drop(name)
+                continue
+            there = store.ids(name)
+            if there - wanted:
+                store.delete(name, sorted(there - wanted))
+            ids = sorted(wanted - there if keep and name.startswith(keep) else wanted)
+            for begin in range(0, len(ids), FLUSH_ROWS):
+                yield name, ids[begin : begin + FLUSH_ROWS]
+
+    def _fill(self, store: VectorStore, name: str, ids: Sequence[str], table: str) -> None:
+        with self._catalogue.read() as connection:
+            found = _vectors(connection, ids, table)
+        self._apply(store, {(name, item): "upsert" for item in ids}, found)
 
     def _expected(self) -> dict[str, set[str]]:
         statement = text(
@@ -152,12 +207,14 @@ class VectorIndex:
             empty = set(connection.execute(text(_EMPTY_SECTIONS)).scalars())
         return {name: items - empty for name, items in expected.items() if items - empty}
 
-    def _fresh_store(self) -> VectorStore:
+    def _fresh_store(self, epoch: str | None = None) -> VectorStore:
+        """Return a store that sees what other processes wrote; None: of the current epoch."""
         if isinstance(self._store, ChromaStore):
             self._store.close()
         with self._catalogue.read() as connection:
             base_id = self._catalogue.get_meta(connection, "base_id") or ""
-        self._store = ChromaStore(self._address or self._folder / "vectors", base_id)
+            chosen = epoch or embedder_epoch(connection)
+        self._store = ChromaStore(self._address or self._folder / "vectors", base_id if chosen == FIRST_EPOCH else f"{base_id}e{chosen}")
         return self._store
 
     @staticmethod
@@ -182,21 +239,21 @@ WITH RECURSIVE full_sections(id) AS (
 """
 
 
-def _vectors(connection: Connection, ids: Iterable[str]) -> dict[str, Vectors]:
-    """Return the vectors of chunks and sections by id; a section's is the unit mean of the chunks at and below it."""
+def _vectors(connection: Connection, ids: Iterable[str], table: str = "vectors") -> dict[str, Vectors]:
+    """Return the vectors of chunks and sections by id, from `vectors` or `next_vectors`; a section's is the unit mean of the chunks at and below it."""
     import numpy as np
 
     wanted = list(ids)
     found: dict[str, Vectors] = {}
     for begin in range(0, len(wanted), 400):
         part = wanted[begin : begin + 400]
-        direct = text("SELECT c.chunk_id, v.vector FROM chunks c JOIN vectors v ON v.vector_hash = c.vector_hash WHERE c.chunk_id IN :ids")
+        direct = text(f"SELECT c.chunk_id, v.vector FROM chunks c JOIN {table} v ON v.vector_hash = c.vector_hash WHERE c.chunk_id IN :ids")
         for item, value in connection.execute(direct.bindparams(bindparam("ids", expanding=True)), {"ids": part}):
             found[str(item)] = np.frombuffer(value, dtype="<f4")
         below = text(
             "WITH RECURSIVE sub(root, id) AS (SELECT section_id, section_id FROM sections WHERE section_id IN :ids "
             "UNION ALL SELECT sub.root, s.section_id FROM sections s JOIN sub ON s.parent_id = sub.id) "
-            "SELECT sub.root, v.vector FROM sub JOIN chunks c ON c.section_id = sub.id JOIN vectors v ON v.vector_hash = c.vector_hash ORDER BY c.number"
+            f"SELECT sub.root, v.vector FROM sub JOIN chunks c ON c.section_id = sub.id JOIN {table} v ON v.vector_hash = c.vector_hash ORDER BY c.number"
         )
         sums: dict[str, Vectors] = {}
         for item, value in connection.execute(below.bindparams(bindparam("ids", expanding=True)), {"ids": part}):

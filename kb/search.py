@@ -11,6 +11,8 @@ from sqlalchemy import Connection, bindparam, text
 
 from kb.abstention import judge
 from kb.dense import EXACT_LIMIT, Snapshot, load_snapshot
+from kb.errors import StoreError
+from kb.index import embedder_epoch
 from kb.retrieval import Candidate, DenseLeg, ExactLeg, Fusion, retrieve
 from kb.scope import scope
 from kb.target_words import named_target
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from kb.index import VectorIndex
 
 MAX_QUERY_CHARACTERS = 20_000
+EMBEDDER_CHANGES = 5
+"""So many changes of the embedder during one query are followed."""
 
 
 class Searcher:
@@ -53,14 +57,40 @@ class Searcher:
         query = query[:MAX_QUERY_CHARACTERS].replace("\0", "")
         if filters.target is None and infer_target:
             filters = dataclasses.replace(filters, target=named_target(query))
-        vector = self._embedder().embed_query(query) if self._has_chunks() and (fusion.dense_weight or fusion.section_weight) else None
+        for _ in range(EMBEDDER_CHANGES):
+            epoch = self._epoch()
+            vector = self._embedder().embed_query(query) if self._has_chunks() and (fusion.dense_weight or fusion.section_weight) else None
+            try:
+                result = self._answer(query, vector, epoch, top_k, filters, explain, fusion)
+            except StoreError:
+                if epoch == self._epoch():
+                    raise
+                continue  # the collections of the former embedder were dropped under the query
+            if result is not None:
+                return result
+        raise StoreError("the embedder of this base keeps changing; try again")
+
+    def _answer(
+        self, query: str, vector: Vectors | None, epoch: str, top_k: int, filters: Filters, explain: bool, fusion: Fusion
+    ) -> QueryResult | None:
+        """Return the result over one state of the catalogue; None if its vectors are of another embedder than the query's by now."""
         with self._catalogue.read() as connection:
+            if vector is not None and embedder_epoch(connection) != epoch:
+                return None
             scope_sql, parameters = scope(connection, filters)
             leg = self._dense_leg(connection, vector, filters, scope_sql, parameters) if vector is not None else None
             candidates = retrieve(connection, query, leg, fusion, scope_sql, parameters)
             hits = _hits(connection, candidates, top_k, explain)
             abstained, reason = judge(connection, query, candidates, hits)
         return QueryResult(tuple(hits), abstained, reason, filters.target)
+
+    def _epoch(self) -> str:
+        with self._catalogue.read() as connection:
+            return embedder_epoch(connection)
+
+    def fusion(self) -> Fusion:
+        """Return the weights of the default on this base."""
+        return Fusion()
 
     def _has_chunks(self) -> bool:
         with self._catalogue.read() as connection:

@@ -14,9 +14,10 @@ from sqlalchemy import Connection, select, text
 from kb.blocks import code_blocks
 from kb.catalogue import Catalogue, Prepared, StoredDocument, drop_control, identifier, leaf_key
 from kb.chunking import SHAPE, chunk_document
-from kb.errors import EmbedderMismatch, UnknownNameError
+from kb.embedders.base import differences
+from kb.errors import EmbedderMismatch, StoreError, UnknownNameError
 from kb.home import default_embedder, vectors_address
-from kb.index import VectorIndex
+from kb.index import VectorIndex, embedder_epoch
 from kb.records import winner_document
 from kb.retrieval import MODES, Fusion
 from kb.schema import chunks
@@ -38,11 +39,24 @@ from kb.types import (
 
 if TYPE_CHECKING:
     from kb.embedders.base import Embedder
+    from kb.reembedding import ChangeState, EmbedderChange
+    from kb.versions import SectionChange, Version
 
 log = logging.getLogger(__name__)
 
 EMBED_BATCH = 256
 """Texts handed to the embedder at once; progress is reported after each batch."""
+
+
+EMBEDDER_CHANGES = 5
+"""So many changes of the embedder during one call are followed."""
+
+
+_KNOWN_ID = text("SELECT 1 FROM documents WHERE document_id = :id UNION SELECT 1 FROM document_versions WHERE document_id = :id")
+
+
+class _EmbedderChanged(Exception):
+    """The base has another embedder by now; what was embedded has to be embedded again."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,9 @@ class KnowledgeBase:
         self._embedder = embedder
         self._spec = spec
         self._lock = threading.RLock()
-        self._is_checked = False
+        self._checked_epoch: str | None = None
+        self._follows = False
+        self._successor: tuple[Embedder, str] | None = None
         self.index = VectorIndex(catalogue, home / "kb", vectors)
         self._searcher = Searcher(catalogue, self.embedder, self.index)
 
@@ -101,24 +117,21 @@ class KnowledgeBase:
         folder = Path(home).expanduser().absolute()
         catalogue = Catalogue.open(folder / "kb" / "catalogue.sqlite", create)
         with catalogue.read() as connection:
-            recorded = {key: Catalogue.get_meta(connection, f"embedder_{key}") for key in ("spec", "name")}
+            recorded = Catalogue.recorded_embedder(connection)
         chosen = embedder if embedder is not None else (recorded["spec"] or default_embedder())
         if recorded["name"] and not recorded["spec"] and embedder is None:
             raise EmbedderMismatch(
                 f"this base was built with the embedder object {recorded['name']!r}, which has no registered name; pass embedder="
             )
+        address = vectors or vectors_address()
         if isinstance(chosen, str):
             from kb.embedders.registry import make_embedder
 
-            base = KnowledgeBase(
-                folder,
-                catalogue,
-                None if embedder is None and recorded["name"] else make_embedder(chosen),
-                chosen,
-                vectors or vectors_address(),
-            )
+            is_recorded = embedder is None and bool(recorded["name"])
+            base = KnowledgeBase(folder, catalogue, None if is_recorded else make_embedder(chosen), chosen, address)
+            base._follows = is_recorded
         else:
-            base = KnowledgeBase(folder, catalogue, chosen, "", vectors or vectors_address())
+            base = KnowledgeBase(folder, catalogue, chosen, "", address)
         if embedder is not None and recorded["name"] and embedder != recorded["spec"]:
             base.embedder()
         return base
@@ -139,36 +152,92 @@ class KnowledgeBase:
     def embedder(self) -> Embedder:
         """Return the embedder, checked against what the base's vectors come from.
 
+        A base opened without naming an embedder follows when another process changes it.
+
         Raises:
             EmbedderMismatch: They come from another one.
         """
-        with self._lock:
-            if self._embedder is None:
-                from kb.embedders.registry import make_embedder
+        from kb.embedders.registry import make_embedder
 
+        with self._lock:
+            epoch = self._epoch()
+            if self._checked_epoch not in (None, epoch):
+                self._follow_change()
+            if self._embedder is None:
                 self._embedder = make_embedder(self._spec)
-            if not self._is_checked:
+            if self._checked_epoch != epoch:
                 self._check_embedder(self._embedder)
-                self._is_checked = True
+                self._checked_epoch = epoch
             return self._embedder
+
+    def _follow_change(self) -> None:
+        """Take the embedder that the base was changed to, if this object changed it or was opened without naming one."""
+        with self.catalogue.read() as connection:
+            recorded = Catalogue.recorded_embedder(connection)
+        if self._successor is not None and not differences(recorded, self._successor[0].identity):
+            self._embedder, self._spec = self._successor
+        elif self._follows and recorded["spec"]:
+            self._embedder, self._spec = None, recorded["spec"]
+
+    def change_embedder(
+        self,
+        embedder: Embedder | str,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> EmbedderChange:
+        """Embed everything anew with another embedder, then switch to it; queries and ingestion go on with the former one until then.
+
+        May be called from a thread or another process than the one that answers queries. Killed or stopped, it goes on when called again.
+
+        Args:
+            embedder: Name or object.
+            progress: Called with the number of texts done and of all, after each batch.
+            stop: Set it to stop after the batch at hand.
+
+        Raises:
+            StoreError: Another process is changing the embedder, or the store cannot be written.
+        """
+        from kb.embedders.registry import make_embedder
+        from kb.reembedding import change_embedder
+
+        spec = embedder if isinstance(embedder, str) else ""
+        self._successor = (make_embedder(embedder) if isinstance(embedder, str) else embedder, spec)
+        return change_embedder(self, *self._successor, progress, stop)
+
+    def change_state(self) -> ChangeState | None:
+        """Return how far a change of the embedder is that has begun and is not done, or None."""
+        from kb.reembedding import change_state
+
+        with self.catalogue.read() as connection:
+            return change_state(connection)
+
+    def _epoch(self) -> str:
+        with self.catalogue.read() as connection:
+            return embedder_epoch(connection)
 
     def _check_embedder(self, embedder: Embedder) -> None:
         with self.catalogue.read() as connection:
-            recorded = {key: Catalogue.get_meta(connection, f"embedder_{key}") for key in ("name", "hash", "dimension", "prefix")}
-        if recorded["name"] is None:
+            recorded = Catalogue.recorded_embedder(connection)
+        if not recorded["name"]:
             return
-        identity = embedder.identity
-        offered = {"name": identity.name, "hash": identity.weight_hash, "dimension": str(identity.dimension), "prefix": identity.prefix}
-        different = [key for key in offered if offered[key] != recorded[key]]
+        different = differences(recorded, embedder.identity)
         if different:
-            described = ", ".join(f"{key} {recorded[key]!r} there, {offered[key]!r} here" for key in different)
             raise EmbedderMismatch(
-                f"the vectors of this base come from another embedder ({described}); open it with embedder {recorded['name']!r}, or `kb ingest` into another --home"
+                f"the vectors of this base come from another embedder ({'; '.join(different)}); open it with embedder {recorded['name']!r}, "
+                "change it with `kb embedder NAME`, or `kb ingest` into another --home"
             )
 
-    def _record_embedder(self, connection: Connection, embedder: Embedder) -> None:
-        if Catalogue.get_meta(connection, "embedder_name") is None:
+    def _record_embedder(self, connection: Connection, epoch: str) -> None:
+        """Record the embedder of a new base; refuse vectors made before the base changed to another one."""
+        if embedder_epoch(connection) != epoch:
+            raise _EmbedderChanged
+        recorded = Catalogue.recorded_embedder(connection)
+        embedder = self._embedder if self._embedder is not None else self.embedder()
+        if not recorded["name"]:
             self.catalogue.record_embedder(connection, self._spec, embedder.identity)
+        elif differences(recorded, embedder.identity):
+            raise _EmbedderChanged
 
     @property
     def shape(self) -> str:
@@ -193,8 +262,25 @@ class KnowledgeBase:
             progress: Called with the number of texts embedded since the last call.
         """
         outcomes: dict[int, Added] = {}
+        for _ in range(EMBEDDER_CHANGES):
+            try:
+                self._add_rest(incoming, outcomes, progress)
+            except _EmbedderChanged:
+                continue
+            return [outcomes[position] for position in range(len(incoming))]
+        raise StoreError("the embedder of this base keeps changing; try again")
+
+    def _add_rest(self, incoming: Sequence[Incoming], outcomes: dict[int, Added], progress: Callable[[int], None] | None) -> None:
+        """Add those documents that have no outcome yet.
+
+        Raises:
+            _EmbedderChanged: Another process changed the embedder in between; the vectors made here are not used.
+        """
+        epoch = self._epoch()
         waiting: list[tuple[int, Prepared]] = []
         for position, item in enumerate(incoming):
+            if position in outcomes:
+                continue
             document_id = identifier(item.document.source)
             stored = self._stored(document_id)
             if stored is not None and self._is_same(stored, item):
@@ -206,13 +292,31 @@ class KnowledgeBase:
         for position, prepared in waiting:
             needed = {key: fresh[key] for key in prepared.vector_hashes if key in fresh}
             with self.catalogue.write() as connection:
-                self._record_embedder(connection, self.embedder())
+                self._record_embedder(connection, epoch)
                 needed |= self._rescue(connection, prepared, needed)
                 status = self.catalogue.put_document(connection, prepared, needed)
             embedded = len(needed.keys() - counted)
             counted |= needed.keys()
             outcomes[position] = Added(prepared.document.source, prepared.document_id, status, len(prepared.leaves), embedded)
-        return [outcomes[position] for position in range(len(incoming))]
+
+    def cut_anew(self, document_ids: Sequence[str]) -> int:
+        """Cut documents into chunks again by the embedder's present limit; return how many changed."""
+        changed = 0
+        for document_id in document_ids:
+            stored = self._stored(document_id)
+            if stored is None:
+                continue
+            prepared = self._prepare(Incoming(self.get_document(document_id), stored.path, stored.root), document_id)
+            if [leaf.chunk.chunk_id for leaf in prepared.leaves] == [chunk.chunk_id for chunk in self.chunks_of(document_id)]:
+                continue
+            epoch = self._epoch()
+            fresh = self._embed_missing([prepared], None)
+            with self.catalogue.write() as connection:
+                self._record_embedder(connection, epoch)
+                self.catalogue.put_document(connection, prepared, fresh | self._rescue(connection, prepared, fresh))
+            changed += 1
+        self.index.flush()
+        return changed
 
     def remove(self, source: str) -> bool:
         """Remove the document with this source (or document id); return whether it was there. Gone from every leg and level at once."""
@@ -306,6 +410,44 @@ class KnowledgeBase:
                 )
         return tuple(found)
 
+    # Versions
+
+    def history(self, source: str) -> tuple[Version, ...]:
+        """Return the versions of a document (by source or id), newest first; also of one that was removed.
+
+        Raises:
+            UnknownNameError: There never was one.
+        """
+        from kb.versions import history
+
+        with self.catalogue.read() as connection:
+            found = history(connection, source) or history(connection, identifier(source))
+        if not found:
+            raise UnknownNameError(f"no document {source!r}, now or before; `kb tree` lists the sources")
+        return found
+
+    def diff(self, source: str, before: int | None = None, after: int | None = None) -> tuple[SectionChange, ...]:
+        """Return how the sections of two versions of a document differ.
+
+        Args:
+            source: Of the document, or its id.
+            before: A version; None: the one before `after`.
+            after: A version; None: the newest, the last one kept if the document was removed.
+
+        Raises:
+            UnknownNameError: There is no such document or version, or its text is not kept any more.
+        """
+        from kb.versions import compare, sections_of
+
+        known = self.history(source)
+        chosen_after = known[0].version if after is None else after
+        chosen_before = chosen_after - 1 if before is None else before
+        with self.catalogue.read() as connection:
+            document_id = source if connection.execute(_KNOWN_ID, {"id": source}).first() else identifier(source)
+            if before is None and chosen_before < known[-1].version:
+                return compare([], sections_of(connection, document_id, chosen_after))
+            return compare(sections_of(connection, document_id, chosen_before), sections_of(connection, document_id, chosen_after))
+
     # Search
 
     def query(
@@ -337,6 +479,10 @@ class KnowledgeBase:
         if mode not in MODES:
             raise UnknownNameError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
         return self._searcher.query(query, top_k, filters or Filters(), explain, fusion or MODES[mode], infer_target)
+
+    def fusion(self) -> Fusion:
+        """Return the weights with which the default searches this base."""
+        return self._searcher.fusion()
 
     # Winners and lessons
 
@@ -484,13 +630,15 @@ class KnowledgeBase:
         keys = [key for key in texts if key in missing]
         return self.embed_texts({key: texts[key] for key in keys}, progress)
 
-    def embed_texts(self, texts: Mapping[str, str], progress: Callable[[int], None] | None = None) -> dict[str, bytes]:
-        """Return the vectors of texts by key, as little-endian float32 bytes."""
+    def embed_texts(
+        self, texts: Mapping[str, str], progress: Callable[[int], None] | None = None, *, with_embedder: Embedder | None = None
+    ) -> dict[str, bytes]:
+        """Return the vectors of texts by key, as little-endian float32 bytes; `with_embedder` in place of the base's own."""
         found: dict[str, bytes] = {}
         keys = list(texts)
         if not keys:
             return found
-        embedder = self.embedder()
+        embedder = with_embedder or self.embedder()
         for begin in range(0, len(keys), EMBED_BATCH):
             part = keys[begin : begin + EMBED_BATCH]
             rows = embedder.embed_documents([texts[key] for key in part])

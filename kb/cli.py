@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from kb.commands import content, evaluate, overview, search, upkeep
+from kb.commands import content, evaluate, history, overview, search, serve, upkeep
 from kb.commands.console import EXIT_ENVIRONMENT, EXIT_MISUSE
 from kb.errors import DocumentError, KnowledgeError, UnknownNameError
 
@@ -17,8 +17,10 @@ GROUPS = (
     content,
     search,
     overview,
+    history,
     upkeep,
     evaluate,
+    serve,
 )
 """Modules with commands, in the order of `kb --help`."""
 

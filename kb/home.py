@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -30,3 +31,23 @@ def tokenizer_path() -> Path | None:
     """Return `KEVOLVE_TOKENIZER`, a `tokenizer.json` for hosts that carry only the int8 weights, or None."""
     chosen = os.environ.get("KEVOLVE_TOKENIZER")
     return Path(chosen) if chosen else None
+
+
+def server_token() -> str | None:
+    """Return the token of `kb serve` from `KEVOLVE_KB_TOKEN`, or None."""
+    return os.environ.get("KEVOLVE_KB_TOKEN") or None
+
+
+def catalogue_address() -> str | None:
+    """Return `KEVOLVE_CATALOGUE_URL`, the address of a PostgreSQL database, or None for SQLite under the home."""
+    return os.environ.get("KEVOLVE_CATALOGUE_URL") or None
+
+
+def catalogue_place(home: Path) -> str:
+    """Return where the catalogue of a home is: the address of a PostgreSQL database, else the path of the SQLite file."""
+    return catalogue_address() or str(home / "kb" / "catalogue.sqlite")
+
+
+def without_password(place: str) -> str:
+    """Return the place of a catalogue as it may be shown and logged."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", place)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb.commands.console import EXIT_NO, open_base, print_json
+from kb.commands.answering import answered
+from kb.commands.console import EXIT_NO, print_json
 from kb.commands.options import (
     EmbedderOption,
     HomeOption,
@@ -21,7 +22,9 @@ from kb.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from kb.types import Hit
+    from kb.brief import Brief
+    from kb.store import KnowledgeBase
+    from kb.types import Filters, Hit
 
 group = typer.Typer()
 
@@ -46,8 +49,12 @@ def query(
 ) -> None:
     """Find the paragraphs that answer a question, best first, each with its source."""
     filters = parse_filters(target, kind, source, trust, valid_for)
-    with open_base(home, embedder) as base:
-        result = base.query(text, top_k, filters, explain, mode=mode, infer_target=not any_target)
+    result = answered(
+        home,
+        embedder,
+        lambda client: client.query(text, top_k, filters, explain, mode=mode, infer_target=not any_target),
+        lambda base: base.query(text, top_k, filters, explain, mode=mode, infer_target=not any_target),
+    )
     if as_json:
         print_json(
             {
@@ -109,14 +116,17 @@ def ask(
     as_json: JsonOption = False,
 ) -> None:
     """Deep search: several queries, sections and links followed; a cited brief with what was not found."""
-    from kb.deep_search import DeepSearch
-
     filters = parse_filters(target, kind, source, trust, valid_for)
-    with open_base(home) as base:
-        brief = DeepSearch(base).ask(question, filters)
+    brief = answered(home, None, lambda client: client.ask(question, filters), lambda base: _ask(base, question, filters))
     if as_json:
         print_json(brief.to_json())
     else:
         print(brief.to_text())
     if not brief.findings:
         raise typer.Exit(EXIT_NO)
+
+
+def _ask(base: KnowledgeBase, question: str, filters: Filters) -> Brief:
+    from kb.deep_search import DeepSearch
+
+    return DeepSearch(base).ask(question, filters)

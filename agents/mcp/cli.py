@@ -9,7 +9,12 @@ from typing import Annotated
 
 import typer
 
+from agents.commands.console import errors
 
+group = typer.Typer()
+
+
+@group.command(epilog="Examples: claude mcp add kevolve -- kevolve mcp; kevolve mcp --transport http --port 8765")
 def mcp(
     transport: Annotated[
         str, typer.Option(help="stdio (the client starts this command) or http (streamable HTTP with a token).")
@@ -21,10 +26,9 @@ def mcp(
     ] = None,
 ) -> None:
     """Serve the knowledge base, the tools and the search to a coding agent over the Model Context Protocol."""
-    from agents.cli import command_errors
     from agents.errors import OptionError
 
-    with command_errors():
+    with errors():
         from agents.mcp.server import build_server
         from agents.mcp.transports import http_server, server_token
         from kb.home import default_home

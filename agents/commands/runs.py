@@ -1,0 +1,149 @@
+"""Commands that look at runs: runs, show, export. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.commands.console import AsJson, Home, errors, home_of, print_json, stdout
+
+if TYPE_CHECKING:
+    from agents.runs.records import RunRecord
+
+group = typer.Typer()
+
+
+@group.command(epilog="Example: kevolve runs --limit 5")
+def runs(limit: Annotated[int, typer.Option(help="Latest so many.")] = 20, home: Home = None, as_json: AsJson = False) -> None:
+    """List runs, latest first."""
+    with errors():
+        from agents.runs.store import RunStore
+        from agents.show import run_to_json
+
+        with RunStore(home_of(home)) as store:
+            records = store.runs(limit)
+        if as_json:
+            print_json({"runs": [run_to_json(record) for record in records]})
+            return
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        table = Table(
+            Column("run", no_wrap=True, min_width=13),
+            Column("status", no_wrap=True, min_width=9),
+            "problem",
+            "target",
+            "strategy",
+            "coder",
+            "best",
+            "started",
+        )
+        for record in records:
+            table.add_row(
+                record.run_id,
+                "running" if record.is_driven else "resumable" if record.status == "open" else record.status.value,
+                Text(record.problem.problem_id),
+                record.target,
+                record.strategy,
+                record.coder,
+                _best_text(record),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created)),
+            )
+        stdout().print(table if records else "no runs yet; `kevolve run PROBLEM` starts one")
+
+
+@group.command(epilog="Examples: kevolve show 261122-4f2a9c; kevolve show NODE")
+def show(
+    what: Annotated[str, typer.Argument(help="Id of a run or of a node, or an unambiguous beginning.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run as a graph with its outcome, or a node with its source and the way to it."""
+    with errors():
+        from agents.errors import UnknownNameError
+        from agents.runs.store import RunStore
+        from agents.show import lineage_steps, node_to_json, outcome_table, run_to_json, run_tree
+
+        console = stdout()
+        with RunStore(home_of(home)) as store:
+            record: RunRecord | None
+            try:
+                record = store.run(what)
+            except UnknownNameError as error:
+                record = None
+                try:
+                    owner, node = store.find_node(what)
+                except UnknownNameError:
+                    raise UnknownNameError(f"{error}. No node begins with it either") from error
+            if record is not None:
+                nodes = store.nodes(record.run_id)
+                spent = store.spent(record.run_id)
+                if as_json:
+                    events = [
+                        {"kind": event.kind, **event.data}
+                        for event in store.events(record.run_id)
+                        if event.kind in ("planned", "stopped", "remeasured", "written_back")
+                    ]
+                    print_json(
+                        {
+                            **run_to_json(record),
+                            "num_evaluations": spent.evaluations,
+                            "nodes": [node_to_json(item) for item in nodes],
+                            "events": events,
+                        }
+                    )
+                    return
+                console.print(run_tree(record, nodes))
+                if record.result is not None:
+                    console.print(outcome_table(record.result))
+                else:
+                    state = "is running" if record.is_driven else f"is not finished; `kevolve resume {record.run_id}` continues it"
+                    console.print(f"the run {state}: {spent.evaluations} evaluations, {record.seconds:.0f} s", highlight=False)
+                return
+            steps = lineage_steps(store.nodes(owner), node.node_id)
+            if as_json:
+                lineage = [
+                    {"node_id": step.node.node_id, "fitness": step.node.fitness, "gain": step.gain, "diff": step.diff} for step in steps
+                ]
+                print_json({"run_id": owner, **node_to_json(node), "source": node.candidate.source, "lineage": lineage})
+                return
+            from rich.syntax import Syntax
+
+            for step in steps:
+                gain = f", {step.gain:.3f} times its parent" if step.gain else ""
+                console.rule(f"{step.node.node_id}: {step.node.evaluation.status.value}, fitness {step.node.fitness:.3f}{gain}")
+                console.print(step.node.notes, markup=False, highlight=False)
+                if step.diff and step.node.node_id != node.node_id:
+                    console.print(Syntax(step.diff, "diff", background_color="default"))
+            console.print(Syntax(node.candidate.source, "python", background_color="default"))
+            if node.evaluation.reason:
+                console.print(node.evaluation.reason, markup=False, highlight=False)
+
+
+@group.command(epilog="Example: kevolve export 261122-4f2a9c ./winner")
+def export(
+    run_id: Annotated[str, typer.Argument(help="Id of a finished run.")],
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the winner of a run as a package: source, problem, receipt, result, README."""
+    with errors():
+        from agents.export import export_winner
+        from agents.runs.store import RunStore
+
+        with RunStore(home_of(home)) as store:
+            files = export_winner(store, store.run(run_id), directory)
+        if as_json:
+            print_json({"directory": str(directory), "files": [str(path) for path in files]})
+        else:
+            for path in files:
+                typer.echo(path)
+
+
+def _best_text(record: RunRecord) -> str:
+    best = record.result.get("best") if record.result else None
+    return f"{best['fitness']:.2f}×" if best else ""

@@ -1,0 +1,254 @@
+"""Commands that search: run, bench, resume. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agents.commands.console import (
+    EXIT_INTERRUPTED,
+    EXIT_NO,
+    AsJson,
+    Home,
+    KernelBench,
+    errors,
+    exit_code,
+    fail,
+    home_of,
+    print_json,
+    stderr,
+    stdout,
+)
+
+if TYPE_CHECKING:
+    from agents.config import RunConfig
+    from agents.runs.store import RunStore
+
+group = typer.Typer()
+
+
+@group.command(
+    epilog="Examples: kevolve run examples/masked_softmax.py --budget-evaluations 20; "
+    "kevolve run kernelbench:1/40 --kernelbench ~/KernelBench --target cuda --strategy mcts --seed 1"
+)
+def run(
+    problem: Annotated[str, typer.Argument(help="A KernelBench-format file, kernelbench:LEVEL/NUMBER, or examples/NAME.")],
+    target: Annotated[str, typer.Option(help="auto, cpu, cuda, or an exact one such as cuda:sm_90.")] = "auto",
+    strategy: Annotated[str, typer.Option(help="one_shot, linear, greedy, mcts or evolutionary.")] = "greedy",
+    option: Annotated[list[str] | None, typer.Option("--strategy-option", help="NAME=NUMBER for the strategy; may be repeated.")] = None,
+    coder: Annotated[
+        str, typer.Option(help="library (kernels of the knowledge base), llm (a chat model) or reference (a control).")
+    ] = "library",
+    model: Annotated[str, typer.Option(help="For the llm coder: provider:name, openai-compatible, spool:DIR or replay:FILE.")] = "",
+    base_url: Annotated[str, typer.Option(help="Address of an OpenAI-compatible server.")] = "",
+    model_id: Annotated[str, typer.Option(help="The model's name at that server (default: the first it lists).")] = "",
+    budget_evaluations: Annotated[
+        int | None, typer.Option(help="Most evaluations, finalists' re-measurements included. Default: 30.")
+    ] = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="Most seconds of wall time.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Most tokens of the chat model.")] = None,
+    budget_dollars: Annotated[float | None, typer.Option(help="Most dollars for the chat model.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal decisions on equal measurements.")] = 0,
+    width: Annotated[int, typer.Option(help="Sessions at the same time; evaluations still take turns.")] = 1,
+    attempts: Annotated[int, typer.Option(help="Most candidates a session writes until one passes.")] = 3,
+    stall_window: Annotated[int, typer.Option(help="Stop after so many sessions without a better candidate; 0: never.")] = 0,
+    fitness_threshold: Annotated[float | None, typer.Option(help="Stop once the speedup over the stronger baseline reaches this.")] = None,
+    no_knowledge: Annotated[bool, typer.Option("--no-knowledge", help="Search without the knowledge base and write nothing back.")] = False,
+    kernelbench: KernelBench = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for a faster implementation of PROBLEM and print what was found."""
+    with errors():
+        from agents.config import ModelOptions, RunConfig
+        from agents.driver import create_run
+        from agents.errors import OptionError
+        from agents.runs.store import RunStore
+        from agents.strategies.registry import create_strategy
+        from agents.types import Budget, Limits
+        from agents.workbench import resolve_target
+        from tools.problems import load_problem
+
+        if budget_evaluations is None and budget_seconds is None:
+            budget_evaluations = 30
+        if attempts < 1:
+            raise OptionError(f"--attempts must be at least 1, got {attempts}")
+        try:
+            budget = Budget(budget_evaluations, budget_seconds, budget_tokens, budget_dollars)
+        except ValueError as error:
+            raise OptionError(str(error)) from error
+        config = RunConfig(
+            strategy=strategy,
+            strategy_options=_pairs(option or []),
+            coder=coder,
+            model=ModelOptions(name=model, base_url=base_url, model_id=model_id),
+            seed=seed,
+            budget=budget,
+            limits=Limits(attempts=attempts),
+            width=width,
+            use_knowledge=not no_knowledge,
+            stall_window=stall_window,
+            fitness_threshold=fitness_threshold,
+        )
+        create_strategy(config.strategy, config.strategy_options)
+        loaded = load_problem(problem, kernelbench_root=kernelbench)
+        exact = resolve_target(target)
+        place = home_of(home)
+        with RunStore(place) as store, _workbench(place, exact, config, 0) as machinery:
+            run_id = create_run(store, loaded, exact, config)
+            stderr().print(f"run {run_id}: {loaded.problem_id} on {exact}, {strategy}, seed {seed}", highlight=False)
+            result = _drive(store, run_id, machinery)
+        _finish(result, as_json)
+
+
+@group.command(
+    epilog="Examples: kevolve bench examples --target cpu --budget-evaluations 6; "
+    "kevolve bench kernelbench --kernelbench ~/KernelBench --target cuda --level 1,2 --shard 1/5 --resume"
+)
+def bench(
+    suite: Annotated[str, typer.Argument(help="examples or kernelbench.")],
+    target: Annotated[str, typer.Option(help="As for `kevolve run`.")] = "auto",
+    level: Annotated[str, typer.Option(help="Levels of KernelBench, separated by commas.")] = "1,2,3",
+    only: Annotated[str, typer.Option(help="Only these problems, separated by commas, for example 1/40,2/37 or masked_softmax.")] = "",
+    shard: Annotated[str, typer.Option(help="i/n: only every n-th problem, starting with the i-th.")] = "",
+    results: Annotated[
+        Path | None, typer.Option(help="Raw records are appended here; default: SUITE.jsonl in the state directory.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Name of this arm of an experiment, for example cold.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what the results file already has.")] = False,
+    strategy: Annotated[str, typer.Option(help="As for `kevolve run`.")] = "greedy",
+    budget_evaluations: Annotated[int, typer.Option(help="Most evaluations per problem.")] = 30,
+    budget_seconds: Annotated[float | None, typer.Option(help="Most seconds per problem.")] = None,
+    stall_window: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
+    seed: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
+    no_knowledge: Annotated[bool, typer.Option("--no-knowledge", help="As for `kevolve run`.")] = False,
+    kernelbench: KernelBench = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for every problem of SUITE; append raw records and print the report made from them."""
+    with errors():
+        from agents.config import RunConfig
+        from agents.runs.store import RunStore
+        from agents.types import Budget
+        from agents.workbench import resolve_target
+        from evaluation.bench import BenchOptions, run_suite, shard_of
+        from evaluation.records import read
+        from evaluation.report import render
+        from tools.problems import load_problem, suite_problems
+
+        prefix = "kernelbench:" if suite == "kernelbench" else "examples/"
+        if only:
+            problems = [load_problem(f"{prefix}{name.strip()}", kernelbench_root=kernelbench) for name in only.split(",")]
+        else:
+            problems = suite_problems(suite, _levels(level), kernelbench_root=kernelbench)
+        config = RunConfig(
+            strategy=strategy,
+            seed=seed,
+            budget=Budget(budget_evaluations, budget_seconds),
+            use_knowledge=not no_knowledge,
+            stall_window=stall_window,
+        )
+        place = home_of(home)
+        path = results or place / f"{suite}.jsonl"
+        exact = resolve_target(target)
+        options = BenchOptions(suite, exact, config, path, label, resume)
+        with RunStore(place) as store, _workbench(place, exact, config, 0) as machinery:
+            try:
+                run_suite(shard_of(problems, shard), options, store, machinery, lambda line: stderr().print(line, highlight=False))
+            except KeyboardInterrupt:
+                fail(f"interrupted; records so far are in {path}. The same command with --resume goes on", EXIT_INTERRUPTED)
+        records = read([path])
+        if as_json:
+            print_json({"results": str(path), "records": [item.best for item in records]})
+        else:
+            sys.stdout.write(render(records, f"{suite} on {exact}"))
+
+
+@group.command(epilog="Example: kevolve resume 261122-4f2a9c")
+def resume(run_id: Annotated[str, typer.Argument(help="Id of an open run.")], home: Home = None, as_json: AsJson = False) -> None:
+    """Continue a run that was interrupted or killed."""
+    with errors():
+        from agents.config import RunConfig
+        from agents.runs.store import RunStore
+
+        place = home_of(home)
+        with RunStore(place) as store:
+            record = store.run(run_id)
+            store.acquire(record.run_id)
+            config = RunConfig.from_json(record.config)
+            spent = store.spent(record.run_id)
+            stderr().print(f"run {record.run_id}: {spent.evaluations} evaluations made before", highlight=False)
+            with _workbench(place, record.target, config, spent.evaluations) as machinery:
+                result = _drive(store, record.run_id, machinery)
+        _finish(result, as_json)
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    from agents.errors import OptionError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"--level takes numbers separated by commas, got {text!r}") from error
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    from agents.errors import OptionError
+
+    found = {}
+    for text in options:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise OptionError(f"--strategy-option takes NAME=NUMBER, got {text!r}")
+        found[name.strip()] = value.strip()
+    return found
+
+
+@contextlib.contextmanager
+def _workbench(home: Path, target: str, config: RunConfig, known: int) -> Iterator[Any]:
+    from agents.progress import Progress
+    from agents.workbench import workbench
+
+    console = stderr()
+    with Progress(console, config.budget.evaluations, known) as progress, workbench(home, target, config, progress) as machinery:
+        if machinery.base is not None and not machinery.base.documents():
+            console.print(f"the knowledge base under {home} is empty; `kb ingest docs/` fills it", highlight=False)
+        yield machinery
+
+
+def _drive(store: RunStore, run_id: str, machinery: Any) -> Mapping[str, Any]:
+    from agents.driver import drive
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return asyncio.run(drive(store, run_id, machinery))
+    except KeyboardInterrupt:
+        fail(f"interrupted; nothing is lost. `kevolve resume {run_id}` continues the run", EXIT_INTERRUPTED)
+    except Exception as error:
+        if exit_code(error) is not None:
+            typer.echo(f"kevolve: run {run_id} stays open; mend the cause and `kevolve resume {run_id}` continues it", err=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _finish(result: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(dict(result))
+    else:
+        from agents.show import outcome_table
+
+        stdout().print(outcome_table(result))
+    if result["best"] is None:
+        raise typer.Exit(EXIT_NO)

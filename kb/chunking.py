@@ -152,6 +152,7 @@ def _blocks(lines: Sequence[str], syntax: str) -> list[Block]:
     if syntax == "rst":
         return rst_blocks(lines)
     blocks: list[Block] = []
+    is_marked = syntax in ("markdown", "converted")
     index = 0
     while index < len(lines):
         if not lines[index].strip():
@@ -161,11 +162,11 @@ def _blocks(lines: Sequence[str], syntax: str) -> list[Block]:
         if syntax == "markdown" and lines[index].lstrip().startswith("<!--"):
             index = comment_end(lines, index)
             continue
-        fence = _FENCE.match(lines[index]) if syntax == "markdown" else None
+        fence = _FENCE.match(lines[index]) if is_marked else None
         if fence:
             index = _fence_end(lines, index, fence.group(1))
             blocks.append(Block("code", begin, index, 1))
-        elif syntax == "markdown" and _is_table(lines, index):
+        elif is_marked and _is_table(lines, index):
             while index < len(lines) and "|" in lines[index]:
                 index += 1
             blocks.append(Block("table", begin, index, 2))
@@ -175,7 +176,7 @@ def _blocks(lines: Sequence[str], syntax: str) -> list[Block]:
             while (
                 index < len(lines)
                 and lines[index].strip()
-                and not (syntax == "markdown" and (_FENCE.match(lines[index]) or _is_table(lines, index)))
+                and not (is_marked and (_FENCE.match(lines[index]) or _is_table(lines, index)))
             ):
                 index += 1
             blocks.append(Block(kind, begin, index))

@@ -53,7 +53,7 @@ class Section:
     text_line: int = 0
     """Line in the source where `text` begins; 0: the line after the heading, or `line_start` for the root."""
     syntax: str = "markdown"
-    """How `text` divides into blocks: `markdown` (fences, tables, lists), `code` or `plain`."""
+    """How `text` divides into blocks: `markdown` (fences, tables, lists), `converted` (the same as a reader wrote them, no comments), `rst`, `html`, `code` or `plain`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ class Document:
     valid_for: Mapping[str, str] = field(default_factory=dict)
     """Version ranges, for example `{"triton": ">=3.6"}`; empty: no limit known."""
     front_matter: Mapping[str, Any] = field(default_factory=dict)  # Any: YAML as written
-    """The parsed YAML front matter, whole."""
+    """The parsed YAML front matter, whole; for a PDF `page_lines`, the line where each page begins."""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """What the reader left out, counted by kind (`images`, `scripts`, `pages_without_text`, …). Not stored."""
 
 
 @dataclass(frozen=True)

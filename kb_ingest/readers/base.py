@@ -111,8 +111,13 @@ def split_front_matter(source: str, text: str) -> tuple[dict[str, Any], int]:  #
 
 
 def make_document(
-    file: RawFile, title: str, root: Section, front_matter: Mapping[str, Any], kind: Kind = Kind.GUIDE
-) -> Document:  # Any: YAML
+    file: RawFile,
+    title: str,
+    root: Section,
+    front_matter: Mapping[str, Any],  # Any: YAML
+    kind: Kind = Kind.GUIDE,
+    lost: Mapping[str, int] | None = None,
+) -> Document:
     """Return the document with the metadata its front matter (else the file's defaults) states.
 
     Raises:
@@ -129,6 +134,7 @@ def make_document(
         trust=_closed(file.source, "trust", values.get("trust"), Trust, Trust.DOCUMENTED),
         valid_for=_versions(file.source, values.get("valid_for")),
         front_matter=_json_ready(front_matter),
+        lost=dict(lost or {}),
     )
 
 

@@ -13,21 +13,51 @@ from kb.commands.options import EmbedderOption, JsonOption
 group = typer.Typer()
 
 
-@group.command("eval", epilog="Examples: kb eval bench/scifact   |   kb eval bench/scifact --home /tmp/eval-home --json")
+@group.command(
+    "eval",
+    epilog="Examples: kb eval bench/scifact   |   kb eval evaluation/suites/retrieval --root . --split held_out --json   |   "
+    "kb eval evaluation/suites/manuals --root manuals/ --mode lexical",
+)
 def evaluate(
-    suite: Annotated[Path, typer.Argument(help="A folder with corpus.jsonl, queries.jsonl and qrels.tsv (BEIR form).")],
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many queries.")] = None,
+    suite: Annotated[
+        Path, typer.Argument(help="A folder with corpus.jsonl, queries.jsonl and qrels.tsv (BEIR form), or with questions.jsonl.")
+    ],
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--root",
+            help="For questions.jsonl: the folder that its documents' paths start from, or NAME=FOLDER for those under NAME/. Repeatable.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="dev, held_out or all.")] = "all",
+    mode: Annotated[
+        list[str] | None, typer.Option("--mode", help="A way of searching to compare the default with (default: every one). Repeatable.")
+    ] = None,
+    infer_targets: Annotated[bool, typer.Option("--infer-targets", help="Do not give a question's target as a filter.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many questions.")] = None,
     home: Annotated[
         Path | None, typer.Option("--home", help="Where the suite's own base is kept (default: a folder in the cache, reused next time).")
     ] = None,
     as_json: JsonOption = False,
     embedder: EmbedderOption = None,
 ) -> None:
-    """Measure retrieval on a suite: nDCG@10, recall and MRR of each leg and of the default, with paired significance and latency."""
+    """Measure retrieval on a suite: quality of the default and of named baselines, by type of question, abstention, significance, latency."""
     from kb.measure import measure
+    from kb.retrieval import MODES
+    from kb_ingest.suite import bring_in_from
 
     with show_progress() as on_progress:
-        report = measure(suite, home, embedder, limit, on_progress)
+        report = measure(
+            suite,
+            home,
+            embedder,
+            limit,
+            on_progress,
+            split=split,
+            modes=mode if mode is not None else tuple(MODES),
+            bring_in=bring_in_from(root, on_progress) if root else None,
+            use_targets=not infer_targets,
+        )
     if as_json:
         print_json(report.to_json())
     else:

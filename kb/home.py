@@ -51,3 +51,13 @@ def catalogue_place(home: Path) -> str:
 def without_password(place: str) -> str:
     """Return the place of a catalogue as it may be shown and logged."""
     return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", place)
+
+
+def embeddings_address() -> str | None:
+    """Return `KEVOLVE_EMBEDDINGS_URL`, the base URL of an OpenAI-compatible embeddings endpoint, or None."""
+    return os.environ.get("KEVOLVE_EMBEDDINGS_URL") or None
+
+
+def embeddings_key() -> str | None:
+    """Return the key of that endpoint from `KEVOLVE_EMBEDDINGS_KEY`, else `OPENAI_API_KEY`, or None."""
+    return os.environ.get("KEVOLVE_EMBEDDINGS_KEY") or os.environ.get("OPENAI_API_KEY") or None

@@ -92,7 +92,8 @@ class KnowledgeBase:
         self._embedder = embedder
         self._spec = spec
         self._lock = threading.RLock()
-        self._checked_epoch: str | None = None
+        self._seen_epoch: str | None = None
+        self._is_checked = False
         self._follows = False
         self._successor: tuple[Embedder, str] | None = None
         self.index = VectorIndex(catalogue, home / "kb", vectors)
@@ -117,7 +118,7 @@ class KnowledgeBase:
         folder = Path(home).expanduser().absolute()
         catalogue = Catalogue.open(folder / "kb" / "catalogue.sqlite", create)
         with catalogue.read() as connection:
-            recorded = Catalogue.recorded_embedder(connection)
+            recorded, epoch = Catalogue.recorded_embedder(connection), embedder_epoch(connection)
         chosen = embedder if embedder is not None else (recorded["spec"] or default_embedder())
         if recorded["name"] and not recorded["spec"] and embedder is None:
             raise EmbedderMismatch(
@@ -132,6 +133,7 @@ class KnowledgeBase:
             base._follows = is_recorded
         else:
             base = KnowledgeBase(folder, catalogue, chosen, "", address)
+        base._seen_epoch = epoch
         if embedder is not None and recorded["name"] and embedder != recorded["spec"]:
             base.embedder()
         return base
@@ -161,13 +163,15 @@ class KnowledgeBase:
 
         with self._lock:
             epoch = self._epoch()
-            if self._checked_epoch not in (None, epoch):
+            if self._seen_epoch not in (None, epoch):
                 self._follow_change()
+                self._is_checked = False
+            self._seen_epoch = epoch
             if self._embedder is None:
                 self._embedder = make_embedder(self._spec)
-            if self._checked_epoch != epoch:
+            if not self._is_checked:
                 self._check_embedder(self._embedder)
-                self._checked_epoch = epoch
+                self._is_checked = True
             return self._embedder
 
     def _follow_change(self) -> None:
@@ -479,10 +483,6 @@ class KnowledgeBase:
         if mode not in MODES:
             raise UnknownNameError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
         return self._searcher.query(query, top_k, filters or Filters(), explain, fusion or MODES[mode], infer_target)
-
-    def fusion(self) -> Fusion:
-        """Return the weights with which the default searches this base."""
-        return self._searcher.fusion()
 
     # Winners and lessons
 

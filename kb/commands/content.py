@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kb.commands.console import EXIT_NO, open_base, print_json, show_progress
-from kb.commands.options import EmbedderOption, HomeOption, JsonOption
+from kb.commands.options import BaseUrlOption, EmbedderOption, HomeOption, JsonOption, embedder_at
 
 group = typer.Typer()
 
@@ -20,6 +20,7 @@ def ingest(
     home: HomeOption = None,
     as_json: JsonOption = False,
     embedder: EmbedderOption = None,
+    base_url: BaseUrlOption = None,
     include: Annotated[
         list[str] | None, typer.Option("--include", help="In directories, only files matching this .gitignore pattern. Repeatable.")
     ] = None,
@@ -34,7 +35,7 @@ def ingest(
     from kb_ingest.pipeline import ingest as run_ingest
 
     defaults = {name: value for name, value in (("targets", targets), ("kind", kind), ("trust", trust)) if value}
-    with open_base(home, embedder, create=True) as base, show_progress() as on_progress:
+    with open_base(home, embedder_at(embedder, base_url), create=True) as base, show_progress() as on_progress:
         report = run_ingest(paths, base, include=include or (), exclude=exclude or (), defaults=defaults, on_progress=on_progress)
     for failure in report.failed:
         print(f"kb: not taken in: {failure.path}: {failure.reason}", file=sys.stderr)

@@ -18,8 +18,12 @@ EmbedderOption = Annotated[
     str | None,
     typer.Option(
         "--embedder",
-        help="minilm, minilm-int8, hashing or sentence-transformers:FOLDER (default: the one the base was built with, else minilm).",
+        help="minilm, minilm-int8, hashing, sentence-transformers:FOLDER or openai-compatible:MODEL@URL (default: the one the base was built with, else minilm).",
     ),
+]
+BaseUrlOption = Annotated[
+    str | None,
+    typer.Option("--base-url", help="Address of the endpoint for --embedder openai-compatible:MODEL; the key: KEVOLVE_EMBEDDINGS_KEY."),
 ]
 TargetOption = Annotated[str | None, typer.Option("--target", help="Only what holds for this target, for example cuda:sm_90 or cpu.")]
 KindOption = Annotated[
@@ -33,6 +37,20 @@ TrustOption = Annotated[
 ValidOption = Annotated[
     list[str] | None, typer.Option("--valid-for", help="Only what holds for a version, for example triton=3.6. Repeatable.")
 ]
+
+
+def embedder_at(embedder: str | None, base_url: str | None) -> str | None:
+    """Return the embedder's whole name with the address of its endpoint.
+
+    Raises:
+        ValueError: An address without an endpoint's model.
+    """
+    if base_url is None:
+        return embedder
+    head, separator, options = (embedder or "").partition("#")
+    if not head.startswith("openai-compatible:") or "@http" in head:
+        raise ValueError(f"--base-url goes with --embedder openai-compatible:MODEL, got {embedder!r}")
+    return f"{head}@{base_url}{separator}{options}"
 
 
 def parse_filters(

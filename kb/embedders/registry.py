@@ -1,4 +1,4 @@
-"""Names of embedders. `sentence-transformers:MODEL` takes the folder or name of a model after the colon."""
+"""Names of embedders. `sentence-transformers:MODEL` takes the folder or name of a model after the colon, `openai-compatible:MODEL@URL` an endpoint."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def _minilm_int8(argument: str) -> Embedder:
     return MiniLmInt8Embedder()
 
 
+def _openai_compatible(argument: str) -> Embedder:
+    from kb.embedders.openai_compatible import Endpoint, OpenAiCompatibleEmbedder
+
+    return OpenAiCompatibleEmbedder(Endpoint.parse(argument))
+
+
 def _sentence_transformers(argument: str) -> Embedder:
     from kb.embedders.sentence_transformer import SentenceTransformerEmbedder
 
@@ -36,6 +42,7 @@ EMBEDDERS: dict[str, Callable[[str], Embedder]] = {
     "hashing": _hashing,
     "minilm": _minilm,
     "minilm-int8": _minilm_int8,
+    "openai-compatible": _openai_compatible,
     "sentence-transformers": _sentence_transformers,
 }
 
@@ -46,8 +53,11 @@ def make_embedder(spec: str) -> Embedder:
     Raises:
         UnknownNameError: No such name.
         StoreError: What it needs is not installed.
+        ValueError: What stands after the colon cannot be read.
     """
     name, _, argument = spec.partition(":")
     if name not in EMBEDDERS:
-        raise UnknownNameError(f"unknown embedder {spec!r}; known: {', '.join(sorted(EMBEDDERS))} (sentence-transformers:FOLDER)")
+        raise UnknownNameError(
+            f"unknown embedder {spec!r}; known: {', '.join(sorted(EMBEDDERS))} (openai-compatible:MODEL@URL, sentence-transformers:FOLDER)"
+        )
     return EMBEDDERS[name](argument)

@@ -92,6 +92,12 @@ def test_reader_that_named_no_embedder_follows_the_switch(many: KnowledgeBase) -
             fixed.query("warp 2 lanes")
 
 
+def test_base_that_has_not_embedded_anything_yet_follows_its_own_change(many: KnowledgeBase) -> None:
+    with KnowledgeBase.open(many.home) as fresh:
+        fresh.change_embedder("hashing:64")
+        assert fresh.query("warp 2 lanes").hits
+
+
 def test_interrupted_change_goes_on_where_it_was(many: KnowledgeBase) -> None:
     with pytest.raises(KilledError):
         many.change_embedder(Hooked(64, 3, killed))

@@ -36,6 +36,7 @@ from tools.sandbox.landlock import abi_version
 from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
 from tools.targets.base import Limit, TargetInfo
 from tools.targets.registry import get_target
+from tools.timing.calibration import read_spread, widen
 from tools.timing.exclusive import exclusive_device
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
 from tools.timing.stats import combine_speedups, geometric_mean
@@ -86,6 +87,8 @@ class _Attempt:
     roofline_fraction: float | None = None
     profile: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)
+    spread: float = 0.0
+    """Calibrated spread between sessions on this device."""
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -108,6 +111,7 @@ class LocalEvaluator:
         use_lint: bool = True,
         use_compiled_baseline: bool = True,
         sandbox: Sequence[str] = SANDBOX_LAYERS,
+        use_calibration: bool = True,
     ) -> None:
         """Remember where state goes; nothing is started yet.
 
@@ -116,6 +120,7 @@ class LocalEvaluator:
             num_threads: CPU threads for candidates and baselines alike; default: the cores this process may use.
             use_lint: Refuse candidates with lint errors before running them; the self-test goes without, so that what it shows are the mechanisms.
             sandbox: Optional layers for candidates' processes (`tools.sandbox.layers.NAMES`); those that the machine lacks are left out.
+            use_calibration: Widen intervals by the spread that `kevolve calibrate` found on the device; a calibration itself goes without.
             use_compiled_baseline: Time against torch.compile too; without it an evaluation says nothing about fitness, but a first one starts sooner.
         """
         unknown = set(sandbox) - set(SANDBOX_LAYERS)
@@ -124,6 +129,7 @@ class LocalEvaluator:
         self._sandbox = list(sandbox)
         self._working_layers: dict[str, Sequence[str]] = {}
         self._use_lint = use_lint
+        self._use_calibration = use_calibration
         self._use_compiled_baseline = use_compiled_baseline
         self._home = Path(home).resolve()
         self._num_threads = num_threads or _usable_cores()
@@ -200,6 +206,15 @@ class LocalEvaluator:
         outcome = dataclasses.replace(outcome, seconds=time.monotonic() - began)
         return dataclasses.replace(outcome, receipt=str(self._write_receipt(attempt, outcome, previous)))
 
+    def device_facts(self, target: str) -> dict[str, Any]:  # Any: JSON
+        """Return what the process that measured last on a target said about the device: name, uuid, driver, versions; empty before any measurement.
+
+        Raises:
+            UnknownTargetError: There is no such target.
+        """
+        device = str(get_target(target).describe().torch_device)
+        return next((dict(session.facts) for (_, name), session in reversed(self._sessions.items()) if name == device), {})
+
     # --- the phases ------------------------------------------------------------------------------------------------------------------------
 
     def _lint(self, findings: Any) -> None:  # Any: a sequence of LintFinding
@@ -221,6 +236,8 @@ class LocalEvaluator:
             if attempt.effort.name == FULL.name:  # published numbers come from processes of equal age
                 self._drop_session(attempt.problem, attempt.info)
             session = self._session(attempt.problem, device)
+        if self._use_calibration:
+            attempt.spread = read_spread(self._home, session.facts)
         with attempt.phase("survey"):
             surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
             untestable = next((item.untestable for item in surveys if item.untestable), "")
@@ -291,7 +308,8 @@ class LocalEvaluator:
             attempt.profile["roofline_fraction"] = attempt.roofline_fraction
 
     def _passed(self, attempt: _Attempt) -> Evaluation:
-        speedup: dict[str, Interval] = combine_speedups([item.speedup for item in attempt.workloads])
+        combined = combine_speedups([item.speedup for item in attempt.workloads])
+        speedup: dict[str, Interval] = {name: widen(interval, attempt.spread) for name, interval in combined.items()}
         latency_ms = geometric_mean([item.candidate.latency_ms for item in attempt.workloads])
         evaluation = _evaluation(attempt, Status.PASSED, "", Feedback(profile=attempt.profile))
         return dataclasses.replace(
@@ -447,6 +465,7 @@ class LocalEvaluator:
             "target": dataclasses.asdict(attempt.info),
             "effort": dataclasses.asdict(attempt.effort),
             "seed": attempt.seed,
+            "calibrated_spread": attempt.spread,
             "previous_receipt": previous.receipt if previous else "",
             "device": session.facts if session else {},
             "num_threads": self._num_threads,

@@ -1,7 +1,8 @@
-"""Commands that measure: evaluate, self-test. Results go to stdout, progress and errors to stderr."""
+"""Commands that measure: evaluate, replay, self-test, calibrate. Results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -129,6 +130,96 @@ def self_test(
             typer.echo(f"{len(rows) - len(failed)} of {len(rows)} verdicts are as they should be on {exact}")
         if failed:
             raise typer.Exit(EXIT_NO)
+
+
+@group.command(epilog="Example: kevolve replay ~/.kevolve/receipts/4f2a9c0d1e2b3a4c-1.json")
+def replay(
+    receipt: Annotated[Path, typer.Argument(help="A receipt, from this machine or another one.")],
+    target: Annotated[str, typer.Option(help="Measure on another target than the receipt's.")] = "",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what RECEIPT describes once more and say whether the two agree; exit code 1 if they do not."""
+    with errors():
+        import dataclasses
+
+        from tools.evaluator import LocalEvaluator
+        from tools.receipts import read_receipt
+        from tools.replay import replay_receipt
+
+        content = read_receipt(receipt)
+        with LocalEvaluator(home_of(home)) as evaluator:
+            evaluation, lines = replay_receipt(evaluator, content, exact_target(target) if target else "")
+        agrees = all(line.agrees for line in lines if line.is_decisive)
+        if as_json:
+            print_json({"agrees": agrees, "receipt": evaluation.receipt, "lines": [dataclasses.asdict(line) for line in lines]})
+        else:
+            from rich.table import Table
+
+            table = Table("", "then", "now", "agrees")
+            for line in lines:
+                table.add_row(line.name, line.then, line.now, "yes" if line.agrees else "no")
+            stdout().print(table)
+            if evaluation.reason:
+                typer.echo(evaluation.reason)
+        if not agrees:
+            raise typer.Exit(EXIT_NO)
+
+
+@group.command(epilog="Example: kevolve calibrate --target cpu --comparisons 50 --slow-downs 0.03,0.05,0.1")
+def calibrate(
+    target: Annotated[str, typer.Option(help="auto, cpu, cuda, or an exact one.")] = "auto",
+    comparisons: Annotated[int, typer.Option(min=3, help="Copies of a baseline to measure against it.")] = 12,
+    slow_downs: Annotated[str, typer.Option(help="Shares of latency to add to further copies, for example 0.03,0.05,0.1.")] = "",
+    effort: Annotated[str, typer.Option(help="quick or full.")] = "full",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure baselines against themselves, and keep how far this machine disagrees with itself: every later interval is widened by that."""
+    with errors():
+        import dataclasses
+
+        from agents.errors import OptionError
+        from tools.evaluator import LocalEvaluator
+        from tools.receipts import host_facts
+        from tools.timing.calibration import compare_with_itself, summarise, write_calibration
+        from tools.types import EFFORTS
+
+        if effort not in EFFORTS:
+            raise OptionError(f"unknown effort {effort!r}; known: {', '.join(EFFORTS)}")
+        try:
+            shares = [float(part) for part in slow_downs.split(",") if part.strip()]
+        except ValueError as err:
+            raise OptionError(f"--slow-downs takes numbers separated by commas, got {slow_downs!r}") from err
+        place, exact, found = home_of(home), exact_target(target), []
+        with LocalEvaluator(place, use_compiled_baseline=False, use_calibration=False) as evaluator:
+            for item in compare_with_itself(evaluator, exact, EFFORTS[effort], comparisons=comparisons, slow_downs=shares):
+                found.append(item)
+                shown = f"{item.speedup.value:.3f} [{item.speedup.low:.3f}, {item.speedup.high:.3f}]" if item.speedup else item.reason
+                stderr().print(f"{item.problem} +{item.slow_down:.0%}: {shown}", markup=False, highlight=False)
+                if as_json:
+                    typer.echo(json.dumps({"comparison": dataclasses.asdict(item)}))
+            facts = evaluator.device_facts(exact)
+        try:
+            result = summarise(facts, found)
+        except ValueError as err:
+            raise OptionError(str(err)) from err
+        path = write_calibration(place, result)
+        if as_json:
+            typer.echo(
+                json.dumps(
+                    {
+                        "calibration": {**dataclasses.asdict(result), "minimum_effect": result.minimum_effect},
+                        "device": facts,
+                        "host": host_facts(),
+                    }
+                )
+            )
+            return
+        typer.echo(f"{result.comparisons} copies of a baseline against it: {result.false_wins} claimed a win, {result.false_losses} a loss")
+        for share, power in result.detected.items():
+            typer.echo(f"a copy {float(share):.0%} slower was found slower in {power:.0%} of the comparisons")
+        typer.echo(f"gains below {result.minimum_effect:.1%} are not told from nothing on this device; kept in {path}")
 
 
 def _language(source: str) -> str:

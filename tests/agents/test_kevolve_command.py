@@ -67,7 +67,7 @@ def test_finished_run_is_listed_shown_and_exported(tmp_path: Path) -> None:
         (["run", "PROBLEM", "--target", "cpu", "--strategy-option", "drafts=x"], 2, "must be a number"),
         (["run", "PROBLEM", "--target", "cpu", "--strategy-option", "drafts"], 2, "NAME=NUMBER"),
         (["run", "PROBLEM", "--target", "cpu", "--coder", "llm"], 2, "needs a model"),
-        (["run", "PROBLEM", "--target", "cpu", "--coder", "monkey"], 2, "known: library, llm, reference"),
+        (["run", "PROBLEM", "--target", "cpu", "--coder", "monkey"], 2, "known: library, llm, outside, reference"),
         (["run", "PROBLEM", "--target", "cpu", "--budget-evaluations", "0"], 2, "above 0"),
         (["run", "PROBLEM", "--target", "cpu", "--width", "0"], 2, "at least 1"),
         (["resume", "nonsense"], 2, "no run 'nonsense'"),

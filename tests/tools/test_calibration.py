@@ -1,0 +1,108 @@
+"""Calibration: what a machine's disagreement with itself does to intervals. The real evaluator measures; the statistics are tried on known numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools.errors import MachineError
+from tools.evaluator import LocalEvaluator
+from tools.receipts import read_receipt
+from tools.replay import compare, replay_receipt
+from tools.timing.calibration import Comparison, compare_with_itself, read_spread, summarise, widen, write_calibration
+from tools.types import QUICK, Interval, Status
+
+FACTS = {"device": "cpu", "num_threads": 2}
+
+
+def comparison(value: float, half: float = 0.01, slow_down: float = 0.0) -> Comparison:
+    return Comparison("relu", slow_down, "passed", Interval(value, value * math.exp(-half), value * math.exp(half)), 1.0)
+
+
+def test_sessions_that_differ_by_more_than_their_intervals_have_a_spread() -> None:
+    generator = np.random.default_rng(1)
+    found = [comparison(math.exp(value), half=0.002) for value in generator.normal(0.0, 0.05, size=200)]
+    assert summarise(FACTS, found).spread == pytest.approx(0.05, rel=0.15)
+
+
+def test_sessions_that_differ_as_their_intervals_say_have_none() -> None:
+    generator = np.random.default_rng(1)
+    found = [comparison(math.exp(value), half=1.96 * 0.05) for value in generator.normal(0.0, 0.05, size=2000)]
+    assert summarise(FACTS, found).spread < 0.02
+
+
+def test_widened_intervals_of_copies_claim_a_win_seldom() -> None:
+    generator = np.random.default_rng(2)
+    found = [comparison(math.exp(value), half=0.002) for value in generator.normal(0.0, 0.05, size=400)]
+    spread = summarise(FACTS, found).spread
+    wins = sum(widen(item.speedup, spread).low > 1.0 for item in found if item.speedup)
+    assert sum(item.claims_win for item in found) > 150 and wins <= 20
+
+
+def test_power_is_the_share_of_slowed_copies_found_slower() -> None:
+    found = [comparison(1.0), *[comparison(value, slow_down=0.05) for value in (0.95, 0.95, 1.0, 0.95)]]
+    assert summarise(FACTS, found).detected == {"0.05": 0.75}
+
+
+def test_without_a_measured_copy_there_is_no_calibration() -> None:
+    with pytest.raises(ValueError, match="not_measured: no device"):
+        summarise(FACTS, [Comparison("relu", 0.0, "not_measured", None, None, "no device")])
+
+
+def test_what_is_kept_is_read_back_for_the_same_device_only(tmp_path: Path) -> None:
+    result = summarise(FACTS, [comparison(1.1), comparison(0.9)])
+    write_calibration(tmp_path, result)
+    assert read_spread(tmp_path, FACTS) == pytest.approx(result.spread)
+    assert read_spread(tmp_path, {**FACTS, "num_threads": 4}) == 0.0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"spread": "x"}', '{"spread": NaN}', '{"spread": -1}'])
+def test_a_file_that_is_no_calibration_widens_nothing(tmp_path: Path, text: str) -> None:
+    write_calibration(tmp_path, summarise(FACTS, [comparison(1.1)])).write_text(text)
+    assert read_spread(tmp_path, FACTS) == 0.0
+
+
+def test_copies_are_measured_and_a_receipt_is_replayed(tmp_path: Path) -> None:
+    with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
+        found = list(compare_with_itself(evaluator, "cpu", QUICK, comparisons=1, slow_downs=[1.0]))
+        assert [item.status for item in found] == ["passed", "passed"]
+        facts = evaluator.device_facts("cpu")
+        assert facts["device"] == "cpu" and summarise(facts, found).comparisons == 1
+        (path, *_) = sorted((tmp_path / "receipts").glob("*.json"))
+        receipt = read_receipt(path)
+        evaluation, lines = replay_receipt(evaluator, receipt)
+        assert evaluation.status is Status.PASSED and evaluation.receipt != str(path)
+        assert {line.name for line in lines} == {"status", "target", "composition", "precision", "speedup over eager"}
+        changed = json.loads(json.dumps(receipt))
+        changed["candidate"]["source"] += "# changed"
+        with pytest.raises(MachineError, match="hash"):
+            replay_receipt(evaluator, changed)
+    write_calibration(tmp_path, dataclasses.replace(summarise(facts, found), spread=0.5))
+    with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
+        widened, _ = replay_receipt(evaluator, receipt)
+    interval = widened.speedup["eager"]
+    assert interval.high / interval.low > math.exp(2 * 1.9 * 0.5)
+
+
+def test_speedups_agree_where_their_intervals_meet(tmp_path: Path) -> None:
+    with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
+        list(compare_with_itself(evaluator, "cpu", QUICK, comparisons=1))
+    (path,) = (tmp_path / "receipts").glob("*.json")
+    from tools.types import Evaluation
+
+    before = dataclasses.replace(Evaluation.from_json(read_receipt(path)["evaluation"]), speedup={"eager": Interval(1.5, 1.4, 1.6)})
+    for interval, agrees in ((Interval(1.6, 1.55, 1.7), True), (Interval(1.8, 1.7, 1.9), False)):
+        (line,) = (
+            item for item in compare(before, dataclasses.replace(before, speedup={"eager": interval})) if item.name.startswith("speedup")
+        )
+        assert line.agrees is agrees
+
+
+def test_a_receipt_without_its_parts_is_refused(tmp_path: Path) -> None:
+    with LocalEvaluator(tmp_path) as evaluator, pytest.raises(MachineError, match="cannot be replayed"):
+        replay_receipt(evaluator, {"schema": 1})

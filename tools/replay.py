@@ -1,0 +1,82 @@
+"""Measure what a receipt describes once more, here, and say whether the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tools.errors import MachineError
+from tools.problems import problem_from_source
+from tools.types import EFFORTS, Candidate, Evaluation, Interval, Problem, Status
+
+if TYPE_CHECKING:
+    from tools.evaluator import LocalEvaluator
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One quantity, then and now."""
+
+    name: str
+    then: str
+    now: str
+    agrees: bool
+    is_decisive: bool = True
+    """False for facts about the machine, whose difference explains a disagreement and is none itself."""
+
+
+def replay_receipt(
+    evaluator: LocalEvaluator, receipt: Mapping[str, Any], target: str = ""
+) -> tuple[Evaluation, list[Agreement]]:  # Any: JSON
+    """Evaluate a receipt's candidate on its problem with the same effort and compare the outcome.
+
+    Args:
+        evaluator: What to measure with.
+        receipt: Content of a receipt (`tools.receipts.read_receipt`).
+        target: Another target than the receipt's, for example another chip of the family.
+
+    Returns:
+        The new evaluation (with a receipt of its own) and, line by line, what agrees.
+
+    Raises:
+        MachineError: The receipt lacks what is needed, or its sources do not have the hashes that it states.
+    """
+    try:
+        before = Evaluation.from_json(receipt["evaluation"])
+        candidate = Candidate(**{**receipt["candidate"]})
+        stated = receipt["problem"]
+        problem = problem_from_source(stated["source"], problem_id=stated["problem_id"], path="", name=stated["problem_id"])
+        effort, seed = EFFORTS[receipt["effort"]["name"]], int(receipt["seed"])
+    except (KeyError, TypeError, ValueError) as err:
+        raise MachineError(f"the receipt cannot be replayed: {type(err).__name__}: {err}") from err
+    _require_unchanged(candidate, problem, before, stated)
+    after = evaluator.evaluate(candidate, problem, target or before.target, effort, seed=seed)
+    return after, compare(before, after)
+
+
+def compare(before: Evaluation, after: Evaluation) -> list[Agreement]:
+    """Return what two evaluations of one candidate agree on: status, what it is made of, precision, and each speedup by overlapping intervals."""
+    lines = [
+        Agreement("status", before.status.value, after.status.value, before.status is after.status),
+        Agreement("target", before.target, after.target, before.target == after.target, is_decisive=False),
+    ]
+    if before.status is Status.PASSED and after.status is Status.PASSED:
+        same_kind = before.composition is after.composition
+        lines.append(Agreement("composition", before.composition.value, after.composition.value, same_kind))
+        lines.append(Agreement("precision", before.precision_class, after.precision_class, before.precision_class == after.precision_class))
+        for name in sorted(set(before.speedup) & set(after.speedup)):
+            then, now = before.speedup[name], after.speedup[name]
+            lines.append(Agreement(f"speedup over {name}", _text(then), _text(now), then.low <= now.high and now.low <= then.high))
+    return lines
+
+
+def _require_unchanged(candidate: Candidate, problem: Problem, before: Evaluation, stated: Mapping[str, Any]) -> None:  # Any: JSON
+    if candidate.candidate_id != before.candidate_id:
+        raise MachineError(f"the receipt's candidate has the hash {candidate.candidate_id}, its evaluation names {before.candidate_id}")
+    if problem.source_hash != stated["source_hash"]:
+        raise MachineError(f"the receipt's problem has the hash {problem.source_hash}, it states {stated['source_hash']}")
+
+
+def _text(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -25,6 +25,20 @@ class ModelOptions:
     """Longest wait for one answer, in s."""
     retries: int = 3
     """Further tries after a failure that may pass (connection, rate limit)."""
+    context_tokens: int = 0
+    """Most tokens of a request and its answer together; 0: by the price table, else 32,768."""
+    max_output_tokens: int = 0
+    """Most tokens of an answer; 0: 8,192, or less where the model gives less."""
+    requests_per_minute: float = 0.0
+    """Most requests in a minute; 0: no limit of ours."""
+    temperature: float | None = None
+    """None: the model's own."""
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0 or self.retries < 0 or self.requests_per_minute < 0:
+            raise OptionError(f"a model needs timeout_s above 0 and retries and requests_per_minute of 0 or more, got {self}")
+        if min(self.context_tokens, self.max_output_tokens) < 0 or 0 < self.context_tokens < 2048:
+            raise OptionError(f"context_tokens is 0 or at least 2048 and max_output_tokens is not negative, got {self}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,9 @@ class RunConfig:
     strategy_options: Mapping[str, str] = field(default_factory=dict)
     coder: str = "library"
     model: ModelOptions = field(default_factory=ModelOptions)
+    """What the coder talks to."""
+    role_models: Mapping[str, ModelOptions] = field(default_factory=dict)
+    """Models of `planner`, `diagnosis`, `deep_search` and `reflection`; a role without one works by rules."""
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
     limits: Limits = field(default_factory=Limits)
@@ -48,6 +65,16 @@ class RunConfig:
     """Best candidates that are measured again at full effort; None: 1 below 8 evaluations, else 2; counted in the budget."""
     max_seeds: int = 2
     """Earlier winners of the very same problem that become first drafts."""
+    use_siblings: bool = True
+    """False: winners of other problems are not looked at."""
+    write_back: bool = True
+    """False: the knowledge base is read, but neither winner nor lesson is stored in it."""
+    injection_rate: float = 0.0
+    """Probability with which a session starts from the winner of a sibling or similar task instead of what the strategy chose, 0 to 1."""
+    reuse_threshold: float = 0.8
+    """Least similarity of the descriptions (vectors and words) at which another task counts as similar, 0 to 1."""
+    approve: bool = False
+    """Ask a person before every round."""
     stall_window: int = 0
     """Stop after so many sessions without a better best; 0: never."""
     fitness_threshold: float | None = None
@@ -65,6 +92,13 @@ class RunConfig:
                 raise OptionError(f"{name} must not be negative, got {value!r}")
         if self.roofline_threshold is not None and not 0 < self.roofline_threshold <= 1:
             raise OptionError(f"roofline_threshold is a fraction above 0 and at most 1, got {self.roofline_threshold!r}")
+        for name in ("injection_rate", "reuse_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"{name} is a fraction from 0 to 1, got {getattr(self, name)!r}")
+        if self.fitness_threshold is not None and not self.fitness_threshold > 0:
+            raise OptionError(f"fitness_threshold must be above 0, got {self.fitness_threshold!r}")
+        if not self.use_knowledge and self.injection_rate:
+            raise OptionError("injection_rate needs the knowledge base; leave out --no-knowledge or the rate")
         if self.coder == "llm" and not self.model.name:
             raise OptionError(
                 "the llm coder needs a model: give --model, for example --model openai-compatible --base-url http://localhost:8000/v1"
@@ -94,6 +128,7 @@ class RunConfig:
         """Rebuild a configuration from `to_json` output."""
         values = dict(data)
         values["model"] = ModelOptions(**values["model"])
+        values["role_models"] = {role: ModelOptions(**options) for role, options in values.get("role_models", {}).items()}
         values["budget"] = Budget(**values["budget"])
         values["limits"] = Limits(**values["limits"])
         return RunConfig(**values)

@@ -6,20 +6,22 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
+from weakref import WeakValueDictionary
 
 from agents.coders.base import Coder
 from agents.config import RunConfig
 from agents.errors import BudgetExhausted
+from agents.metering import RunMeter
 from agents.runs.hashing import derived_seed
 from agents.runs.records import Event, NodeRecord
 from agents.runs.store import RunStore
 from agents.strategies.base import Strategy
 from agents.threads import in_thread
-from agents.types import BudgetLeft
+from agents.types import Attempt, BudgetLeft
 from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Problem, Status
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ FINAL_SHARE = 0.25
 """Share of a limit on seconds that is kept back for measuring finalists again."""
 LEAST_SECONDS = 0.2
 """With less time than this left, nothing new is started."""
+KEPT_NODES = 512
+"""Nodes that are kept in memory, with their sources and samples."""
+_PAGE = 128
 
 
 class Evaluator(Protocol):
@@ -54,6 +59,40 @@ class StartingPoint:
     winner: Winner
     chunk_ids: tuple[str, ...] = ()
     """Its chunks in the knowledge base."""
+
+
+class History(Sequence[Attempt]):
+    """The attempts of a run so far in logical order, read in pages: a run of any length takes the same memory.
+
+    Args:
+        context: The run.
+        known: Nodes it holds.
+        own: Attempts that follow them, of a session that still goes on.
+    """
+
+    def __init__(self, context: RunContext, known: int, own: tuple[Attempt, ...] = ()) -> None:
+        self._context, self._known, self._own = context, known, own
+
+    def __len__(self) -> int:
+        return self._known + len(self._own)
+
+    @overload
+    def __getitem__(self, index: int) -> Attempt: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Attempt]: ...
+
+    def __getitem__(self, index: int | slice) -> Attempt | list[Attempt]:
+        if isinstance(index, slice):
+            return [self[step] for step in range(*index.indices(len(self)))]
+        step = range(len(self))[index]
+        return self._own[step - self._known] if step >= self._known else self._context.nodes(step, step + 1)[0].to_attempt()
+
+    def __iter__(self) -> Iterator[Attempt]:
+        for start in range(0, self._known, _PAGE):
+            for node in self._context.nodes(start, min(start + _PAGE, self._known)):
+                yield node.to_attempt()
+        yield from self._own
 
 
 @dataclass
@@ -79,13 +118,19 @@ class RunContext:
     """Winners that the plan chose, by their ids; filled again on resume."""
     briefs: dict[tuple[str, ...], Brief | None] = field(default_factory=dict)
     """Answers of the deep search in this process, by the questions."""
-    _history: list[NodeRecord] = field(default_factory=list)
+    _nodes: OrderedDict[int, NodeRecord] = field(default_factory=OrderedDict)
     _in_flight: int = 0
 
     def __post_init__(self) -> None:
         self._started = self.clock()
-        self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._slots = asyncio.Semaphore(self.config.evaluator_slots)
+        self.meter = RunMeter(
+            self.left,
+            lambda call_id, tokens, dollars: self.store.spend(self.run_id, call_id, tokens=tokens, dollars=dollars),
+            lambda call: self.tell("model_call", **call.to_json()),
+        )
+        """Counts what chat models cost, request by request."""
 
     def tell(self, kind: str, **data: Any) -> None:  # Any: JSON
         """Store an event and show it."""
@@ -93,11 +138,20 @@ class RunContext:
         self.store.add_event(self.run_id, item)
         self.report(item)
 
-    def history(self, until: int | None = None) -> list[NodeRecord]:
-        """Return the recorded nodes in logical order, those before logical step `until` if it is given."""
-        if until is None or until > len(self._history):
-            self._history += self.store.nodes(self.run_id, since=len(self._history))
-        return self._history[:until]
+    def history(self, until: int) -> History:
+        """Return the nodes before logical step `until` as a sequence that reads them when they are looked at."""
+        return History(self, until)
+
+    def nodes(self, since: int, until: int) -> list[NodeRecord]:
+        """Return the nodes of a range of logical steps; the latest read are kept in memory, however long the run is."""
+        missing = [step for step in range(since, until) if step not in self._nodes]
+        if missing:
+            for node in self.store.nodes(self.run_id, since=missing[0], until=missing[-1] + 1):
+                self._nodes[node.step] = node
+        found = [self._nodes[step] for step in range(since, until)]
+        while len(self._nodes) > KEPT_NODES:
+            self._nodes.popitem(last=False)
+        return found
 
     # --- budget ----------------------------------------------------------------------------------------------------------
 
@@ -148,7 +202,7 @@ class RunContext:
         Raises:
             BudgetExhausted: Another evaluation would exceed the budget.
         """
-        async with self._locks[source_hash, purpose]:
+        async with self._locks.setdefault((source_hash, purpose), asyncio.Lock()):
             known = self.store.evaluation(self.run_id, source_hash, purpose)
             if known is not None:
                 return dataclasses.replace(known, candidate_id=candidate.candidate_id)

@@ -6,7 +6,6 @@ import logging
 import platform
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from agents.coders.base import Coder
 from agents.config import RunConfig
 from agents.context import Evaluator, Lint, Report, RunContext, StartingPoint
-from agents.errors import RunStateError, RunStoreError
+from agents.errors import RunPaused, RunStateError, RunStoreError
 from agents.runs.store import RunStore
 from agents.strategies.registry import create_strategy
+from agents.threads import in_thread
 from tools.types import Problem
 
 if TYPE_CHECKING:
@@ -70,12 +70,22 @@ def create_run(store: RunStore, problem: Problem, target: str, config: RunConfig
     )
 
 
-async def drive(store: RunStore, run_id: str, machinery: Machinery) -> Mapping[str, Any]:  # Any: JSON, see `agents.outcome`
+Ask = Callable[[Mapping[str, Any]], str]
+"""Shows a person what is to be done (`kind`, `round`, `sessions`) and returns `yes`, `no` or `stop`; called in a thread. Any: JSON"""
+
+
+async def drive(
+    store: RunStore, run_id: str, machinery: Machinery, ask: Ask | None = None
+) -> Mapping[str, Any]:  # Any: JSON, see `agents.outcome`
     """Run the search of an open run to its end and return the published result.
 
     The lease must be held. It is given back however this ends; a run that did not finish stays open and can be driven again.
 
+    Args:
+        ask: Answers for a person where the run wants approval; None: nobody is there, and the run pauses.
+
     Raises:
+        RunPaused: A person paused the run, or nobody was there to approve.
         RunStateError: Another process took the run over meanwhile.
         AgentsError, ToolsError, KnowledgeError: The set-up fails; the run stays open.
     """
@@ -97,7 +107,7 @@ async def drive(store: RunStore, run_id: str, machinery: Machinery) -> Mapping[s
     )
     try:
         with _Heartbeat(store, run_id, context.clock):
-            await _run_graph(store, run_id, context)
+            await _run_graph(store, run_id, context, ask)
     finally:
         store.release(run_id)
     result = store.run(run_id).result
@@ -105,32 +115,42 @@ async def drive(store: RunStore, run_id: str, machinery: Machinery) -> Mapping[s
     return result
 
 
-async def _run_graph(store: RunStore, run_id: str, context: RunContext) -> None:
-    import aiosqlite
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+async def _run_graph(store: RunStore, run_id: str, context: RunContext, ask: Ask | None) -> None:
+    from langgraph.types import Command
 
     from agents.graph import build_graph
+    from agents.runs.checkpoints import open_checkpoints
 
-    async with AsyncExitStack() as stack:
-        path = store.home / "checkpoints.sqlite"
-        try:
-            connection = await stack.enter_async_context(aiosqlite.connect(path))
-            await connection.execute("PRAGMA busy_timeout=30000")
-            # A checkpoint that a power failure takes back is older than the run store, and then steps find their work done.
-            await connection.execute("PRAGMA synchronous=NORMAL")
-            saver = AsyncSqliteSaver(connection)
-            await saver.setup()
-        except aiosqlite.Error as error:
-            raise RunStoreError(f"cannot open the checkpoints {path}: {error}; check free space and permissions") from error
+    async with open_checkpoints(store) as saver:
         graph = build_graph(saver)
         settings = {"configurable": {"thread_id": run_id}, "recursion_limit": 1_000_000_000, "max_concurrency": context.config.width}
         snapshot = await graph.aget_state(settings)
-        is_resumed = bool(snapshot.next)
-        if is_resumed:
+        given: Any = {}  # Any: what langgraph takes to start, to go on, or as an answer
+        if snapshot.next:
+            store.rebuild_places(run_id, context.strategy.needs)
             _restore_winners(context)
-        await graph.ainvoke(None if is_resumed else {}, settings, context=context, durability="sync")
+            given = None
+        held = snapshot.interrupts
+        if held and held[0].value["kind"] == "pause":
+            given, held = Command(resume="yes"), ()  # resuming is the answer
+        while True:
+            if held:
+                if ask is None or held[0].value["kind"] == "pause":
+                    raise RunPaused(_paused_message(run_id, held[0].value))
+                question = held[0].value
+                given = Command(resume=await in_thread(lambda: ask(question)))  # noqa: B023 - awaited at once
+            await graph.ainvoke(given, settings, context=context, durability="sync")
+            held = (await graph.aget_state(settings)).interrupts
+            if not held:
+                break
         if store.run(run_id).result is not None:
             await saver.adelete_thread(run_id)
+
+
+def _paused_message(run_id: str, question: Mapping[str, Any]) -> str:  # Any: JSON
+    if question["kind"] == "pause":
+        return f"run {run_id} is paused after {question['round']} rounds; `kevolve resume {run_id}` continues it"
+    return f"run {run_id} waits for approval of {len(question['sessions'])} sessions; `kevolve resume {run_id} --answer yes|no|stop` continues it"
 
 
 def _restore_winners(context: RunContext) -> None:
@@ -138,7 +158,7 @@ def _restore_winners(context: RunContext) -> None:
     from kb.types import Winner
 
     for item in context.store.events(context.run_id, "planned")[-1:]:
-        for start in (*item.data["same"], *item.data["siblings"]):
+        for start in (*item.data["same"], *item.data["siblings"], *item.data.get("similar", ())):
             context.winners[start["winner_id"]] = StartingPoint(Winner(**start["winner"]), tuple(start["chunk_ids"]))
 
 

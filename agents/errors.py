@@ -6,6 +6,7 @@ AgentsError
 ├── OptionError         an option with a value that cannot be used, or options that contradict each other
 ├── RunStoreError       the run store cannot be opened, read or written (newer schema, no space, read-only)
 ├── RunStateError       the run cannot do this now (finished, driven by another process, lease lost)
+│   └── RunPaused       the run waits for a person; nothing is wrong
 ├── ModelError          a chat model cannot be reached or configured (no key, endpoint down, package missing)
 └── BudgetExhausted     a session asked for more than the run may still spend
 ```
@@ -32,6 +33,10 @@ class RunStoreError(AgentsError):
 
 class RunStateError(AgentsError):
     """The run is not in a state that allows this; the message says which state it is in."""
+
+
+class RunPaused(RunStateError):
+    """The run waits for a person: paused, or in need of an approval that nobody was there to give; `kevolve resume` continues it."""
 
 
 class ModelError(AgentsError):

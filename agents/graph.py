@@ -1,4 +1,4 @@
-"""The search as one LangGraph graph: plan → select → sessions → record → reflect → (select | finalists → publish).
+"""The search as one LangGraph graph: plan → select → (hold) → sessions → record → reflect → (select | finalists → publish).
 
 Functions here are steps. Each may run again after a kill and then changes nothing: what it decides follows from the run store and the checkpointed
 state, and what it writes is keyed by content.
@@ -15,12 +15,13 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Send
+from langgraph.types import Send, interrupt
 
 from agents.context import RunContext, StartingPoint
 from agents.outcome import publish
+from agents.people import close_place, hear
 from agents.planner import plan
-from agents.recording import record_round, view_of
+from agents.recording import record_round
 from agents.reflection import measure_finalists, reason_to_stop
 from agents.runs.hashing import derived_seed
 from agents.session import build_session_graph
@@ -38,6 +39,7 @@ def build_graph(checkpointer: Any = None) -> Any:  # Any: langgraph's compiled g
     graph = StateGraph(SearchState, context_schema=RunContext)
     graph.add_node("plan", plan_step)
     graph.add_node("select", select_step)
+    graph.add_node("hold", hold_step)
     graph.add_node("session", session_step)
     graph.add_node("record", record_step)
     graph.add_node("reflect", reflect_step)
@@ -45,7 +47,8 @@ def build_graph(checkpointer: Any = None) -> Any:  # Any: langgraph's compiled g
     graph.add_node("publish", publish_step)
     graph.add_edge(START, "plan")
     graph.add_edge("plan", "select")
-    graph.add_conditional_edges("select", _after_select, ["session", "finalists"])
+    graph.add_conditional_edges("select", _after_select, ["hold", "session", "finalists"])
+    graph.add_conditional_edges("hold", _after_select, ["select", "session", "finalists"])
     graph.add_edge("session", "record")
     graph.add_edge("record", "reflect")
     graph.add_conditional_edges("reflect", lambda state: "finalists" if state["stop"] else "select", ["finalists", "select"])
@@ -58,23 +61,39 @@ async def plan_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[st
     """Describe the problem and look up what earlier runs left for it."""
     context = runtime.context
     signature = await context.coder.signature(context.problem, context.target) if context.base is not None else ""
-    found = await in_thread(lambda: plan(context.base, context.problem, context.target, signature, context.config.max_seeds))
-    for match in (*found.same, *found.siblings):
+    config = context.config
+    found = await in_thread(
+        lambda: plan(
+            context.base, context.problem, context.target, signature, config.max_seeds, config.reuse_threshold, config.use_siblings
+        )
+    )
+    context.store.describe_task(context.run_id, signature)
+    for match in (*found.same, *found.siblings, *found.similar):
         context.winners[match.winner_id] = StartingPoint(match.winner, match.chunk_ids)
     context.tell(
         "planned",
         signature=signature,
         same=[_starting_point(match) for match in found.same],
         siblings=[_starting_point(match) for match in found.siblings],
+        similar=[_starting_point(match) for match in found.similar],
     )
+    seeds = [match.winner_id for match in found.same]
+    others = [match.winner_id for match in (*found.siblings, *found.similar)] if config.injection_rate else []
+    if not seeds:
+        seeds, others = others[:1], others[1:]
     return {
         "signature": signature,
-        "seeds": [match.winner_id for match in found.same],
+        "seeds": seeds,
+        "injectable": others,
+        "adopted": 0,
         "winner_ids": [match.winner_id for match in (*found.same, *found.siblings)],
         "round": 0,
         "pending": [],
         "idle_rounds": 0,
         "stop": "",
+        "hold": "",
+        "notes": [],
+        "asked": 0,
     }
 
 
@@ -83,25 +102,36 @@ def _starting_point(match: WinnerMatch) -> dict[str, Any]:
 
 
 async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[str, Any]:
-    """Choose the sessions of the next round and give each its share of the evaluations that are left."""
+    """Hear what people asked for, choose the sessions of the next round, and give each its share of the evaluations that are left."""
     context = runtime.context
-    if reason := context.ended_budget():
-        return {"stop": reason, "pending": []}
+    wishes = hear(context, state.get("asked", 0))
+    told: dict[str, Any] = {"asked": wishes.asked, "notes": [*state.get("notes", []), *wishes.notes], "hold": ""}
+    if reason := wishes.cancelled or context.ended_budget():
+        return {**told, "stop": reason, "pending": []}
     left = context.left().evaluations
     width = context.config.width if left is None else min(context.config.width, left)
-    seeds = state["seeds"]
+    seeds, injectable, adopted = list(state["seeds"]), list(state.get("injectable", [])), state.get("adopted", 0)
+    chosen: list[tuple[Expansion, str]] = []
     if seeds:
-        chosen = [(Expansion(memory=Memory.CLEAN), seed_id) for seed_id in seeds[:width]]
-        seeds = seeds[width:]
+        chosen = [
+            (Expansion(memory=Memory.CLEAN, algorithm=context.strategy.adopt(adopted + index)), seed)
+            for index, seed in enumerate(seeds[:width])
+        ]
+        seeds, adopted = seeds[width:], adopted + len(chosen)
     else:
         rng = random.Random(derived_seed(context.config.seed, "select", state["round"]))
-        selection = context.strategy.select(view_of(context), rng, width)
+        selection = context.strategy.select(context.store.graph(context.run_id), rng, width)
         if selection.stop:
-            return {"stop": selection.stop, "pending": []}
-        chosen = [(expansion, "") for expansion in selection.expansions[:width]]
+            return {**told, "stop": selection.stop, "pending": []}
+        for expansion in selection.expansions[:width]:
+            if injectable and rng.random() < context.config.injection_rate:
+                chosen.append((Expansion(memory=Memory.CLEAN, algorithm=context.strategy.adopt(adopted)), injectable.pop(0)))
+                adopted += 1
+            else:
+                chosen.append((expansion, ""))
     most = context.config.limits.attempts
     share = most if left is None else min(most, max(1, left // len(chosen)))
-    known = len(context.history())
+    known = context.store.num_nodes(context.run_id)
     pending = [
         SessionState(
             session_id=f"r{state['round']:05d}-{sibling:03d}",
@@ -112,6 +142,7 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
             algorithm=dict(expansion.algorithm),
             seed_id=seed_id,
             winner_ids=state["winner_ids"],
+            notes=told["notes"],
             known=known,
             allotment=share,
             attempt=0,
@@ -120,11 +151,34 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
         )
         for sibling, (expansion, seed_id) in enumerate(chosen)
     ]
-    return {"seeds": seeds, "pending": pending}
+    hold = "pause" if wishes.is_paused else "approve" if context.config.approve else ""
+    return {**told, "seeds": seeds, "injectable": injectable, "adopted": adopted, "pending": pending, "hold": hold}
 
 
 def _after_select(state: SearchState) -> list[Send] | str:
-    return "finalists" if state["stop"] else [Send("session", session) for session in state["pending"]]
+    if state["stop"]:
+        return "finalists"
+    if state.get("hold"):
+        return "hold"
+    if not state["pending"]:
+        return "select"
+    return [Send("session", session) for session in state["pending"]]
+
+
+async def hold_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Wait for a person: LangGraph's interrupt ends this call of the graph, and the next one brings the answer (`yes`, `no` or `stop`).
+
+    `no` refuses the sessions that were to be started: what they would have expanded is not expanded any more.
+    """
+    sessions = [{"parents": item["parents"], "memory": item["memory"], "algorithm": item["algorithm"]} for item in state["pending"]]
+    answer = interrupt({"kind": state["hold"], "round": state["round"], "sessions": sessions})
+    if answer == "stop":
+        return {"hold": "", "stop": "a person stopped the search", "pending": []}
+    if answer == "no":
+        for item in state["pending"]:
+            close_place(runtime.context, item["parents"])
+        return {"hold": "", "pending": [], "round": state["round"] + 1}
+    return {"hold": ""}
 
 
 _SESSION_GRAPH = build_session_graph()
@@ -141,18 +195,18 @@ async def session_step(state: SessionState, runtime: Runtime[RunContext]) -> dic
 async def record_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Insert the round's sessions and nodes."""
     context = runtime.context
-    before = len(context.history())
-    record_round(context, state["pending"])
+    store, run_id = context.store, context.run_id
+    new = record_round(context, state["pending"])
     # A repeat after a kill finds the nodes there already; the round's own nodes tell whether it brought anything.
-    is_idle = not any(node.round == state["round"] for node in context.history())
-    best = context.store.best_nodes(context.run_id, 1)
+    is_idle = not any(node.round == state["round"] for node in store.node_summaries(run_id, 1))
+    best = store.best_fitness(run_id)
     context.tell(
         "recorded",
         round=state["round"],
-        nodes=len(context.history()),
-        new=len(context.history()) - before,
-        best_fitness=best[0].fitness if best else 0.0,
-        best_node=best[0].node_id if best else "",
+        nodes=store.num_nodes(run_id),
+        new=new,
+        best_fitness=best[1] if best else 0.0,
+        best_node=best[0] if best else "",
     )
     return {"round": state["round"] + 1, "idle_rounds": state["idle_rounds"] + 1 if is_idle else 0, "pending": []}
 

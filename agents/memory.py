@@ -5,30 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.runs.records import NodeRecord
+from agents.runs.store import RunStore
 from agents.types import Memory
 
+MAX_ANCESTORS = 64
+"""Nearest ancestors that a session may remember: more fit into no prompt, and a chain may be very long."""
+MAX_SIBLINGS = 64
+"""Latest siblings that a session may remember."""
 
-def remember(history: Sequence[NodeRecord], parents: Sequence[str], memory: Memory) -> list[NodeRecord]:
+
+def remember(
+    store: RunStore, run_id: str, parents: Sequence[str], memory: Memory, known: int, limit: int = MAX_ANCESTORS
+) -> list[NodeRecord]:
     """Return the part of the history that the mode lets a session see, in logical order.
 
-    Ancestors are the parents with all that led to them; siblings are the attempts of other sessions that expanded exactly these parents (for a draft: the other drafts).
+    Ancestors are the parents with all that led to them, the nearest `limit`; siblings are the attempts of the latest sessions that expanded exactly these
+    parents (for a draft: the other drafts).
+
+    Args:
+        known: Nodes recorded when the session's round began; later ones are not seen.
     """
-    chosen: set[str] = set()
+    chosen: list[str] = []
     if memory in (Memory.PARENT, Memory.BOTH):
-        chosen |= _ancestors(history, parents)
+        chosen += store.ancestors(run_id, parents, limit)
     if memory in (Memory.SIBLINGS, Memory.BOTH):
-        sessions = {node.session_id for node in history if node.attempt == 1 and node.parents == tuple(parents)}
-        chosen |= {node.node_id for node in history if node.session_id in sessions}
-    return [node for node in history if node.node_id in chosen]
+        chosen += store.siblings(run_id, parents, MAX_SIBLINGS, until=known)
+    return store.nodes_by_id(run_id, chosen) if chosen else []
 
 
-def _ancestors(history: Sequence[NodeRecord], parents: Sequence[str]) -> set[str]:
-    by_id = {node.node_id: node for node in history}
+def lineage(store: RunStore, run_id: str, node_id: str) -> list[NodeRecord]:
+    """Return a node and everything it descends from, in logical order."""
+    return store.nodes_by_id(run_id, store.ancestors(run_id, [node_id]))
+
+
+def lineage_of(nodes: Sequence[NodeRecord], node_id: str) -> set[str]:
+    """Return the ids of a node and of everything it descends from, among nodes that are at hand."""
+    by_id = {node.node_id: node for node in nodes}
     found: set[str] = set()
-    open_ids = list(parents)
+    open_ids = [node_id]
     while open_ids:
-        node_id = open_ids.pop()
-        if node_id in by_id and node_id not in found:
-            found.add(node_id)
-            open_ids += by_id[node_id].parents
+        at = open_ids.pop()
+        if at in by_id and at not in found:
+            found.add(at)
+            open_ids += by_id[at].parents
     return found

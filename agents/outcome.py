@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents.context import RunContext
-from agents.memory import remember
+from agents.memory import lineage as lineage_of
 from agents.reflection import Published, lesson_of, published, strongest_baseline, winner_of
 from agents.runs.records import NodeRecord
-from agents.types import Memory
 from kb.errors import KnowledgeError, UnknownNameError
 from tools.types import Evaluation
 
@@ -26,11 +25,11 @@ def publish(context: RunContext, signature: str, reason: str) -> dict[str, Any]:
     """Choose the winner, write it and its lesson back, and return the result of the run."""
     store, run_id = context.store, context.run_id
     best = published(store, run_id, context.config.num_finalists)
-    lineage = lineage_of(context.history(), best) if best else []
+    lineage = lineage_of(store, run_id, best.node.node_id) if best else []
     knowledge = knowledge_used(context.base, lineage)
     lesson_id = winner_id = None
     notes: list[str] = []
-    if best is not None and context.base is not None:
+    if best is not None and context.base is not None and context.config.write_back:
         try:
             winner_id, lesson_id = _write_back(context, context.base, signature, best)
         except KnowledgeError as error:
@@ -50,12 +49,12 @@ def publish(context: RunContext, signature: str, reason: str) -> dict[str, Any]:
         "best": best_to_json(context, best) if best else None,
         "num_evaluations": spent.evaluations,
         "num_remeasurements": spent.remeasurements,
-        "num_nodes": len(context.history()),
+        "num_nodes": store.num_nodes(run_id),
         "seconds": round(context.seconds(), 3),
         "device_seconds": round(spent.device_seconds, 3),
         "tokens": spent.tokens,
         "dollars": spent.dollars,
-        "started_from": _started_from(planned[-1].data) if planned else {"same": [], "siblings": []},
+        "started_from": _started_from(planned[-1].data) if planned else {"same": [], "siblings": [], "similar": []},
         "knowledge_used": knowledge,
         "winner_id": winner_id,
         "lesson_id": lesson_id,
@@ -103,18 +102,13 @@ def best_to_json(context: RunContext, best: Published) -> dict[str, Any]:  # Any
     return {
         **evaluation_to_json(best.evaluation),
         "node_id": best.node.node_id,
-        "source_path": str(context.store.artifacts.path(best.node.artifact)),
+        "source_path": context.store.artifacts.location(best.node.artifact),
         "language": best.node.candidate.language,
         "notes": best.node.notes,
         "is_remeasured": best.is_remeasured,
         "fitness_search": best.node.fitness,
         "provenance": dict(best.node.candidate.provenance),
     }
-
-
-def lineage_of(history: list[NodeRecord], best: Published) -> list[NodeRecord]:
-    """Return the best node and everything it descends from, in logical order."""
-    return remember(history, [best.node.node_id], Memory.PARENT)
 
 
 def knowledge_used(base: KnowledgeBase | None, lineage: list[NodeRecord]) -> list[dict[str, Any]]:  # Any: JSON
@@ -139,9 +133,9 @@ def _started_from(planned: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]
     return {
         name: [
             {"winner_id": item["winner_id"], "run_id": item["winner"]["run_id"], "problem_id": item["winner"]["problem_id"]}
-            for item in planned[name]
+            for item in planned.get(name, ())
         ]
-        for name in ("same", "siblings")
+        for name in ("same", "siblings", "similar")
     }
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_SIBLINGS = 5
 """Winners of sibling problems that coders are shown."""
+MAX_SIMILAR = 10
+"""Winners of similar tasks that may be injected."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,19 @@ class Plan:
     """For the very same problem, best first: they are evaluated as they are."""
     siblings: tuple[WinnerMatch, ...] = ()
     """For problems with the same signature, best first: coders may build on them."""
+    similar: tuple[WinnerMatch, ...] = ()
+    """For tasks whose description is similar, the most similar first: they may be injected as they are."""
 
 
-def plan(base: KnowledgeBase | None, problem: Problem, target: str, signature: str, max_seeds: int) -> Plan:
+def plan(
+    base: KnowledgeBase | None,
+    problem: Problem,
+    target: str,
+    signature: str,
+    max_seeds: int,
+    threshold: float = 1.0,
+    use_siblings: bool = True,
+) -> Plan:
     """Look for earlier winners for the target.
 
     Args:
@@ -35,6 +47,8 @@ def plan(base: KnowledgeBase | None, problem: Problem, target: str, signature: s
         target: Exact target.
         signature: What the problem computes, without sizes; empty: only the very same problem is looked for.
         max_seeds: Most winners of the very same problem to start from.
+        threshold: Least similarity of task descriptions, 0 to 1.
+        use_siblings: False: only the very same problem counts.
     """
     if base is None:
         return Plan()
@@ -44,8 +58,15 @@ def plan(base: KnowledgeBase | None, problem: Problem, target: str, signature: s
         if match.winner.target == target  # what holds for the family was not measured here
     ]
     same = _best_first(match for match in found if match.match == "problem")
+    if not use_siblings:
+        return Plan(same=tuple(same[:max_seeds]))
     siblings = _best_first(match for match in found if match.match == "signature")
-    return Plan(same=tuple(same[:max_seeds]), siblings=tuple(siblings[:MAX_SIBLINGS]))
+    similar = [match for match in found if match.match == "similar" and match.score >= threshold]
+    return Plan(
+        same=tuple(same[:max_seeds]),
+        siblings=tuple(siblings[:MAX_SIBLINGS]),
+        similar=tuple(sorted(similar, key=lambda match: (-match.score, -_fitness(match), match.winner_id))[:MAX_SIMILAR]),
+    )
 
 
 def _best_first(matches: Iterable[WinnerMatch]) -> list[WinnerMatch]:

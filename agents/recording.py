@@ -9,11 +9,7 @@ from agents.diagnosis import features
 from agents.runs.records import NodeRecord, Outcome, SessionRecord
 from agents.session import node_id_of
 from agents.state import SessionState
-from agents.strategies.base import GraphView, NodeView
 from agents.types import Memory
-
-_EXHAUSTION = {Outcome.EXHAUSTED: 2, Outcome.REPEATED: 1}
-"""How much a fruitless session counts towards `GraphView.is_exhausted`, which begins at 2."""
 
 
 def record_round(context: RunContext, pending: Sequence[SessionState]) -> int:
@@ -21,8 +17,7 @@ def record_round(context: RunContext, pending: Sequence[SessionState]) -> int:
 
     A candidate that an earlier node already holds gets no second node; what was built on it hangs on the earlier one.
     """
-    history = context.history()
-    by_hash = {node.source_hash: node.node_id for node in history}
+    by_hash: dict[str, str] = {}
     sessions: list[SessionRecord] = []
     nodes: list[NodeRecord] = []
     for state in pending:
@@ -34,7 +29,9 @@ def record_round(context: RunContext, pending: Sequence[SessionState]) -> int:
             if item.candidate is None or item.evaluation is None or item.duplicate_of:
                 continue
             node_id = node_id_of(context.run_id, session_id, item.attempt)
-            known = by_hash.setdefault(item.source_hash, node_id)
+            if item.source_hash not in by_hash:
+                by_hash[item.source_hash] = context.store.node_with_source(context.run_id, item.source_hash) or node_id
+            known = by_hash[item.source_hash]
             if known == node_id:
                 has_written = True
                 has_passed = has_passed or item.has_passed
@@ -75,28 +72,4 @@ def record_round(context: RunContext, pending: Sequence[SessionState]) -> int:
                 outcome=outcome,
             )
         )
-    return context.store.record_round(context.run_id, sessions, nodes)
-
-
-def view_of(context: RunContext) -> GraphView:
-    """Return the recorded graph as strategies see it: one node a session, its last."""
-    last = {summary.session_id: summary for summary in context.store.node_summaries(context.run_id)}
-    final_of = {summary.node_id: last[summary.session_id].node_id for summary in context.store.node_summaries(context.run_id)}
-    nodes: list[NodeView] = []
-    exhausted: dict[tuple[str, ...], int] = {}
-    for session in context.store.sessions(context.run_id):
-        weight = _EXHAUSTION.get(session.outcome, 0)
-        exhausted[session.parents] = exhausted.get(session.parents, 0) + weight
-        summary = last.get(session.session_id)
-        if summary is not None:
-            nodes.append(
-                NodeView(
-                    node_id=summary.node_id,
-                    parents=tuple(dict.fromkeys(final_of[parent] for parent in session.parents)),
-                    fitness=summary.fitness,
-                    round=session.round,
-                    algorithm=session.algorithm,
-                    features=dict(summary.features),
-                )
-            )
-    return GraphView(nodes=tuple(nodes), exhausted=exhausted)
+    return context.store.record_round(context.run_id, sessions, nodes, context.strategy.needs)

@@ -40,24 +40,24 @@ def reason_to_stop(context: RunContext, idle_rounds: int) -> str:
         return reason
     if idle_rounds >= MAX_IDLE_ROUNDS:
         return f"the last {idle_rounds} rounds brought nothing new"
-    summaries = context.store.node_summaries(context.run_id)
-    latest = summaries[-MAX_HARNESS_ERRORS:]
+    store, run_id = context.store, context.run_id
+    latest = store.node_summaries(run_id, MAX_HARNESS_ERRORS)
     if len(latest) == MAX_HARNESS_ERRORS and all(item.status is Status.HARNESS_ERROR for item in latest):
-        return f"the evaluator failed {MAX_HARNESS_ERRORS} times in a row; see the reasons with `kevolve show {context.run_id}`"
-    best = max(summaries, key=lambda item: item.fitness, default=None)
-    if best is None or best.fitness <= 0:
+        return f"the evaluator failed {MAX_HARNESS_ERRORS} times in a row; see the reasons with `kevolve show {run_id}`"
+    best = store.best_fitness(run_id)
+    if best is None:
         return ""
-    if config.fitness_threshold is not None and best.fitness >= config.fitness_threshold:
-        return f"fitness {best.fitness:.3f} reached the threshold {config.fitness_threshold:g}"
-    if config.roofline_threshold is not None:
-        node = context.store.best_nodes(context.run_id, 1)[0]
-        fraction = node.evaluation.roofline_fraction
-        if fraction is not None and fraction >= config.roofline_threshold:
-            return f"the best candidate reached {fraction:.0%} of its physical floor"
-    if config.stall_window:
-        since = len({item.session_id for item in summaries[summaries.index(best) + 1 :]} - {best.session_id})
-        if since >= config.stall_window:
-            return f"{since} sessions in a row brought no better candidate"
+    fitness = best[1]
+    if config.fitness_threshold is not None and fitness >= config.fitness_threshold:
+        return f"fitness {fitness:.3f} reached the threshold {config.fitness_threshold:g}"
+    if config.roofline_threshold is None and not config.stall_window:
+        return ""
+    node = store.best_nodes(run_id, 1)[0]
+    fraction = node.evaluation.roofline_fraction
+    if config.roofline_threshold is not None and fraction is not None and fraction >= config.roofline_threshold:
+        return f"the best candidate reached {fraction:.0%} of its physical floor"
+    if config.stall_window and store.sessions_since(run_id, node, config.stall_window) >= config.stall_window:
+        return f"{config.stall_window} sessions in a row brought no better candidate"
     return ""
 
 

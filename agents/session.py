@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import difflib
 import logging
 from typing import Any
 
@@ -14,11 +15,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from agents.coders.base import CoderTask, Draft
-from agents.context import RunContext
+from agents.context import History, RunContext
 from agents.diagnosis import diagnose
 from agents.memory import remember
 from agents.runs.hashing import derived_id, derived_seed
-from agents.runs.records import AttemptRecord, NodeRecord, Outcome
+from agents.runs.records import AttemptRecord, Outcome, Repair
 from agents.runs.store import new_attempt
 from agents.state import SessionState
 from agents.threads import in_thread
@@ -26,6 +27,11 @@ from agents.types import Attempt, Diagnosis, Memory
 from tools.types import Candidate, Evaluation, Evidence, Feedback, Status
 
 logger = logging.getLogger(__name__)
+
+_MAX_REPAIR_LINES = 24
+"""Most changed lines that are shown of how an earlier failure was mended."""
+_MAX_BRIEFS = 64
+"""Briefs that are kept in memory."""
 
 
 def node_id_of(run_id: str, session_id: str, attempt: int) -> str:
@@ -158,37 +164,47 @@ async def evaluate_step(state: SessionState, runtime: Runtime[RunContext]) -> di
 @dataclasses.dataclass(frozen=True)
 class _Situation:
     parents: tuple[Attempt, ...]
-    history: tuple[Attempt, ...]
+    history: History
     remembered: tuple[Attempt, ...]
     diagnosis: Diagnosis
 
 
 def _situation(state: SessionState, context: RunContext, attempt: int) -> _Situation:
     """Work out what attempt number `attempt` knows, from the store alone."""
-    known = context.history(state["known"])
-    earlier = context.store.attempts(context.run_id, state["session_id"])[: attempt - 1]
-    own = tuple(_to_attempt(state, context, item, known) for item in earlier if item.candidate is not None)
-    by_id = {node.node_id: node for node in known}
+    store, run_id = context.store, context.run_id
+    earlier = store.attempts(run_id, state["session_id"])
+    own = tuple(_to_attempt(state, context, item, earlier) for item in earlier[: attempt - 1] if item.candidate is not None)
+    by_id = {node.node_id: node for node in store.nodes_by_id(run_id, state["parents"])} if state["parents"] else {}
     parents = tuple(by_id[node_id].to_attempt() for node_id in state["parents"]) + own[-1:]
-    remembered = tuple(node.to_attempt() for node in remember(known, state["parents"], Memory(state["memory"]))) + own[:-1]
+    nodes = remember(store, run_id, state["parents"], Memory(state["memory"]), state["known"])
+    remembered = tuple(node.to_attempt() for node in nodes) + own[:-1]
+    diagnosis = diagnose(context.problem, context.target, parents, remembered)
+    advice = [f"A person advises: {note}" for note in state.get("notes", [])]
+    if parents and parents[-1].evaluation.status is not Status.PASSED:
+        advice += [_advice(item) for item in store.repairs(run_id, parents[-1].evaluation, known=state["known"])]
     return _Situation(
         parents=parents,
-        history=tuple(node.to_attempt() for node in known) + own,
+        history=History(context, state["known"], own),
         remembered=remembered,
-        diagnosis=diagnose(context.problem, context.target, parents, remembered),
+        diagnosis=dataclasses.replace(diagnosis, summary="\n".join([diagnosis.summary, *advice])),
     )
 
 
-def _to_attempt(state: SessionState, context: RunContext, record: AttemptRecord, known: list[NodeRecord]) -> Attempt:
+def _advice(repair: Repair) -> str:
+    """Say how the same kind of failure was mended before."""
+    before, after = repair.broken.candidate.source.splitlines(), repair.fixed.candidate.source.splitlines()
+    changed = [line for line in difflib.unified_diff(before, after, lineterm="", n=0) if not line.startswith(("---", "+++"))]
+    what = repair.fixed.notes or f"candidate {repair.fixed.candidate.candidate_id}"
+    return "\n".join([f"The same failure was mended before, in run {repair.run_id}: {what}", *changed[:_MAX_REPAIR_LINES]])
+
+
+def _to_attempt(state: SessionState, context: RunContext, record: AttemptRecord, attempts: list[AttemptRecord]) -> Attempt:
     assert record.candidate is not None
     evaluation, notes = record.evaluation, record.notes
     if record.duplicate_of:
-        evaluation = next((node.evaluation for node in known if node.node_id == record.duplicate_of), None)
-        if evaluation is None:
-            attempts = context.store.attempts(context.run_id, state["session_id"])
-            evaluation = next(
-                item.evaluation for item in attempts if node_id_of(context.run_id, state["session_id"], item.attempt) == record.duplicate_of
-            )
+        nodes = context.store.nodes_by_id(context.run_id, [record.duplicate_of])
+        own = (item for item in attempts if node_id_of(context.run_id, state["session_id"], item.attempt) == record.duplicate_of)
+        evaluation = nodes[0].evaluation if nodes else next(own).evaluation
         notes = f"{notes} (this repeats an earlier candidate; propose something else)".strip()
     assert evaluation is not None, "an earlier attempt of a session was evaluated before the next one began"
     return Attempt(record.candidate, evaluation, notes, node_id_of(context.run_id, state["session_id"], record.attempt))
@@ -205,9 +221,9 @@ def _is_seed(state: SessionState) -> bool:
 def _duplicate(state: SessionState, context: RunContext, record: AttemptRecord, earlier: list[AttemptRecord]) -> str:
     if record.candidate is None:
         return ""
-    for node in context.history(state["known"]):
-        if node.source_hash == record.source_hash:
-            return node.node_id
+    known = context.store.node_with_source(context.run_id, record.source_hash, until=state["known"])
+    if known is not None:
+        return known
     for item in earlier:
         if item.source_hash == record.source_hash:
             return item.duplicate_of or node_id_of(context.run_id, state["session_id"], item.attempt)
@@ -224,6 +240,8 @@ async def _ask(context: RunContext, diagnosis: Diagnosis) -> Any:  # Any: kb.dee
         from kb.types import Filters
 
         question = "; ".join(diagnosis.questions)
+        while len(context.briefs) >= _MAX_BRIEFS:
+            context.briefs.pop(next(iter(context.briefs)))
         context.briefs[diagnosis.questions] = await in_thread(lambda: DeepSearch(base).ask(question, Filters(target=context.target)))
     return context.briefs[diagnosis.questions]
 
@@ -259,6 +277,9 @@ async def _draft(state: SessionState, context: RunContext, situation: _Situation
         sibling=state["sibling"],
         budget_left=left,
         limits=context.config.limits,
+        meter=context.meter,
+        run_id=context.run_id,
+        session_id=state["session_id"],
     )
     try:
         return await asyncio.wait_for(context.coder.write(task), timeout=left.seconds)

@@ -7,10 +7,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agents.memory import remember
+from agents.memory import lineage_of
 from agents.outcome import evaluation_to_json
 from agents.runs.records import NodeRecord, RunRecord
-from agents.types import Memory
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,7 +68,7 @@ def run_tree(record: RunRecord, nodes: Sequence[NodeRecord]) -> Tree:
     from rich.tree import Tree
 
     best = max(nodes, key=lambda node: node.fitness, default=None)
-    lineage = {node.node_id for node in remember(nodes, [best.node_id], Memory.PARENT)} if best and best.fitness > 0 else set()
+    lineage = lineage_of(nodes, best.node_id) if best and best.fitness > 0 else set()
     root = Tree(Text(f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}"))
     branches: dict[str, Tree] = {}
     for node in nodes:
@@ -132,7 +131,8 @@ def lineage_steps(nodes: Sequence[NodeRecord], node_id: str) -> list[LineageStep
     """Return the way to a node, from the first draft on."""
     by_id = {node.node_id: node for node in nodes}
     steps = []
-    for node in remember(nodes, [node_id], Memory.PARENT):
+    chosen = lineage_of(nodes, node_id)
+    for node in (node for node in nodes if node.node_id in chosen):
         parents = [by_id[parent] for parent in node.parents if parent in by_id]
         before = max((parent.fitness for parent in parents), default=0.0)
         diff = ""

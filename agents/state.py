@@ -18,6 +18,8 @@ class SessionState(TypedDict, total=False):
     """Winner to evaluate as the first attempt instead of asking the coder; empty: none."""
     winner_ids: list[str]
     """Winners that the coder may start from."""
+    notes: list[str]
+    """What people advised so far."""
     known: int
     """Nodes recorded when the round began: the history that every session of the round sees."""
     allotment: int
@@ -36,7 +38,17 @@ class SearchState(TypedDict, total=False):
     """What the problem computes, as the coder describes it."""
     seeds: list[str]
     """Winners still to be evaluated as first drafts."""
+    injectable: list[str]
+    """Winners of similar tasks that may still be injected, best first."""
+    adopted: int
+    """Winners that sessions were started from."""
     winner_ids: list[str]
+    notes: list[str]
+    """What people advised so far."""
+    asked: int
+    """Number of the latest request of a person that was heard."""
+    hold: str
+    """Why the run waits for a person (`pause`, `approve`); empty: it does not."""
     round: int
     pending: list[SessionState]
     """Sessions of the current round."""

@@ -13,12 +13,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from agents.types import Attempt, BudgetLeft, Diagnosis, Limits, Memory
-from tools.types import Candidate, Problem
+from tools.types import Candidate, Evaluation, Problem
 
 if TYPE_CHECKING:
+    from agents.chat_models.calls import Meter
     from kb.deep_search import Brief
     from kb.store import KnowledgeBase
     from kb.types import Winner
+
+
+class Instruments(Protocol):
+    """What a coder may try its file with before it hands it in. A verdict is the evaluator's, here as everywhere."""
+
+    async def compile(self, candidate: Candidate) -> str:
+        """Return the compiler's errors, or what each kernel needs; nothing runs."""
+
+    async def test(self, candidate: Candidate) -> Evaluation | None:
+        """Return the evaluation of a candidate, counted in the budget and made once; None if none is left for this session."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class CoderTask:
     parents: tuple[Attempt, ...] = ()
     """What to improve on: none for a draft, two for a crossover, else one. On a repeat within a session the previous attempt,
     with its feedback, comes last."""
-    history: tuple[Attempt, ...] = ()
+    history: Sequence[Attempt] = ()
     """All attempts of this run so far in logical order, those of this session included. Use it to avoid repeats and to let a
     tunable search see measured results."""
     remembered: tuple[Attempt, ...] = ()
@@ -54,6 +65,14 @@ class CoderTask:
     the `sibling`-th new one, so that siblings differ."""
     budget_left: BudgetLeft = field(default_factory=BudgetLeft)
     limits: Limits = field(default_factory=Limits)
+    instruments: Instruments | None = field(default=None, compare=False, repr=False)
+    """Compiler and evaluator for use while writing; None: not offered."""
+    meter: Meter | None = field(default=None, compare=False, repr=False)
+    """Counts requests to chat models as they are made; None: the draft says what it cost."""
+    run_id: str = field(default="", compare=False)
+    """The run, for records only."""
+    session_id: str = field(default="", compare=False)
+    """The session, for records only."""
 
     def rng(self) -> random.Random:
         """Return a fresh generator seeded with `seed`."""
@@ -73,9 +92,9 @@ class Draft:
     exhausted: bool = False
     """True when the coder has nothing new to propose for this task."""
     tokens: int = 0
-    """Tokens sent and received for this draft; 0 for coders without a model."""
+    """Tokens sent and received for this draft that the task's meter has not counted; 0 for coders without a model."""
     dollars: float = 0.0
-    """Cost of this draft, in USD."""
+    """Cost of this draft that the task's meter has not counted, in USD."""
 
     def __post_init__(self) -> None:
         if (self.candidate is None) != self.exhausted:

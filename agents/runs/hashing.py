@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 
-from tools.types import Candidate
+from tools.types import Candidate, Evaluation, Status
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
@@ -39,3 +40,17 @@ def derived_id(*parts: object) -> str:
 def derived_seed(*parts: object) -> int:
     """Return a seed from 0 to 2^31 - 1 that depends on the parts alone."""
     return int(derived_id(*parts)[:12], 16) % 2**31
+
+
+def error_signature(evaluation: Evaluation) -> str:
+    """Return a hash of the kind of failure, equal for failures that differ only in numbers, addresses and quoted names; empty if it passed."""
+    if evaluation.status is Status.PASSED:
+        return ""
+    feedback = evaluation.feedback
+    text = next(iter(feedback.lint), "") or feedback.error or evaluation.reason
+    line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return derived_id(evaluation.status.value, _VARIABLE.sub("#", line)[:300])
+
+
+_VARIABLE = re.compile(r"0x[0-9a-fA-F]+|'[^']*'|\"[^\"]*\"|`[^`]*`|\d+(?:\.\d+)?")
+"""Parts of a message that differ between two failures of the same kind."""

@@ -95,6 +95,7 @@ class NodeSummary:
 
     node_id: str
     session_id: str
+    round: int
     fitness: float
     status: Status
     features: Mapping[str, str]
@@ -157,3 +158,35 @@ class Event:
     kind: str
     """For example `planned`, `written`, `evaluated`, `recorded`, `remeasured`, `finished`."""
     data: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    number: int = 0
+    """Grows from event to event; 0 before it is stored."""
+    time: float = 0.0
+    """Seconds since the epoch; 0.0 before it is stored."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What was sent to a model, or came from it."""
+
+    role: str
+    """For example `system`, `human`, `ai`, `tool`."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked of a run while it goes on."""
+
+    number: int
+    kind: str
+    """`note`, `pause`, `cancel`, `close` (a node), `approve` or `reject`."""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A failure that was mended."""
+
+    run_id: str
+    broken: NodeRecord
+    fixed: NodeRecord

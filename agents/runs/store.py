@@ -1,4 +1,4 @@
-"""The run store: runs, sessions, attempts, nodes, evaluations, events and ledger in one SQL database, with a lease per run.
+"""The run store: tasks, runs, sessions, attempts, nodes, statistics, evaluations, events and ledger in one SQL database, with a lease per run.
 
 Everything that must not be lost is committed before the call returns. Inserts that may be repeated after a kill are keyed by content, so that
 repeating them changes nothing. Only the holder of a run's lease may write to it.
@@ -7,6 +7,7 @@ repeating them changes nothing. Only the holder of a run's lease may write to it
 from __future__ import annotations
 
 import dataclasses
+import os
 import sqlite3
 import time
 import uuid
@@ -16,72 +17,93 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import create_engine, event, func, select
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import create_engine, event, func, insert, select, update
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import Session
 
 from agents.errors import RunStateError, RunStoreError, UnknownNameError
-from agents.runs.artifacts import Artifacts
-from agents.runs.hashing import normalised_hash
+from agents.runs.artifacts import open_artifacts
+from agents.runs.hashing import derived_id, error_signature, normalised_hash
 from agents.runs.lease import Holder, is_alive
 from agents.runs.models import (
-    SCHEMA_VERSION,
     AttemptRow,
+    ChangeRow,
+    EdgeRow,
     EvaluationRow,
     EventRow,
     LedgerRow,
-    Meta,
     NodeRow,
-    Row,
+    PlaceRow,
+    PromptRow,
+    RequestRow,
     RunRow,
     SessionRow,
+    TaskRow,
 )
-from agents.runs.records import AttemptRecord, Event, NodeRecord, NodeSummary, Outcome, RunRecord, RunStatus, SessionRecord, Spent
+from agents.runs.records import (
+    AttemptRecord,
+    Event,
+    Message,
+    NodeRecord,
+    NodeSummary,
+    Outcome,
+    Repair,
+    Request,
+    RunRecord,
+    RunStatus,
+    SessionRecord,
+    Spent,
+)
+from agents.runs.schema import refuse_newer_file, upgrade
+from agents.runs.stored_graph import StoredGraph, columns_of, load_place
+from agents.strategies.base import Needs
+from agents.strategies.memory_graph import MemoryGraph
+from agents.strategies.places import CLOSED_AT, Change, Place, Settled, Settling, cell_of, parents_key
 from agents.types import Memory
 from tools.types import Candidate, Evaluation, Problem, Status
 
 Clock = Callable[[], float]
+METRIC = "speedup"
+"""What fitness means: speedup over the stronger of eager and compiled."""
+_EXHAUSTION = {Outcome.EXHAUSTED: 2, Outcome.REPEATED: 1}
+"""How much a fruitless session counts towards `Place.exhaustion`."""
 
 
 class RunStore:
-    """Runs under one home directory.
+    """Runs under one home directory, or in a database and at an artifact address of their own.
 
     Args:
-        home: State directory; `runs.sqlite` and `artifacts/` live in it.
-        url: SQLAlchemy URL of another database, for example `postgresql+psycopg://…`; None: SQLite in `home`.
+        home: State directory; `runs.sqlite` and `artifacts/` live in it unless other places are given.
+        url: Address of another database, for example `postgresql://user@host/name`; None: `KEVOLVE_STORE`, else SQLite in `home`.
+        artifacts: Directory or fsspec URL for sources and prompts; None: `KEVOLVE_ARTIFACTS`, else a directory in `home`.
         clock: Seconds since the epoch.
 
     Raises:
-        RunStoreError: The database is of a newer schema (it is left untouched), is no run store, or cannot be written.
+        RunStoreError: The database is of a newer schema (it is left untouched), is no run store, or cannot be reached or written.
     """
 
-    def __init__(self, home: Path, url: str | None = None, clock: Clock = time.time) -> None:
+    def __init__(self, home: Path, url: str | None = None, clock: Clock = time.time, artifacts: str | None = None) -> None:
         self.home = home
-        self.artifacts = Artifacts(home / "artifacts")
+        self.artifacts = open_artifacts(artifacts or os.environ.get("KEVOLVE_ARTIFACTS") or home / "artifacts")
         self._clock = clock
         self._holders: dict[str, Holder] = {}
-        if url is None:
-            path = home / "runs.sqlite"
-            _refuse_newer_schema(path)
-            try:
-                home.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RunStoreError(f"cannot create {home}: {error.strerror}; choose another --home") from error
-            url = f"sqlite:///{path}"
-        self._engine = create_engine(url)
-        self._is_sqlite = self._engine.dialect.name == "sqlite"
-        if self._is_sqlite:
-            event.listen(self._engine, "connect", _configure_sqlite)
-            event.listen(self._engine, "begin", _begin_sqlite)
+        path = home / "runs.sqlite"
+        self.url = database_url(url or os.environ.get("KEVOLVE_STORE") or f"sqlite:///{path}")
+        """Address of the database, for SQLAlchemy."""
+        if self.url == f"sqlite:///{path}":
+            refuse_newer_file(path)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunStoreError(f"cannot create {home}: {error.strerror}; choose another --home") from error
+        self._engine = _engine(self.url)
+        self.is_sqlite = self._engine.dialect.name == "sqlite"
         self._writer: Engine = self._engine.execution_options(immediate=True)
-        with self._write() as session:
-            Row.metadata.create_all(session.connection())
-            stamped = session.get(Meta, "schema_version")
-            if stamped is None:
-                session.add(Meta(key="schema_version", value=str(SCHEMA_VERSION)))
-            elif int(stamped.value) > SCHEMA_VERSION:
-                raise RunStoreError(_newer_schema_message(url, int(stamped.value)))
+        try:
+            upgrade(self._writer)
+        except DatabaseError as error:
+            raise RunStoreError(f"cannot open the run store {self._engine.url!r}: {error.orig}") from error
 
     def close(self) -> None:
         """Release what this process holds and close the connections."""
@@ -111,10 +133,23 @@ class RunStore:
         """Insert an open run, hold its lease, and return its id."""
         run_id = time.strftime("%y%m%d-", time.gmtime(self._clock())) + uuid.uuid4().hex[:6]
         holder = Holder.current()
+        task_id = derived_id(problem.source_hash, target, METRIC)
         with self._write() as session:
+            if session.get(TaskRow, task_id) is None:
+                session.execute(
+                    _insert_once(session, TaskRow).values(
+                        task_id=task_id,
+                        problem_id=problem.problem_id,
+                        problem_hash=problem.source_hash,
+                        target=target,
+                        metric=METRIC,
+                        signature="",
+                    )
+                )
             session.add(
                 RunRow(
                     run_id=run_id,
+                    task_id=task_id,
                     created=self._clock(),
                     status=RunStatus.OPEN.value,
                     target=target,
@@ -142,7 +177,7 @@ class RunStore:
         """
         holder = Holder.current()
         with self._write() as session:
-            row = _run_row(session, run_id)
+            row = session.get(RunRow, run_id, with_for_update=True) or _run_row(session, run_id)
             if row.status != RunStatus.OPEN.value:
                 raise RunStateError(f"run {run_id} is {row.status}; there is nothing to resume. `kevolve show {run_id}` shows its result")
             if self._is_driven(row):
@@ -213,10 +248,12 @@ class RunStore:
         *,
         tokens: int = 0,
         dollars: float = 0.0,
+        messages: Sequence[Message] = (),
     ) -> None:
-        """Store a draft before it is evaluated; a draft that is there already stays as it is."""
+        """Store a draft, with the messages that led to it, before it is evaluated; a draft that is there already stays as it is."""
         artifact = self.artifacts.write(record.candidate.source) if record.candidate else None
-        with self._write_run(run_id) as (session, _):
+        texts = [self.artifacts.write(message.text) for message in messages]
+        with self._write_run(run_id) as (session, run):
             if session.get(AttemptRow, (run_id, session_id, record.attempt)) is not None:
                 return
             session.add(
@@ -236,6 +273,33 @@ class RunStore:
             for kind, amount in (("tokens", float(tokens)), ("dollars", dollars)):
                 if amount:
                     session.add(LedgerRow(run_id=run_id, key=f"{kind}:{session_id}:{record.attempt}", kind=kind, amount=amount))
+            run.tokens += tokens
+            run.dollars += dollars
+            for position, (message, text) in enumerate(zip(messages, texts, strict=True)):
+                session.add(
+                    PromptRow(
+                        run_id=run_id,
+                        session_id=session_id,
+                        attempt=record.attempt,
+                        position=position,
+                        role=message.role,
+                        artifact=text,
+                    )
+                )
+
+    def messages(self, run_id: str, session_id: str, attempt: int) -> list[Message]:
+        """Return what was sent to and came from a model for one attempt, in order."""
+        with self._read() as session:
+            key = (PromptRow.run_id == run_id, PromptRow.session_id == session_id, PromptRow.attempt == attempt)
+            rows = session.execute(select(PromptRow.role, PromptRow.artifact).where(*key).order_by(PromptRow.position)).tuples().all()
+        return [Message(role, self.artifacts.read(artifact)) for role, artifact in rows]
+
+    def spend(self, run_id: str, key: str, *, tokens: int = 0, dollars: float = 0.0) -> None:
+        """Count what something cost, once for each key."""
+        with self._write_run(run_id, is_precious=False) as (session, _):
+            for kind, amount in (("tokens", float(tokens)), ("dollars", dollars)):
+                if amount and session.get(LedgerRow, (run_id, f"{kind}:{key}")) is None:
+                    session.add(LedgerRow(run_id=run_id, key=f"{kind}:{key}", kind=kind, amount=amount))
 
     def set_attempt_evaluation(self, run_id: str, session_id: str, attempt: int, evaluation: Evaluation) -> None:
         """Fill in what became of a draft; the first word stands."""
@@ -256,8 +320,11 @@ class RunStore:
 
     def add_evaluation(self, run_id: str, source_hash: str, purpose: str, evaluation: Evaluation) -> None:
         """Store an evaluation durably and count it once."""
-        with self._write_run(run_id) as (session, _):
+        with self._write_run(run_id) as (session, run):
             if session.get(EvaluationRow, (run_id, source_hash, purpose)) is None:
+                run.evaluations += 1
+                run.remeasurements += purpose == "final"
+                run.device_seconds += evaluation.seconds
                 session.add(
                     EvaluationRow(
                         run_id=run_id,
@@ -289,74 +356,211 @@ class RunStore:
 
     def spent(self, run_id: str) -> Spent:
         """Return what the run has used up."""
+        totals = (RunRow.evaluations, RunRow.remeasurements, RunRow.seconds, RunRow.device_seconds, RunRow.tokens, RunRow.dollars)
         with self._read() as session:
-            counted = select(EvaluationRow.purpose, func.count()).where(EvaluationRow.run_id == run_id).group_by(EvaluationRow.purpose)
-            counts: dict[str, int] = {row[0]: row[1] for row in session.execute(counted)}
-            device = session.scalar(select(func.sum(EvaluationRow.seconds)).where(EvaluationRow.run_id == run_id))
-            summed = select(LedgerRow.kind, func.sum(LedgerRow.amount)).where(LedgerRow.run_id == run_id).group_by(LedgerRow.kind)
-            ledger: dict[str, float] = {row[0]: row[1] for row in session.execute(summed)}
-            return Spent(
-                evaluations=sum(counts.values()),
-                remeasurements=counts.get("final", 0),
-                seconds=_run_row(session, run_id).seconds,
-                device_seconds=float(device or 0.0),
-                tokens=int(ledger.get("tokens", 0)),
-                dollars=float(ledger.get("dollars", 0.0)),
-            )
+            row = session.execute(select(*totals).where(RunRow.run_id == run_id)).first()
+            return Spent(*row) if row is not None else Spent(*(getattr(_run_row(session, run_id), column.key) for column in totals))
 
     # --- nodes and events ----------------------------------------------------------------------------------------------
 
-    def record_round(self, run_id: str, sessions: Sequence[SessionRecord], nodes: Sequence[NodeRecord]) -> int:
+    def record_round(self, run_id: str, sessions: Sequence[SessionRecord], nodes: Sequence[NodeRecord], needs: Needs | None = None) -> int:
         """Insert the sessions and nodes of one round in one transaction; what is there already stays. Returns how many nodes were new.
 
-        The nodes' `step` is ignored: they get the next logical steps in the given order.
+        The nodes' `step` is ignored: they get the next logical steps in the given order. The statistics of the places change with them, and
+        every change is logged.
+
+        Args:
+            needs: Statistics that the run's strategy wants kept.
         """
         added = 0
         with self._write_run(run_id) as (session, _):
-            step = session.scalar(select(func.count()).select_from(NodeRow).where(NodeRow.run_id == run_id)) or 0
-            for item in sessions:
-                if session.get(SessionRow, (run_id, item.session_id)) is None:
-                    session.add(
-                        SessionRow(
-                            run_id=run_id,
-                            session_id=item.session_id,
-                            round=item.round,
-                            sibling=item.sibling,
-                            parents=list(item.parents),
-                            memory=item.memory.value,
-                            algorithm=dict(item.algorithm),
-                            outcome=item.outcome.value,
-                        )
-                    )
+            step = _num_nodes(session, run_id)
+            final: dict[str, tuple[NodeRecord, int]] = {}
             for node in nodes:
                 if session.get(NodeRow, (run_id, node.node_id)) is None:
                     session.add(_node_row(run_id, node, step + added))
+                    session.add_all(
+                        EdgeRow(run_id=run_id, child_id=node.node_id, parent_id=parent) for parent in dict.fromkeys(node.parents)
+                    )
+                    final[node.session_id] = (node, step + added)
                     added += 1
+            settling = Settling(lambda place_id: load_place(session, run_id, place_id))
+            for item in sessions:
+                if session.get(SessionRow, (run_id, item.session_id)) is None:
+                    session.add(_session_row(run_id, item))
+                    settling.settle(_settled(item, final.get(item.session_id), step + added - 1, needs or Needs()))
+            session.flush()
+            _write_places(session, run_id, settling)
         return added
 
-    def nodes(self, run_id: str, since: int = 0) -> list[NodeRecord]:
-        """Return the nodes of a run from logical step `since` on, in logical order."""
-        with self._read() as session:
-            rows = session.scalars(select(NodeRow).where(NodeRow.run_id == run_id, NodeRow.step >= since).order_by(NodeRow.step))
-            return [self._node(row) for row in rows]
+    def close_place(self, run_id: str, parents: Sequence[str]) -> None:
+        """Take these parents (none: drafts) out of the frontier for good; closing them again changes nothing."""
+        with self._write_run(run_id) as (session, _):
+            settling = Settling(lambda place_id: load_place(session, run_id, place_id))
+            missing = CLOSED_AT - settling.get(parents_key(parents)).exhaustion
+            if missing > 0:
+                settling.settle(Settled(tuple(parents), _num_nodes(session, run_id) - 1, exhaustion=missing))
+                _write_places(session, run_id, settling)
 
-    def node_summaries(self, run_id: str) -> list[NodeSummary]:
-        """Return all nodes of a run in logical order, without sources and samples."""
-        columns = (NodeRow.node_id, NodeRow.session_id, NodeRow.fitness, NodeRow.status, NodeRow.features)
+    def rebuild_places(self, run_id: str, needs: Needs) -> None:
+        """Work the statistics out anew from the sessions and nodes, if there are sessions but no statistics (a run begun by an older version)."""
+        with self._write_run(run_id) as (session, _):
+            has_places = session.scalar(select(PlaceRow.place_id).where(PlaceRow.run_id == run_id).limit(1))
+            if has_places is not None:
+                return
+            nodes = {node.session_id: node for node in self.nodes(run_id)}
+            settling = Settling(lambda _: None)
+            latest = -1
+            for item in self.sessions(run_id):
+                node = nodes.get(item.session_id)
+                latest = node.step if node else latest
+                settling.settle(_settled(item, (node, node.step) if node else None, latest, needs))
+            _write_places(session, run_id, settling)
+
+    def graph(self, run_id: str) -> StoredGraph:
+        """Return the run's graph as strategies see it."""
+        return StoredGraph(self._read, run_id)
+
+    def graph_as_of(self, run_id: str, step: int) -> MemoryGraph:
+        """Rebuild the state of the search as it was when logical step `step` had been recorded, from the nodes and the change log."""
+        graph = MemoryGraph()
         with self._read() as session:
-            rows = session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step))
-            return [NodeSummary(node_id=row[0], session_id=row[1], fitness=row[2], status=Status(row[3]), features=row[4]) for row in rows]
+            ids = session.scalars(
+                select(PlaceRow.place_id)
+                .where(PlaceRow.run_id == run_id, PlaceRow.kind == "node", PlaceRow.position <= step)
+                .order_by(PlaceRow.position)
+            ).all()
+            for place_id in ids:
+                now = load_place(session, run_id, place_id)
+                assert now is not None
+                graph.put([Place(now.place_id, now.kind, now.parents, now.fitness, now.position, now.cell, now.island, now.generation)])
+            rows = session.scalars(
+                select(ChangeRow).where(ChangeRow.run_id == run_id, ChangeRow.step <= step).order_by(ChangeRow.change_id)
+            )
+            graph.apply(Change(row.step, row.place_id, row.field, row.value) for row in rows)
+        return graph
+
+    def changes(self, run_id: str, place_id: str | None = None) -> list[Change]:
+        """Return the change log of a run, or of one of its places, in order."""
+        query = select(ChangeRow).where(ChangeRow.run_id == run_id).order_by(ChangeRow.change_id)
+        if place_id is not None:
+            query = query.where(ChangeRow.place_id == place_id)
+        with self._read() as session:
+            return [Change(row.step, row.place_id, row.field, row.value) for row in session.scalars(query)]
+
+    def num_nodes(self, run_id: str) -> int:
+        """Return how many nodes are recorded; the next one gets this logical step."""
+        with self._read() as session:
+            return _num_nodes(session, run_id)
+
+    def nodes(self, run_id: str, since: int = 0, until: int | None = None) -> list[NodeRecord]:
+        """Return the nodes of a run from logical step `since` on, those before `until` if it is given, in logical order."""
+        query = select(NodeRow).where(NodeRow.run_id == run_id, NodeRow.step >= since).order_by(NodeRow.step)
+        if until is not None:
+            query = query.where(NodeRow.step < until)
+        with self._read() as session:
+            return [self._node(row) for row in session.scalars(query)]
+
+    def nodes_by_id(self, run_id: str, node_ids: Sequence[str]) -> list[NodeRecord]:
+        """Return these nodes in logical order; ids that are unknown are left out."""
+        with self._read() as session:
+            query = select(NodeRow).where(NodeRow.run_id == run_id, NodeRow.node_id.in_(node_ids)).order_by(NodeRow.step)
+            return [self._node(row) for row in session.scalars(query)]
+
+    def node_with_source(self, run_id: str, source_hash: str, until: int | None = None) -> str | None:
+        """Return the id of the earliest node with this normalised source, among those before logical step `until`; None if there is none."""
+        query = select(NodeRow.node_id).where(NodeRow.run_id == run_id, NodeRow.source_hash == source_hash)
+        if until is not None:
+            query = query.where(NodeRow.step < until)
+        with self._read() as session:
+            return session.scalar(query.order_by(NodeRow.step).limit(1))
+
+    def ancestors(self, run_id: str, node_ids: Sequence[str], limit: int | None = None) -> list[str]:
+        """Return the ids of nodes with all that led to them, nearest first, at most `limit`; by a recursive query."""
+        if not node_ids:
+            return []
+        start = select(NodeRow.node_id.label("node_id")).where(NodeRow.run_id == run_id, NodeRow.node_id.in_(node_ids))
+        up = start.cte("up", recursive=True)
+        up = up.union(select(EdgeRow.parent_id).join(up, EdgeRow.child_id == up.c.node_id).where(EdgeRow.run_id == run_id))
+        with self._read() as session:
+            return list(session.scalars(select(up.c.node_id).limit(limit)))
+
+    def siblings(self, run_id: str, parents: Sequence[str], limit: int | None = None, until: int | None = None) -> list[str]:
+        """Return the ids of the latest nodes of sessions that expanded exactly these parents (none: drafts), latest first."""
+        chosen = (
+            select(SessionRow.session_id)
+            .where(SessionRow.run_id == run_id, SessionRow.parents_key == parents_key(parents))
+            .order_by(SessionRow.round.desc(), SessionRow.sibling.desc())
+            .limit(limit)
+        )
+        query = select(NodeRow.node_id).where(NodeRow.run_id == run_id, NodeRow.session_id.in_(chosen.scalar_subquery()))
+        if until is not None:
+            query = query.where(NodeRow.step < until)
+        with self._read() as session:
+            return list(session.scalars(query.order_by(NodeRow.step.desc()).limit(limit)))
+
+    def node_summaries(self, run_id: str, latest: int | None = None) -> list[NodeSummary]:
+        """Return the nodes of a run in logical order, or the `latest` so many, without sources and samples."""
+        columns = (NodeRow.node_id, NodeRow.session_id, NodeRow.round, NodeRow.fitness, NodeRow.status, NodeRow.features)
+        with self._read() as session:
+            rows = session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step.desc()).limit(latest)).all()
+            return [NodeSummary(row[0], row[1], row[2], row[3], Status(row[4]), row[5]) for row in reversed(rows)]
+
+    def sessions_since(self, run_id: str, node: NodeRecord, limit: int) -> int:
+        """Return how many sessions brought nodes after this one, counted up to `limit`."""
+        later = (
+            select(NodeRow.session_id)
+            .where(NodeRow.run_id == run_id, NodeRow.step > node.step, NodeRow.session_id != node.session_id)
+            .distinct()
+            .limit(limit)
+        )
+        with self._read() as session:
+            return session.scalar(select(func.count()).select_from(later.subquery())) or 0
 
     def best_nodes(self, run_id: str, limit: int) -> list[NodeRecord]:
         """Return the fittest nodes that passed, best first, the earlier of equals first."""
+        query = select(NodeRow).where(NodeRow.run_id == run_id, NodeRow.fitness > 0)
         with self._read() as session:
-            rows = session.scalars(
-                select(NodeRow)
-                .where(NodeRow.run_id == run_id, NodeRow.fitness > 0)
-                .order_by(NodeRow.fitness.desc(), NodeRow.step)
-                .limit(limit)
+            return [self._node(row) for row in session.scalars(query.order_by(NodeRow.fitness.desc(), NodeRow.step).limit(limit))]
+
+    def best_fitness(self, run_id: str) -> tuple[str, float] | None:
+        """Return id and fitness of the fittest node that passed, the earliest of equals; None if none did."""
+        query = select(NodeRow.node_id, NodeRow.fitness).where(NodeRow.run_id == run_id, NodeRow.fitness > 0)
+        with self._read() as session:
+            row = session.execute(query.order_by(NodeRow.fitness.desc(), NodeRow.step).limit(1)).first()
+            return (row[0], row[1]) if row is not None else None
+
+    def repairs(self, run_id: str, evaluation: Evaluation, *, known: int, limit: int = 3) -> list[Repair]:
+        """Return how failures with the same error signature were mended: in this run before logical step `known`, or in earlier runs."""
+        signature = error_signature(evaluation)
+        if not signature:
+            return []
+        found: list[Repair] = []
+        with self._read() as session:
+            created = session.scalar(select(RunRow.created).where(RunRow.run_id == run_id)) or 0.0
+            broken = (
+                select(NodeRow.run_id, NodeRow.node_id)
+                .join(RunRow, RunRow.run_id == NodeRow.run_id)
+                .where(NodeRow.error_signature == signature)
+                .where((RunRow.created < created) | ((NodeRow.run_id == run_id) & (NodeRow.step < known)))
+                .order_by(RunRow.created.desc(), NodeRow.step.desc())
+                .limit(20)
             )
-            return [self._node(row) for row in rows]
+            for owner, node_id in session.execute(broken).tuples().all():
+                fixed = (
+                    select(NodeRow)
+                    .join(EdgeRow, (EdgeRow.run_id == NodeRow.run_id) & (EdgeRow.child_id == NodeRow.node_id))
+                    .where(EdgeRow.run_id == owner, EdgeRow.parent_id == node_id, NodeRow.fitness > 0)
+                    .order_by(NodeRow.step)
+                    .limit(1)
+                )
+                row = session.scalars(fixed).first()
+                if row is not None and (owner != run_id or row.step < known):
+                    before = session.get_one(NodeRow, (owner, node_id))
+                    found.append(Repair(owner, self._node(before), self._node(row)))
+                if len(found) == limit:
+                    break
+        return found
 
     def sessions(self, run_id: str) -> list[SessionRecord]:
         """Return the recorded sessions of a run in the order of their rounds."""
@@ -394,13 +598,39 @@ class RunStore:
         with self._write_run(run_id, is_precious=False) as (session, _):
             session.add(EventRow(run_id=run_id, time=self._clock(), kind=item.kind, data=dict(item.data)))
 
-    def events(self, run_id: str, kind: str | None = None) -> list[Event]:
-        """Return the events of a run in order, all or of one kind."""
+    def events(self, run_id: str, kind: str | None = None, after: int = 0) -> list[Event]:
+        """Return the events of a run in order, all or of one kind, those after number `after`."""
         with self._read() as session:
-            query = select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.event_id)
+            query = select(EventRow).where(EventRow.run_id == run_id, EventRow.event_id > after).order_by(EventRow.event_id)
             if kind is not None:
                 query = query.where(EventRow.kind == kind)
-            return [Event(kind=row.kind, data=row.data) for row in session.scalars(query)]
+            return [Event(kind=row.kind, data=row.data, number=row.event_id, time=row.time) for row in session.scalars(query)]
+
+    # --- people ------------------------------------------------------------------------------------------------------------
+
+    def ask(self, run_id: str, kind: str, text: str = "") -> None:
+        """Leave a request for whoever drives the run; needs no lease.
+
+        Raises:
+            UnknownNameError: There is no such run.
+            RunStateError: The run is finished.
+        """
+        with self._write() as session:
+            row = _run_row(session, run_id)
+            if row.status != RunStatus.OPEN.value:
+                raise RunStateError(f"run {row.run_id} is {row.status}; nothing can be asked of it any more")
+            session.add(RequestRow(run_id=row.run_id, time=self._clock(), kind=kind, text=text))
+
+    def requests(self, run_id: str, after: int = 0) -> list[Request]:
+        """Return what was asked of a run, those after number `after`, in order."""
+        with self._read() as session:
+            query = select(RequestRow).where(RequestRow.run_id == run_id, RequestRow.request_id > after).order_by(RequestRow.request_id)
+            return [Request(number=row.request_id, kind=row.kind, text=row.text) for row in session.scalars(query)]
+
+    def describe_task(self, run_id: str, signature: str) -> None:
+        """Keep what the run's task computes, as the coder describes it."""
+        with self._write_run(run_id) as (session, run):
+            session.execute(update(TaskRow).where(TaskRow.task_id == run.task_id).values(signature=signature))
 
     # --- internals -------------------------------------------------------------------------------------------------------
 
@@ -417,7 +647,7 @@ class RunStore:
         """Commit a transaction; a precious one survives a power failure too, any other the end of this process."""
         try:
             with Session(self._writer) as session:
-                if self._is_sqlite:
+                if self.is_sqlite:
                     session.connection(execution_options={"precious": is_precious})
                 yield session
                 session.commit()
@@ -432,7 +662,7 @@ class RunStore:
         if holder is None:
             raise RunStateError(f"this process does not hold the lease of run {run_id}; acquire it first")
         with self._write(is_precious) as session:
-            row = _run_row(session, run_id)
+            row = session.get(RunRow, run_id, with_for_update=True) or _run_row(session, run_id)
             if row.lease_owner != holder.owner:
                 raise RunStateError(f"run {run_id} was taken over by process {row.lease_pid} on {row.lease_host}; this process stops")
             yield session, row
@@ -526,6 +756,74 @@ def _candidate_to_json(candidate: Candidate) -> dict[str, Any]:  # Any: JSON
     }
 
 
+def _session_row(run_id: str, item: SessionRecord) -> SessionRow:
+    return SessionRow(
+        run_id=run_id,
+        session_id=item.session_id,
+        round=item.round,
+        sibling=item.sibling,
+        parents=list(item.parents),
+        memory=item.memory.value,
+        algorithm=dict(item.algorithm),
+        outcome=item.outcome.value,
+        parents_key=parents_key(item.parents),
+    )
+
+
+def _settled(item: SessionRecord, final: tuple[NodeRecord, int] | None, step: int, needs: Needs) -> Settled:
+    """Return what a session means for the statistics; `final` is its last new node with its step."""
+    place = None
+    if final is not None:
+        node, step = final
+        place = Place(
+            place_id=node.node_id,
+            parents=item.parents,
+            fitness=node.fitness,
+            position=step,
+            cell=cell_of(dict(node.features)),
+            island=int(item.algorithm.get("island", 0)),
+            generation=int(item.algorithm.get("generation", 0)),
+        )
+    return Settled(
+        parents=item.parents,
+        step=step,
+        place=place,
+        exhaustion=_EXHAUSTION.get(item.outcome, 0),
+        ucb=item.algorithm.get("ucb"),
+        has_island=needs.islands,
+        is_backed_up=needs.visits,
+    )
+
+
+def _write_places(session: Session, run_id: str, settling: Settling) -> None:
+    made = set(settling.made)
+    changed = {change.place_id for change in settling.changes}
+    if made:
+        rows = [{"run_id": run_id, **columns_of(settling.places[place_id])} for place_id in settling.made]
+        session.execute(insert(PlaceRow), rows)
+    for place_id in changed - made:
+        where = (PlaceRow.run_id == run_id, PlaceRow.place_id == place_id)
+        session.execute(update(PlaceRow).where(*where).values(**columns_of(settling.places[place_id])))
+    if settling.changes:
+        session.execute(insert(ChangeRow), [{"run_id": run_id, **dataclasses.asdict(change)} for change in settling.changes])
+
+
+def _num_nodes(session: Session, run_id: str) -> int:
+    last = session.scalar(select(func.max(NodeRow.step)).where(NodeRow.run_id == run_id))
+    return 0 if last is None else last + 1
+
+
+def _insert_once(session: Session, row: type[Any]) -> Any:  # Any: each dialect's own `Insert`
+    """Return an insert that leaves a row that is there already alone."""
+    if session.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(row).on_conflict_do_nothing()
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(row).on_conflict_do_nothing()
+
+
 def _node_row(run_id: str, node: NodeRecord, step: int) -> NodeRow:
     return NodeRow(
         run_id=run_id,
@@ -548,6 +846,7 @@ def _node_row(run_id: str, node: NodeRecord, step: int) -> NodeRow:
         diagnosis=dict(node.diagnosis),
         algorithm=dict(node.algorithm),
         features=dict(node.features),
+        error_signature=error_signature(node.evaluation),
     )
 
 
@@ -575,6 +874,34 @@ def _lease_columns(holder: Holder, now: float) -> dict[str, Any]:  # Any: column
     }
 
 
+def database_url(url: str) -> str:
+    """Return the address with the driver that we use: psycopg 3 for PostgreSQL.
+
+    Raises:
+        RunStoreError: It is no address of a database, or not of SQLite or PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise RunStoreError(f"{url!r} is not the address of a database; give for example postgresql://user@host/name") from error
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise RunStoreError(f"the run store works with sqlite and postgresql, not with {parsed.get_backend_name()!r}")
+    return parsed.render_as_string(hide_password=False)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        engine = create_engine(url)
+    except ImportError as error:
+        raise RunStoreError("a run store in PostgreSQL needs its driver: pip install 'kernelevolve[postgres]'") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the `begin` listener decides how a transaction starts
     connection.execute("PRAGMA busy_timeout=30000")
@@ -590,26 +917,3 @@ def _begin_sqlite(connection: Any) -> None:  # Any: SQLAlchemy passes its Connec
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql("BEGIN")
-
-
-def _refuse_newer_schema(path: Path) -> None:
-    """Look at an existing database read-only, so that a newer one is not touched."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            row = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        raise RunStoreError(f"{path} is not a run store ({error}); move it away or choose another --home") from error
-    if row is not None and int(row[0]) > SCHEMA_VERSION:
-        raise RunStoreError(_newer_schema_message(str(path), int(row[0])))
-
-
-def _newer_schema_message(place: str, version: int) -> str:
-    return (
-        f"{place} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION}); it was left untouched. "
-        "Upgrade the package or choose another --home"
-    )

@@ -1,6 +1,6 @@
 """The contract of a search strategy: a pure function from the recorded graph and a random generator to the next expansions.
 
-A strategy does no I/O and keeps no state of its own between calls: what it must remember it puts into `Expansion.algorithm`, which comes back with
+A strategy does no I/O of its own and keeps no state between calls: what it must remember it puts into `Expansion.algorithm`, which comes back with
 the session. So a resumed run decides as the unbroken one did. Budgets, the stall window and other ends that hold for every strategy are the graph's business.
 """
 
@@ -9,63 +9,43 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
+from agents.strategies.places import Place
 from agents.types import Memory
 
 
 @dataclass(frozen=True)
-class NodeView:
-    """One session of the search, seen by a strategy: its last attempt stands for it."""
+class IslandView:
+    """A population that evolves apart."""
 
-    node_id: str
-    parents: tuple[str, ...]
-    """Sessions it was expanded from, by their node ids; none for a draft."""
-    fitness: float
-    """0.0 unless passed."""
-    round: int = 0
-    algorithm: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON, as the strategy gave it
-    features: Mapping[str, str] = field(default_factory=dict)
-    """Descriptors of the kernel, for example `bottleneck`, `composition`, `roofline`; equal features share a cell."""
+    num_sessions: int
+    since_best: int
+    """Sessions of the island since its best one."""
+    elites: tuple[Place, ...]
+    """The best of every cell, in logical order; failed nodes only while nothing of the island passed."""
 
 
-@dataclass(frozen=True)
-class GraphView:
-    """The recorded search graph in logical order."""
+class GraphView(Protocol):
+    """The recorded search graph as a strategy may ask for it: each question is cheap, however large the graph is.
 
-    nodes: tuple[NodeView, ...] = ()
-    exhausted: Mapping[tuple[str, ...], int] = field(default_factory=dict)
-    """How much speaks for the coder having nothing new, by the parents that were to be expanded; `()` stands for drafts. A coder that says so
-    counts 2, a session that only repeated earlier candidates 1."""
+    `agents.strategies.memory_graph.MemoryGraph` answers from memory, `agents.runs.stored_graph.StoredGraph` from the run store; equal graphs give equal answers.
+    """
 
-    @cached_property
-    def by_id(self) -> Mapping[str, NodeView]:
-        """Nodes by their ids."""
-        return {node.node_id: node for node in self.nodes}
+    def place(self, *parents: str) -> Place:
+        """Return the place of one node, of a pair, or (without arguments) the root, whose `children` counts the drafts."""
 
-    @cached_property
-    def children(self) -> Mapping[str, tuple[NodeView, ...]]:
-        """Children of each node, in logical order."""
-        found: dict[str, list[NodeView]] = {node.node_id: [] for node in self.nodes}
-        for node in self.nodes:
-            for parent in node.parents:
-                found[parent].append(node)
-        return {node_id: tuple(nodes) for node_id, nodes in found.items()}
+    def latest(self) -> Place | None:
+        """Return the node that was recorded last; None in an empty graph."""
 
-    @cached_property
-    def drafts(self) -> tuple[NodeView, ...]:
-        """Nodes without parents."""
-        return tuple(node for node in self.nodes if not node.parents)
+    def best(self, island: int | None = None) -> Place | None:
+        """Return the fittest open node, of all or of an island; of equals the one with the fewest children, then the earliest."""
 
-    def is_exhausted(self, *parents: str) -> bool:
-        """Return whether the coder has nothing new for exactly these parents (none: for drafts)."""
-        return self.exhausted.get(parents, 0) >= 2
+    def children(self, place_id: str) -> Sequence[Place]:
+        """Return the nodes whose first parent this is (of the root: drafts), in logical order."""
 
-
-def best_of(nodes: Sequence[NodeView]) -> NodeView | None:
-    """Return the fittest node, the earliest of equals; None if there are none."""
-    return max(nodes, key=lambda node: node.fitness, default=None)
+    def island(self, number: int) -> IslandView:
+        """Return what is known of an island."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +56,7 @@ class Expansion:
     """None for a draft, one to improve, two to cross."""
     memory: Memory = Memory.CLEAN
     algorithm: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON that the strategy wants to see again
+    """`island`, `generation` and `ucb` are kept in the statistics of the place; the rest is told only."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +72,25 @@ class Selection:
             raise ValueError("a selection either expands or stops")
 
 
+@dataclass(frozen=True)
+class Needs:
+    """Statistics that a strategy wants kept, as each costs writes per node."""
+
+    visits: bool = False
+    """Visits and values backed up from every node to the root."""
+    islands: bool = False
+    """Sessions and best of every island."""
+
+
 class Strategy(Protocol):
     """Decides where the search goes. Built from its options by `registry.create_strategy`."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the graph must keep for it."""
+
+    def adopt(self, number: int) -> Mapping[str, Any]:  # Any: JSON, as `Expansion.algorithm`
+        """Return the algorithm data of a session that starts from an earlier winner, the `number`-th of the run."""
 
     def select(self, view: GraphView, rng: random.Random, width: int) -> Selection:
         """Return one to `width` expansions of nodes in the view, or a reason to stop. Deterministic in its arguments."""

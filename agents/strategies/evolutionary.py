@@ -7,11 +7,12 @@ that a slower kernel of another kind survives to be built on.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agents.strategies.base import Expansion, GraphView, NodeView, Selection, best_of
+from agents.strategies.base import Expansion, GraphView, Needs, Selection
+from agents.strategies.places import Place
 from agents.types import Memory
 
 
@@ -32,67 +33,57 @@ class Evolutionary:
     stagnation: int = 8
     """Sessions of an island without a new best, after which it writes a fresh draft."""
 
+    @property
+    def needs(self) -> Needs:
+        """See `Strategy.needs`."""
+        return Needs(islands=True)
+
+    def adopt(self, number: int) -> Mapping[str, Any]:  # Any: JSON
+        """See `Strategy.adopt`. Winners are dealt out to the islands in turn."""
+        return {"island": number % self.islands, "generation": 0, "operator": "winner"}
+
     def select(self, view: GraphView, rng: random.Random, width: int) -> Selection:
         """See `Strategy.select`."""
-        sessions = [0] * self.islands
-        for node in view.nodes:
-            sessions[self._island(node)] += 1
+        known = [view.island(island) for island in range(self.islands)]
+        sessions = [item.num_sessions for item in known]
         expansions: list[Expansion] = []
         for _ in range(width):
             # The island with the fewest sessions is next; sessions started in this call count already.
             order = sorted(range(self.islands), key=lambda island: sessions[island])
-            chosen = next((found for island in order if (found := self._expand(view, island, sessions[island], rng)) is not None), None)
+            found = (self._expand(view, island, sessions[island], known[island].since_best, known[island].elites, rng) for island in order)
+            chosen = next((item for item in found if item is not None), None)
             if chosen is None:
                 break
             expansions.append(chosen)
             sessions[int(chosen.algorithm["island"])] += 1
         return Selection(tuple(expansions)) if expansions else Selection(stop="the coder has nothing new for any island")
 
-    def _expand(self, view: GraphView, island: int, sessions: int, rng: random.Random) -> Expansion | None:
-        members = [node for node in view.nodes if self._island(node) == island]
-        may_draft = not view.is_exhausted()
-        if may_draft and (sessions < self.population or self._is_stagnant(members)):
-            return Expansion(memory=Memory.CLEAN, algorithm=self._mark(island, (), "draft"))
-        elites = [node for node in _elites(members) if not view.is_exhausted(node.node_id)]
+    def _expand(
+        self, view: GraphView, island: int, sessions: int, since_best: int, members: Sequence[Place], rng: random.Random
+    ) -> Expansion | None:
+        may_draft = view.place().is_open
+        is_stagnant = since_best > 0 and since_best % self.stagnation == 0
+        if may_draft and (sessions < self.population or is_stagnant):
+            return Expansion(memory=Memory.CLEAN, algorithm=_mark(island, (), "draft"))
         if self.migration_interval and sessions % self.migration_interval == self.migration_interval - 1:
             neighbour = (island - 1) % self.islands
-            migrant = best_of([node for node in view.nodes if self._island(node) == neighbour and not view.is_exhausted(node.node_id)])
-            if migrant is not None and neighbour != island:
-                return Expansion((migrant.node_id,), Memory.PARENT, self._mark(island, (migrant,), "migration"))
+            migrant = view.best(neighbour) if neighbour != island else None
+            if migrant is not None:
+                return Expansion((migrant.place_id,), Memory.PARENT, _mark(island, (migrant,), "migration"))
+        elites = [place for place in members if place.is_open]
         if not elites:
-            return Expansion(memory=Memory.CLEAN, algorithm=self._mark(island, (), "draft")) if may_draft else None
+            return Expansion(memory=Memory.CLEAN, algorithm=_mark(island, (), "draft")) if may_draft else None
         first = self._pick(elites, rng)
-        others = [node for node in elites if node.node_id != first.node_id and not view.is_exhausted(first.node_id, node.node_id)]
+        others = [place for place in elites if place.place_id != first.place_id and view.place(first.place_id, place.place_id).is_open]
         if others and rng.random() < self.crossover:
             second = self._pick(others, rng)
-            return Expansion((first.node_id, second.node_id), Memory.PARENT, self._mark(island, (first, second), "crossover"))
-        return Expansion((first.node_id,), Memory.BOTH, self._mark(island, (first,), "mutation"))
+            return Expansion((first.place_id, second.place_id), Memory.PARENT, _mark(island, (first, second), "crossover"))
+        return Expansion((first.place_id,), Memory.BOTH, _mark(island, (first,), "mutation"))
 
-    def _pick(self, nodes: Sequence[NodeView], rng: random.Random) -> NodeView:
-        return max((rng.choice(nodes) for _ in range(self.tournament)), key=lambda node: node.fitness)
-
-    def _island(self, node: NodeView) -> int:
-        """Winners that the plan put in carry no island; they are dealt out by their round."""
-        return int(node.algorithm.get("island", node.round)) % self.islands
-
-    def _is_stagnant(self, members: Sequence[NodeView]) -> bool:
-        best = best_of(members)
-        if best is None:
-            return False
-        since = len(members) - 1 - next(index for index, node in enumerate(members) if node.node_id == best.node_id)
-        return since > 0 and since % self.stagnation == 0
-
-    def _mark(self, island: int, parents: Sequence[NodeView], operator: str) -> dict[str, Any]:  # Any: JSON
-        generation = 1 + max((int(node.algorithm.get("generation", 0)) for node in parents), default=-1)
-        return {"island": island, "generation": generation, "operator": operator}
+    def _pick(self, places: Sequence[Place], rng: random.Random) -> Place:
+        return max((rng.choice(places) for _ in range(self.tournament)), key=lambda place: place.fitness)
 
 
-def _elites(members: Sequence[NodeView]) -> list[NodeView]:
-    """Return the best of every cell, in logical order of the cells' first members. Failed nodes are elites only while nothing passed."""
-    passed = [node for node in members if node.fitness > 0]
-    cells: dict[tuple[tuple[str, str], ...], NodeView] = {}
-    for node in passed or members:
-        cell = tuple(sorted(node.features.items()))
-        if cell not in cells or node.fitness > cells[cell].fitness:
-            cells[cell] = node
-    return list(cells.values())
+def _mark(island: int, parents: Sequence[Place], operator: str) -> dict[str, Any]:  # Any: JSON
+    generation = 1 + max((place.generation for place in parents), default=-1)
+    return {"island": island, "generation": generation, "operator": operator}

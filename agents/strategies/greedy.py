@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from agents.strategies.base import Expansion, GraphView, Selection
+from agents.strategies.base import Expansion, GraphView, Needs, Selection
 from agents.types import Memory
 
 
@@ -16,16 +18,24 @@ class Greedy:
     drafts: int = 3
     """Independent drafts before the first expansion."""
 
+    @property
+    def needs(self) -> Needs:
+        """See `Strategy.needs`."""
+        return Needs()
+
+    def adopt(self, number: int) -> Mapping[str, Any]:  # Any: JSON
+        """See `Strategy.adopt`."""
+        return {}
+
     def select(self, view: GraphView, rng: random.Random, width: int) -> Selection:
         """See `Strategy.select`."""
-        missing = self.drafts - len(view.drafts)
-        if missing > 0 and not view.is_exhausted():
+        root = view.place()
+        missing = self.drafts - root.children
+        if missing > 0 and root.is_open:
             return Selection(tuple(Expansion(memory=Memory.CLEAN) for _ in range(min(missing, width))))
-        open_nodes = [node for node in view.nodes if not view.is_exhausted(node.node_id)]
-        if not open_nodes:
-            if view.is_exhausted():
-                return Selection(stop="the coder has nothing new for any node")
-            return Selection((Expansion(memory=Memory.CLEAN),))
-        # The fittest; of equals (all failed, for example) the one with the fewest children, then the earliest.
-        best = max(open_nodes, key=lambda node: (node.fitness, -len(view.children[node.node_id])))
-        return Selection(tuple(Expansion(parents=(best.node_id,), memory=Memory.BOTH) for _ in range(width)))
+        best = view.best()
+        if best is None:
+            return (
+                Selection((Expansion(memory=Memory.CLEAN),)) if root.is_open else Selection(stop="the coder has nothing new for any node")
+            )
+        return Selection(tuple(Expansion(parents=(best.place_id,), memory=Memory.BOTH) for _ in range(width)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from agents.strategies.base import Expansion, GraphView, Selection
+from agents.strategies.base import Expansion, GraphView, Needs, Selection
 from agents.types import Memory
 
 
@@ -13,11 +15,20 @@ from agents.types import Memory
 class Linear:
     """Improve the latest node, good or bad. Never more than one session at a time."""
 
+    @property
+    def needs(self) -> Needs:
+        """See `Strategy.needs`."""
+        return Needs()
+
+    def adopt(self, number: int) -> Mapping[str, Any]:  # Any: JSON
+        """See `Strategy.adopt`."""
+        return {}
+
     def select(self, view: GraphView, rng: random.Random, width: int) -> Selection:
         """See `Strategy.select`."""
-        if not view.nodes:
-            return Selection((Expansion(memory=Memory.CLEAN),)) if not view.is_exhausted() else Selection(stop="the coder has no draft")
-        latest = view.nodes[-1]
-        if view.is_exhausted(latest.node_id):
+        latest = view.latest()
+        if latest is None:
+            return Selection((Expansion(memory=Memory.CLEAN),)) if view.place().is_open else Selection(stop="the coder has no draft")
+        if not latest.is_open:
             return Selection(stop="the coder has nothing new for the end of the chain")
-        return Selection((Expansion(parents=(latest.node_id,), memory=Memory.PARENT),))
+        return Selection((Expansion(parents=(latest.place_id,), memory=Memory.PARENT),))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from agents.strategies.base import Expansion, GraphView, Selection
+from agents.strategies.base import Expansion, GraphView, Needs, Selection
+from agents.strategies.places import ROOT, Place
 from agents.types import Memory
-
-_ROOT = ""
 
 
 @dataclass(frozen=True)
@@ -30,82 +31,65 @@ class Mcts:
     greed: float = 0.5
     """Share of the subtree's best value in a node's value; the rest is its mean."""
 
+    @property
+    def needs(self) -> Needs:
+        """See `Strategy.needs`."""
+        return Needs(visits=True)
+
+    def adopt(self, number: int) -> Mapping[str, Any]:  # Any: JSON
+        """See `Strategy.adopt`."""
+        return {}
+
     def select(self, view: GraphView, rng: random.Random, width: int) -> Selection:
         """See `Strategy.select`."""
-        statistics = _Statistics(view)
+        descent = _Descent(self, view)
         expansions: list[Expansion] = []
-        for _ in range(width):
-            path = self._descend(view, statistics)
-            if path is None:
-                break
-            statistics.add_virtual_loss(path)
-            leaf = path[-1]
-            expansions.append(Expansion(parents=(leaf,), memory=Memory.BOTH) if leaf else Expansion(memory=Memory.CLEAN))
+        while len(expansions) < width and (found := descent.next()) is not None:
+            leaf, score = found
+            algorithm = {} if score is None else {"ucb": score}
+            memory = Memory.BOTH if leaf else Memory.CLEAN
+            expansions.append(Expansion(parents=(leaf,) if leaf else (), memory=memory, algorithm=algorithm))
         return Selection(tuple(expansions)) if expansions else Selection(stop="the coder has nothing new for any node")
 
-    def _descend(self, view: GraphView, statistics: _Statistics) -> list[str] | None:
-        """Return the path from the root to the node to expand, or None if every node is exhausted."""
-        alive = _alive(view)
-        if _ROOT not in alive:
+
+class _Descent:
+    """Walks from the root to the place to expand; places chosen in this call already count as visits worth nothing (virtual loss).
+
+    Values are fitness over the best fitness of the run so far, from 0 to 1.
+    """
+
+    def __init__(self, options: Mcts, view: GraphView) -> None:
+        self._options, self._view = options, view
+        self._root = view.place()
+        self._top = self._root.best or 1.0
+        self._virtual: defaultdict[str, int] = defaultdict(int)
+        self._pending: defaultdict[str, int] = defaultdict(int)
+
+    def next(self) -> tuple[str, float | None] | None:
+        """Return the place to expand and the score of the last step towards it, or None if nothing is open."""
+        if not self._root.is_alive:
             return None
-        path = [_ROOT]
+        path, place, score = [ROOT], self._root, None
         while True:
-            place = path[-1]
-            children = statistics.children[place]
-            is_open = not (view.is_exhausted(place) if place else view.is_exhausted())
-            allowed = max(1, math.floor(self.widening * max(statistics.visits[place], 1) ** self.alpha))
-            pending = statistics.pending[place]
-            choices = [child for child in children if child in alive]
-            if is_open and (len(children) + pending < allowed or not choices):
-                return path
-            path.append(max(choices, key=lambda child: self._score(statistics, place, child)))
+            children = self._view.children(place.place_id)
+            choices = [child for child in children if child.is_alive]
+            visits = max(self._visits(place), 1)
+            allowed = max(1, math.floor(self._options.widening * visits**self._options.alpha))
+            if place.is_open and (len(children) + self._pending[place.place_id] < allowed or not choices):
+                break
+            score, place = max(((self._score(visits, child), child) for child in choices), key=lambda pair: pair[0])
+            path.append(place.place_id)
+        self._pending[place.place_id] += 1
+        for place_id in path:
+            self._virtual[place_id] += 1
+        return place.place_id, score
 
-    def _score(self, statistics: _Statistics, parent: str, child: str) -> float:
-        visits = statistics.visits[child]
-        mean = statistics.total[child] / visits
-        value = (1 - self.greed) * mean + self.greed * statistics.best[child] * (visits - statistics.virtual[child]) / visits
-        return value + self.exploration * math.sqrt(math.log(max(statistics.visits[parent], 1)) / visits)
+    def _visits(self, place: Place) -> int:
+        return place.visits + self._virtual[place.place_id]
 
-
-class _Statistics:
-    """Visits and values, backed up from every node to the root. Values are fitness over the best fitness so far, from 0 to 1."""
-
-    def __init__(self, view: GraphView) -> None:
-        self.children: defaultdict[str, list[str]] = defaultdict(list)
-        self.visits: defaultdict[str, int] = defaultdict(int)
-        self.total: defaultdict[str, float] = defaultdict(float)
-        self.best: defaultdict[str, float] = defaultdict(float)
-        self.virtual: defaultdict[str, int] = defaultdict(int)
-        self.pending: defaultdict[str, int] = defaultdict(int)
-        top = max((node.fitness for node in view.nodes), default=0.0) or 1.0
-        for node in view.nodes:
-            self.children[node.parents[0] if node.parents else _ROOT].append(node.node_id)
-            value = node.fitness / top
-            for place in _path_to_root(view, node.node_id):
-                self.visits[place] += 1
-                self.total[place] += value
-                self.best[place] = max(self.best[place], value)
-
-    def add_virtual_loss(self, path: list[str]) -> None:
-        """Count a session that has only been started as a visit worth nothing, so that its siblings look elsewhere."""
-        self.pending[path[-1]] += 1
-        for place in path:
-            self.visits[place] += 1
-            self.virtual[place] += 1
-
-
-def _path_to_root(view: GraphView, node_id: str) -> list[str]:
-    path = [node_id]
-    while parents := view.by_id[path[-1]].parents:
-        path.append(parents[0])
-    return [*path, _ROOT]
-
-
-def _alive(view: GraphView) -> set[str]:
-    """Return the nodes that can be expanded or have a descendant that can."""
-    alive: set[str] = set() if view.is_exhausted() else {_ROOT}
-    for node in reversed(view.nodes):
-        if node.node_id in alive or not view.is_exhausted(node.node_id):
-            alive.add(node.node_id)
-            alive.add(node.parents[0] if node.parents else _ROOT)
-    return alive
+    def _score(self, parent_visits: int, child: Place) -> float:
+        visits = self._visits(child)
+        mean = child.total / self._top / visits
+        best = child.best / self._top * child.visits / visits
+        value = (1 - self._options.greed) * mean + self._options.greed * best
+        return value + self._options.exploration * math.sqrt(math.log(parent_visits) / visits)

@@ -51,6 +51,8 @@ class DyingStore(RunStore):
 def child(home: Path, strategy: str, seed: int, width: int, mode: str, dies_after: float) -> None:
     store = RunStore(home) if mode == "time" else DyingStore(home, int(dies_after))
     runs = store.runs()
+    if runs and runs[0].result is not None:
+        return  # killed after the end of the run, before the end of the process
     if mode == "time":
         threading.Timer(dies_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
     if runs:

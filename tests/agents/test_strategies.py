@@ -6,41 +6,46 @@ import random
 from pathlib import Path
 
 import pytest
-from landscape import LandscapeEvaluator, config, deceptive, machinery, search, shape
+from landscape import LandscapeEvaluator, config, machinery, search, shape
 
 from agents.errors import OptionError, UnknownNameError
-from agents.strategies.base import Expansion, GraphView, NodeView, Selection, best_of
+from agents.strategies.base import Expansion, Selection
+from agents.strategies.memory_graph import MemoryGraph
+from agents.strategies.places import Place
 from agents.strategies.registry import STRATEGIES, create_strategy
 from agents.types import Memory
 
 EVERY = pytest.mark.parametrize("name", sorted(STRATEGIES))
 
 
-def view(*nodes: NodeView, exhausted: dict[tuple[str, ...], int] | None = None) -> GraphView:
-    return GraphView(nodes=nodes, exhausted=exhausted or {})
+def view(name: str, *nodes: tuple[str, tuple[str, ...], float], exhausted: tuple[tuple[str, ...], ...] = ()) -> MemoryGraph:
+    graph = MemoryGraph(create_strategy(name).needs)
+    for place_id, parents, fitness in nodes:
+        graph.add(place_id, parents, fitness)
+    for parents in exhausted:
+        graph.exhaust(*parents)
+    return graph
 
 
-def grow(name: str, steps: int, width: int, seed: int = 0) -> tuple[list[Selection], GraphView]:
+def grow(name: str, steps: int, width: int, seed: int = 0) -> tuple[list[Selection], MemoryGraph]:
     """Feed a strategy with random fitness for `steps` rounds."""
     strategy = create_strategy(name)
     fitness = random.Random(seed)
-    graph = GraphView()
+    graph = MemoryGraph(strategy.needs)
     selections = []
     for round_number in range(steps):
         selection = strategy.select(graph, random.Random(round_number), width)
         selections.append(selection)
-        new = [
-            NodeView(
-                node_id=f"{round_number}.{index}",
-                parents=expansion.parents,
-                fitness=max(0.0, fitness.uniform(-0.5, 3.0)),
-                round=round_number,
-                algorithm=expansion.algorithm,
-                features={"kind": fitness.choice("abc")},
+        for index, expansion in enumerate(selection.expansions):
+            graph.add(
+                f"{round_number}.{index}",
+                expansion.parents,
+                max(0.0, fitness.uniform(-0.5, 3.0)),
+                island=int(expansion.algorithm.get("island", 0)),
+                generation=int(expansion.algorithm.get("generation", 0)),
+                cell=fitness.choice("abc"),
+                ucb=expansion.algorithm.get("ucb"),
             )
-            for index, expansion in enumerate(selection.expansions)
-        ]
-        graph = GraphView(nodes=(*graph.nodes, *new), exhausted=graph.exhausted)
     return selections, graph
 
 
@@ -65,8 +70,8 @@ def test_equal_views_and_seeds_give_equal_selections(name: str) -> None:
 
 @EVERY
 def test_strategy_stops_when_the_coder_has_nothing_for_any_node(name: str) -> None:
-    nodes = [NodeView("a", (), 1.0), NodeView("b", ("a",), 2.0)]
-    selection = create_strategy(name).select(view(*nodes, exhausted={(): 2, ("a",): 2, ("b",): 2}), random.Random(0), 2)
+    graph = view(name, ("a", (), 1.0), ("b", ("a",), 2.0), exhausted=((), ("a",), ("b",)))
+    selection = create_strategy(name).select(graph, random.Random(0), 2)
     assert selection.stop and not selection.expansions
 
 
@@ -96,18 +101,21 @@ def test_linear_is_a_chain() -> None:
 
 def test_greedy_drafts_and_then_expands_the_fittest() -> None:
     strategy = create_strategy("greedy", {"drafts": "2"})
-    nodes = [NodeView("a", (), 1.0), NodeView("b", (), 2.0), NodeView("c", ("b",), 1.5)]
-    assert strategy.select(view(nodes[0]), random.Random(0), 4).expansions == (Expansion(),)
-    assert strategy.select(view(*nodes), random.Random(0), 1).expansions == (Expansion(("b",), Memory.BOTH),)
-    assert strategy.select(view(*nodes, exhausted={("b",): 2}), random.Random(0), 1).expansions[0].parents == ("c",)
+    nodes = [("a", (), 1.0), ("b", (), 2.0), ("c", ("b",), 1.5)]
+    assert strategy.select(view("greedy", nodes[0]), random.Random(0), 4).expansions == (Expansion(),)
+    assert strategy.select(view("greedy", *nodes), random.Random(0), 1).expansions == (Expansion(("b",), Memory.BOTH),)
+    assert strategy.select(view("greedy", *nodes, exhausted=(("b",),)), random.Random(0), 1).expansions[0].parents == ("c",)
 
 
 def test_mcts_explores_more_with_a_larger_constant() -> None:
-    nodes = [NodeView("good", (), 3.0)] + [NodeView(f"poor{index}", (), 1.0) for index in range(3)]
-    nodes += [NodeView(f"child{index}", ("good",), 1.0) for index in range(4)]
+    nodes = [
+        ("good", (), 3.0),
+        *((f"poor{index}", (), 1.0) for index in range(3)),
+        *((f"child{index}", ("good",), 1.0) for index in range(4)),
+    ]
     options = {"widening": "1", "alpha": "0.5"}
-    greedy = create_strategy("mcts", {**options, "exploration": "0"}).select(view(*nodes), random.Random(0), 1)
-    curious = create_strategy("mcts", {**options, "exploration": "5"}).select(view(*nodes), random.Random(0), 1)
+    greedy = create_strategy("mcts", {**options, "exploration": "0"}).select(view("mcts", *nodes), random.Random(0), 1)
+    curious = create_strategy("mcts", {**options, "exploration": "5"}).select(view("mcts", *nodes), random.Random(0), 1)
     assert greedy.expansions[0].parents[0] in {"good", *(f"child{index}" for index in range(4))}
     assert curious.expansions[0].parents[0].startswith("poor")
 
@@ -121,7 +129,7 @@ def test_mcts_sends_simultaneous_sessions_to_different_places() -> None:
 def test_evolution_crosses_two_parents_of_one_island_and_migrates_between_islands() -> None:
     selections, graph = grow("evolutionary", 90, 1)
     expansions = [expansion for selection in selections for expansion in selection.expansions]
-    island = {node.node_id: node.algorithm["island"] for node in graph.nodes}
+    island = {node.place_id: node.island for node in graph.nodes}
     crossed = [item for item in expansions if len(item.parents) == 2]
     migrated = [item for item in expansions if item.algorithm["operator"] == "migration"]
     assert crossed and all({island[parent] for parent in item.parents} == {item.algorithm["island"]} for item in crossed)
@@ -129,31 +137,29 @@ def test_evolution_crosses_two_parents_of_one_island_and_migrates_between_island
     assert {item.algorithm["island"] for item in expansions} == {0, 1, 2}
 
 
-def climb(name: str, seed: int, steps: int) -> float:
-    """Let a strategy search the deceptive landscape with steps of one, and return the best fitness."""
+@EVERY
+def test_statistics_as_of_any_step_follow_from_the_changes(name: str) -> None:
     strategy = create_strategy(name)
-    rng = random.Random(seed)
-    points: dict[str, tuple[int, int]] = {}
-    graph = GraphView()
-    for number in range(steps):
-        (expansion,) = strategy.select(graph, random.Random(1000 * seed + number), 1).expansions
-        if expansion.parents:
-            place = [points[parent] for parent in expansion.parents]
-            x, y = (sum(axis) // len(axis) for axis in zip(*place, strict=True))
-            point = min(max(x + rng.choice([-1, 0, 1]), 0), 11), min(max(y + rng.choice([-1, 0, 1]), 0), 11)
-        else:
-            point = rng.randrange(12), rng.randrange(12)
-        points[str(number)] = point
-        node = NodeView(str(number), expansion.parents, deceptive(point), number, expansion.algorithm, {"half": str(point[0] > 5)})
-        graph = GraphView(nodes=(*graph.nodes, node))
-    best = best_of(graph.nodes)
-    assert best is not None
-    return best.fitness
+    graph, log, seen = MemoryGraph(strategy.needs), [], []
+    fitness = random.Random(3)
+    for number in range(30):
+        for expansion in strategy.select(graph, random.Random(number), 1).expansions:
+            log += graph.add(str(number), expansion.parents, fitness.random(), island=int(expansion.algorithm.get("island", 0)))
+        seen.append(dict(graph.places))
+    for step in (0, 7, 29):
+        past = MemoryGraph()
+        past.put(
+            Place(p.place_id, p.kind, p.parents, p.fitness, p.position, p.cell, p.island, p.generation) for p in graph.nodes[: step + 1]
+        )
+        past.apply(change for change in log if change.step <= step)
+        assert {key: place for key, place in past.places.items() if place.kind != "pair"} == seen[step]
 
 
-def test_mcts_and_islands_leave_the_deceptive_slope_more_often_than_greedy() -> None:
-    escaped = {name: sum(climb(name, seed, 60) > 2 for seed in range(30)) for name in ("greedy", "mcts", "evolutionary")}
-    assert escaped["mcts"] > escaped["greedy"] < escaped["evolutionary"]
+def test_place_dies_with_its_last_open_descendant_and_lives_again_with_a_new_child() -> None:
+    graph = view("mcts", ("a", (), 1.0), ("b", ("a",), 1.0), exhausted=(("a",), ("b",)))
+    assert not graph.place("b").is_alive and not graph.place("a").is_alive and graph.place().is_alive
+    graph.add("c", ("b",), 1.0)
+    assert graph.place("b").is_alive and graph.place("a").is_alive and not graph.place("a").is_open
 
 
 def test_unknown_strategy_lists_the_known() -> None:

@@ -1,0 +1,112 @@
+"""The search graph of a run as strategies see it, answered by the database: no question reads more than an index range, however many nodes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from agents.runs.models import PlaceRow
+from agents.strategies.base import IslandView
+from agents.strategies.places import Place, island_place, parents_key
+
+OpenSession = Callable[[], AbstractContextManager[Session]]
+_COLUMNS = (
+    PlaceRow.place_id,
+    PlaceRow.kind,
+    PlaceRow.parents,
+    PlaceRow.fitness,
+    PlaceRow.position,
+    PlaceRow.cell,
+    PlaceRow.island,
+    PlaceRow.generation,
+    PlaceRow.children,
+    PlaceRow.alive_children,
+    PlaceRow.visits,
+    PlaceRow.total,
+    PlaceRow.best,
+    PlaceRow.best_at,
+    PlaceRow.exhaustion,
+    PlaceRow.ucb,
+)
+
+
+class StoredGraph:
+    """A `GraphView` over the places of one run.
+
+    Args:
+        read: Opens a database session for reading.
+        run_id: The run.
+    """
+
+    def __init__(self, read: OpenSession, run_id: str) -> None:
+        self._read = read
+        self._run_id = run_id
+
+    def place(self, *parents: str) -> Place:
+        """See `GraphView.place`."""
+        place_id = parents_key(parents)
+        found = self._fetch(self._query().where(PlaceRow.place_id == place_id))
+        return found[0] if found else Place(place_id, "root" if not parents else "pair", position=-1)
+
+    def latest(self) -> Place | None:
+        """See `GraphView.latest`."""
+        return next(iter(self._fetch(self._query("node").order_by(PlaceRow.position.desc()).limit(1))), None)
+
+    def best(self, island: int | None = None) -> Place | None:
+        """See `GraphView.best`."""
+        return next(iter(self.frontier(1, island)), None)
+
+    def frontier(self, limit: int, island: int | None = None) -> list[Place]:
+        """Return the open nodes, the fittest first; of equals those with fewer children, then the earlier ones."""
+        query = self._query("node").where(PlaceRow.is_open.is_(True))
+        if island is not None:
+            query = query.where(PlaceRow.island == island)
+        return self._fetch(query.order_by(PlaceRow.fitness.desc(), PlaceRow.children, PlaceRow.position).limit(limit))
+
+    def children(self, place_id: str) -> Sequence[Place]:
+        """See `GraphView.children`."""
+        return self._fetch(self._query().where(PlaceRow.parent_id == place_id).order_by(PlaceRow.position))
+
+    def island(self, number: int) -> IslandView:
+        """See `GraphView.island`."""
+        statistics = next(iter(self._fetch(self._query().where(PlaceRow.place_id == island_place(number)))), None)
+        mine = (PlaceRow.run_id == self._run_id, PlaceRow.kind == "node", PlaceRow.island == number)
+        with self._read() as session:
+            cells = session.execute(select(PlaceRow.cell, func.max(PlaceRow.fitness)).where(*mine).group_by(PlaceRow.cell)).tuples().all()
+        chosen = [(cell, fitness) for cell, fitness in cells if fitness > 0] or list(cells)
+        elites: list[Place] = []
+        for cell, fitness in chosen:
+            query = self._query("node").where(PlaceRow.island == number, PlaceRow.cell == cell, PlaceRow.fitness == fitness)
+            elites += self._fetch(query.order_by(PlaceRow.position).limit(1))
+        since_best = statistics.visits - statistics.best_at if statistics else 0
+        return IslandView(statistics.visits if statistics else 0, since_best, tuple(sorted(elites, key=lambda place: place.position)))
+
+    def _query(self, kind: str | None = None) -> Select[tuple[object, ...]]:
+        query = select(*_COLUMNS).where(PlaceRow.run_id == self._run_id)
+        return query if kind is None else query.where(PlaceRow.kind == kind)
+
+    def _fetch(self, query: Select[tuple[object, ...]]) -> list[Place]:
+        with self._read() as session:
+            return [place_of(row) for row in session.execute(query)]
+
+
+def place_of(row: Sequence[object]) -> Place:
+    """Build a place from the columns of its row, in the order of `Place`'s fields."""
+    values = list(row)
+    values[2] = tuple(values[2])  # type: ignore[arg-type]  # a JSON list of ids
+    return Place(*values)  # type: ignore[arg-type]  # the columns have the fields' types
+
+
+def columns_of(place: Place) -> dict[str, object]:
+    """Return a place as column values."""
+    values: dict[str, object] = {name.key: getattr(place, name.key) for name in _COLUMNS}
+    return {**values, "parents": list(place.parents), "parent_id": place.parent, "is_open": place.is_open}
+
+
+def load_place(session: Session, run_id: str, place_id: str) -> Place | None:
+    """Return a place as stored, or None."""
+    row = session.execute(select(*_COLUMNS).where(PlaceRow.run_id == run_id, PlaceRow.place_id == place_id)).first()
+    return place_of(row) if row is not None else None

@@ -1,0 +1,1 @@
+"""Checks of a folder of knowledge documents: `kb lint DIR`."""

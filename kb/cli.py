@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from kb.commands import content, embedder, evaluate, history, overview, search, serve, upkeep
+from kb.commands import content, embedder, evaluate, history, lint, overview, search, serve, upkeep
 from kb.commands.console import EXIT_ENVIRONMENT, EXIT_MISUSE
 from kb.errors import DocumentError, KnowledgeError, UnknownNameError
 
@@ -19,6 +19,7 @@ GROUPS = (
     overview,
     history,
     upkeep,
+    lint,
     embedder,
     evaluate,
     serve,

@@ -35,7 +35,7 @@ QUANTITIES = (
     "latency|latencies|bandwidth|throughput|frequency|clock rate|clock speed|duration|run ?time|wall time|elapsed time|"
     "takes|costs|lasts|clock|clocks|delay|compile time|response time|memory capacity|cache capacity|power draw|power limit|launch overhead|launch cost|peak rate|data rate|transfer rate"
 )
-_NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"
+_NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?"
 _RANGE = rf"(?>(?<![\w.])(?:[~<>≈≤≥]\s?)?{_NUMBER}(?:\s?(?:to|-|–|—|/|or|and|x|×|\.\.\.?|…|±)\s?(?:about\s)?{_NUMBER})*)"
 _LINKING = r"(?:\s|[:=≈~(]|\b(?:is|was|are|were|of|about|around|only|just|at|up|to|near|roughly|approximately|reaches|reached|gives?|gave|takes?|took|below|above|under|over)\b)+"
 _NEXT_WORD = r"and|or|at|on|for|with|in|is|are|when|if|to|than|but|while|per|by|as|vs\.?|versus|before|after|under|from"

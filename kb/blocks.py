@@ -28,6 +28,8 @@ class Block:
     """Index after the last line."""
     header: int = 0
     """Number of lines at the beginning that every part repeats: table header, opening fence, directive."""
+    is_apart: bool = False
+    """Never joined with its neighbours: a licence, which then folds with its copies on other pages."""
 
 
 _OPEN = re.compile(r"^(\s{0,3})(`{3,}|~{3,})\s*(.*?)\s*$")
@@ -84,7 +86,9 @@ def rst_blocks(lines: Sequence[str]) -> list[Block]:
         directive = _DIRECTIVE.match(line)
         if directive and directive.group(2) in CODE_DIRECTIVES | TABLE_DIRECTIVES:
             index = _indented_end(lines, begin + 1, len(directive.group(1)))
-            blocks.append(Block("table" if directive.group(2) in TABLE_DIRECTIVES else "code", begin, index, 1))
+            is_rows = directive.group(2) in TABLE_DIRECTIVES
+            header = list_table_header(lines, begin, index) if is_rows else 1
+            blocks.append(Block("table" if is_rows else "code", begin, index, header))
         elif _GRID.match(line):
             while index < len(lines) and lines[index].lstrip().startswith(("+", "|")):
                 index += 1
@@ -109,6 +113,22 @@ def rst_blocks(lines: Sequence[str]) -> list[Block]:
                     continue
             blocks.append(Block("list" if is_list else "text", begin, index))
     return blocks
+
+
+def list_table_header(lines: Sequence[str], begin: int, end: int) -> int:
+    """Return the number of lines up to the end of the first row of a list table, or of a CSV table's options and first line."""
+    index = begin + 1
+    while index < end and (not lines[index].strip() or lines[index].strip().startswith(":")):
+        index += 1
+    if index >= end or not lines[index].lstrip().startswith(("* - ", "- - ", "* -")):
+        return min(index - begin, end - begin)
+    indent = len(lines[index]) - len(lines[index].lstrip())
+    row = index + 1
+    while row < end and not (lines[row].strip() and len(lines[row]) - len(lines[row].lstrip()) <= indent):
+        row += 1
+    while row > index and not lines[row - 1].strip():
+        row -= 1
+    return row - begin
 
 
 def _indented_end(lines: Sequence[str], index: int, indent: int) -> int:

@@ -6,15 +6,17 @@ A chunk's text is exactly the lines of its span. What a part of a long table or 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kb.blocks import Block, comment_end, rst_blocks
+from kb.blocks import Block
+from kb.markup_blocks import blocks_of
 from kb.types import Chunk, Document, Section
 from kb.words import tokens
 
-SHAPE = "2"
+SHAPE = "3"
 """Changes when the same document would be chunked differently, so that it is read again."""
 
 PATH_TOKENS = 64
@@ -23,12 +25,12 @@ PATH_TOKENS = 64
 LEAD_IN_TOKENS = 60
 """A paragraph of at most so many tokens that ends in a colon stays with the code or table after it."""
 
+SIGNATURE_CHARACTERS = 240
+"""Of a signature that is repeated, so much is kept."""
+
 LEAST_CHARACTERS = 40
 """A part of a line is not cut below this length."""
 
-_FENCE = re.compile(r"^\s{0,3}(?:[-*+]\s+|\d+[.)]\s+|>\s*)?(`{3,}|~{3,})(.*)$")
-_TABLE_RULE = re.compile(r"^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
-_LIST_ITEM = re.compile(r"^\s*([-*+]|\d+[.)])\s+\S")
 _SIGNATURE = re.compile(
     r"^\s*(async\s+def|def|class|func|fn|struct|template|extern|__global__|__device__|static|inline|void|@\w|[A-Za-z_][\w:<>,*& ]*\([^;]*\)\s*\{)"
 )
@@ -133,7 +135,7 @@ def _pieces(section: Section, budget: int, count_tokens: CountTokens) -> Iterato
         return
     lines = section.text.split("\n")
     costs = count_tokens([drop_data_images(line) for line in lines])
-    for piece in _pack(_blocks(lines, section.syntax), lines, costs, budget, count_tokens):
+    for piece in _pack(blocks_of(lines, section.syntax), lines, costs, budget, count_tokens):
         begin, end = piece.begin, piece.end
         while begin < end and not lines[begin].strip():
             begin += 1
@@ -146,61 +148,15 @@ def _pieces(section: Section, budget: int, count_tokens: CountTokens) -> Iterato
             yield _Piece(piece.kind, begin, end, piece.context), text
 
 
-def _blocks(lines: Sequence[str], syntax: str) -> list[Block]:
-    if syntax == "code":
-        return [Block("code", 0, len(lines))]
-    if syntax == "rst":
-        return rst_blocks(lines)
-    blocks: list[Block] = []
-    is_marked = syntax in ("markdown", "converted")
-    index = 0
-    while index < len(lines):
-        if not lines[index].strip():
-            index += 1
-            continue
-        begin = index
-        if syntax == "markdown" and lines[index].lstrip().startswith("<!--"):
-            index = comment_end(lines, index)
-            continue
-        fence = _FENCE.match(lines[index]) if is_marked else None
-        if fence:
-            index = _fence_end(lines, index, fence.group(1))
-            blocks.append(Block("code", begin, index, 1))
-        elif is_marked and _is_table(lines, index):
-            while index < len(lines) and "|" in lines[index]:
-                index += 1
-            blocks.append(Block("table", begin, index, 2))
-        else:
-            kind = "list" if _LIST_ITEM.match(lines[index]) else "text"
-            index += 1
-            while (
-                index < len(lines)
-                and lines[index].strip()
-                and not (is_marked and (_FENCE.match(lines[index]) or _is_table(lines, index)))
-            ):
-                index += 1
-            blocks.append(Block(kind, begin, index))
-    return blocks
-
-
-def _fence_end(lines: Sequence[str], begin: int, marker: str) -> int:
-    for index in range(begin + 1, len(lines)):
-        stripped = lines[index].strip().lstrip("> ")
-        if stripped.startswith(marker) and not stripped.strip(marker[0]):
-            return index + 1
-    return len(lines)
-
-
-def _is_table(lines: Sequence[str], index: int) -> bool:
-    return "|" in lines[index] and index + 1 < len(lines) and "|" in lines[index + 1] and bool(_TABLE_RULE.match(lines[index + 1]))
-
-
 def _pack(blocks: Sequence[Block], lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens) -> Iterator[_Piece]:
     """Join neighbouring blocks while they fit the budget; cut those that do not fit alone."""
     group: list[Block] = []
     used = 0
     for block in blocks:
         cost = sum(costs[block.begin : block.end])
+        if group and (block.is_apart or group[-1].is_apart):
+            yield _joined(group, costs)
+            group, used = [], 0
         if group and used + cost > budget:
             carried = []
             if len(group) > 1 and _introduces(group[-1], lines, costs) and cost + sum(costs[group[-1].begin : group[-1].end]) <= budget:
@@ -243,7 +199,9 @@ def _cut(block: Block, lines: Sequence[str], costs: Sequence[int], budget: int, 
             end += 1
         if end < block.end and block.kind == "code":
             end = _code_boundary(lines, begin, end)
-        if end == begin + 1 and costs[begin] > room and block.kind != "table":
+        if end == begin + 1 and costs[begin] > room and block.kind == "table" and lines[begin].lstrip().startswith("|"):
+            yield from _cut_row(lines[begin], begin, header if begin > block.begin else (), room, count_tokens)
+        elif end == begin + 1 and costs[begin] > room and block.kind != "table":
             for part in _cut_line(lines[begin], room, count_tokens):
                 yield _Piece(block.kind, begin, end, context, part)
         else:
@@ -251,24 +209,60 @@ def _cut(block: Block, lines: Sequence[str], costs: Sequence[int], budget: int, 
         begin = end
 
 
+_BAR = re.compile(r"(?<!\\)\|")
+
+
+def _cut_row(line: str, number: int, header: Sequence[str], room: int, count_tokens: CountTokens) -> Iterator[_Piece]:
+    """Cut a row that is too wide between its cells; each part names its row by the first cell and its columns by the header's cells."""
+    bars = [match.start() for match in _BAR.finditer(line)]
+    names = _BAR.split(header[0].strip().strip("|")) if header else []
+    cells = list(itertools.pairwise([*bars, len(line)] if bars and line[bars[-1] + 1 :].strip() else bars))
+    if len(cells) < 2:
+        yield _Piece("table", number, number + 1, "\n".join(header))
+        return
+    costs = count_tokens([line[a:b] for a, b in cells])
+    begin = 0
+    while begin < len(cells):
+        end, used = begin + 1, costs[begin]
+        while end < len(cells) and used + costs[end] <= room // 2:
+            used += costs[end]
+            end += 1
+        columns = "|".join(names[begin:end]).strip() if names else ""
+        row = line[cells[0][0] + 1 : cells[0][1]].strip() if begin else ""
+        context = "\n".join(part for part in (f"| {columns} |" if columns else "", f"row: {row}" if row else "") if part)
+        yield _Piece("table", number, number + 1, context, line[cells[begin][0] : cells[end - 1][1] + 1].rstrip())
+        begin = end
+
+
 def _context(block: Block, lines: Sequence[str], begin: int, header: Sequence[str]) -> str:
+    """Return what a part needs to be understood: the header of its table, the signatures around its code."""
     if begin == block.begin:
         return ""
     if block.kind == "table":
         return "\n".join(header)
     if block.kind != "code":
         return ""
-    indent = _indent(lines[begin])
+    first = next((line for line in lines[begin : block.end] if line.strip() and not line.startswith("#")), lines[begin])
+    indent = _indent(first)
     signatures: list[str] = []
     for index in range(begin - 1, block.begin - 1, -1):
         if lines[index].strip() and _indent(lines[index]) < indent and _SIGNATURE.match(lines[index]):
-            signatures.insert(0, lines[index].strip()[:160])
+            signatures.insert(0, _signature(lines, index, begin))
             indent = _indent(lines[index])
             if indent == 0:
                 break
     if not signatures and block.header:
         return header[0].strip()
     return "\n".join(signatures[-2:])
+
+
+def _signature(lines: Sequence[str], index: int, end: int) -> str:
+    """Return a signature in one line, to the closing bracket of its parameters."""
+    joined = lines[index].strip()
+    while index + 1 < end and joined.count("(") > joined.count(")") and len(joined) < SIGNATURE_CHARACTERS:
+        index += 1
+        joined += " " + lines[index].strip()
+    return joined[:SIGNATURE_CHARACTERS]
 
 
 def _indent(line: str) -> int:

@@ -54,6 +54,8 @@ class Section:
     """Line in the source where `text` begins; 0: the line after the heading, or `line_start` for the root."""
     syntax: str = "markdown"
     """How `text` divides into blocks: `markdown` (fences, tables, lists), `converted` (the same as a reader wrote them, no comments), `rst`, `html`, `code` or `plain`."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Label and address of links whose address the text does not spell (HTML). Stored as edges, not with the section."""
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,25 @@ def refuse_newer_file(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         return
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30.0)
         try:
-            row = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+            names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            version = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone() if "meta" in names else None
+            revision = connection.execute("SELECT version_num FROM alembic_version").fetchone() if "alembic_version" in names else None
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
         raise RunStoreError(f"{path} is not a run store ({error}); move it away or choose another --home") from error
-    if row is not None and int(row[0]) > SCHEMA_VERSION:
-        raise RunStoreError(_newer(str(path), row[0]))
+    if names and "meta" not in names:
+        raise RunStoreError(f"{path} is not a run store (it has other tables: {_some(names)}); move it away or choose another --home")
+    if version is not None and int(version[0]) > SCHEMA_VERSION:
+        raise RunStoreError(_newer(str(path), version[0]))
+    if revision is not None and revision[0] > HEAD:
+        raise RunStoreError(_newer(str(path), revision[0]))
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:5])
 
 
 def _revision(connection: Connection, engine: Engine) -> str:
@@ -65,9 +75,7 @@ def _revision(connection: Connection, engine: Engine) -> str:
     if not names:
         return ""
     if "meta" not in names:
-        raise RunStoreError(
-            f"{engine.url} is not a run store (it has other tables: {', '.join(sorted(names)[:5])}); choose another database"
-        )
+        raise RunStoreError(f"{engine.url} is not a run store (it has other tables: {_some(names)}); choose another database")
     version = connection.scalar(text("SELECT value FROM meta WHERE key = 'schema_version'"))
     if version is not None and int(version) > SCHEMA_VERSION:
         raise RunStoreError(_newer(str(engine.url), version))

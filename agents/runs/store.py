@@ -296,10 +296,11 @@ class RunStore:
 
     def spend(self, run_id: str, key: str, *, tokens: int = 0, dollars: float = 0.0) -> None:
         """Count what something cost, once for each key."""
-        with self._write_run(run_id, is_precious=False) as (session, _):
-            for kind, amount in (("tokens", float(tokens)), ("dollars", dollars)):
+        with self._write_run(run_id, is_precious=False) as (session, run):
+            for kind, amount in (("tokens", tokens), ("dollars", dollars)):
                 if amount and session.get(LedgerRow, (run_id, f"{kind}:{key}")) is None:
-                    session.add(LedgerRow(run_id=run_id, key=f"{kind}:{key}", kind=kind, amount=amount))
+                    session.add(LedgerRow(run_id=run_id, key=f"{kind}:{key}", kind=kind, amount=float(amount)))
+                    setattr(run, kind, getattr(run, kind) + amount)
 
     def set_attempt_evaluation(self, run_id: str, session_id: str, attempt: int, evaluation: Evaluation) -> None:
         """Fill in what became of a draft; the first word stands."""
@@ -388,7 +389,9 @@ class RunStore:
             for item in sessions:
                 if session.get(SessionRow, (run_id, item.session_id)) is None:
                     session.add(_session_row(run_id, item))
-                    settling.settle(_settled(item, final.get(item.session_id), step + added - 1, needs or Needs()))
+                    last = final.get(item.session_id)
+                    place = _place(item, last[0].node_id, last[0].fitness, last[0].features, last[1]) if last else None
+                    settling.settle(_settled(item, place, step + added - 1, needs or Needs()))
             session.flush()
             _write_places(session, run_id, settling)
         return added
@@ -408,13 +411,15 @@ class RunStore:
             has_places = session.scalar(select(PlaceRow.place_id).where(PlaceRow.run_id == run_id).limit(1))
             if has_places is not None:
                 return
-            nodes = {node.session_id: node for node in self.nodes(run_id)}
+            columns = (NodeRow.session_id, NodeRow.node_id, NodeRow.fitness, NodeRow.features, NodeRow.step)
+            nodes = {row[0]: row for row in session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step))}
             settling = Settling(lambda _: None)
             latest = -1
             for item in self.sessions(run_id):
-                node = nodes.get(item.session_id)
-                latest = node.step if node else latest
-                settling.settle(_settled(item, (node, node.step) if node else None, latest, needs))
+                row = nodes.get(item.session_id)
+                latest = row[4] if row else latest
+                place = _place(item, row[1], row[2], row[3], row[4]) if row else None
+                settling.settle(_settled(item, place, latest, needs))
             _write_places(session, run_id, settling)
 
     def graph(self, run_id: str) -> StoredGraph:
@@ -770,23 +775,23 @@ def _session_row(run_id: str, item: SessionRecord) -> SessionRow:
     )
 
 
-def _settled(item: SessionRecord, final: tuple[NodeRecord, int] | None, step: int, needs: Needs) -> Settled:
-    """Return what a session means for the statistics; `final` is its last new node with its step."""
-    place = None
-    if final is not None:
-        node, step = final
-        place = Place(
-            place_id=node.node_id,
-            parents=item.parents,
-            fitness=node.fitness,
-            position=step,
-            cell=cell_of(dict(node.features)),
-            island=int(item.algorithm.get("island", 0)),
-            generation=int(item.algorithm.get("generation", 0)),
-        )
+def _place(item: SessionRecord, node_id: str, fitness: float, features: Mapping[str, str], step: int) -> Place:
+    return Place(
+        place_id=node_id,
+        parents=item.parents,
+        fitness=fitness,
+        position=step,
+        cell=cell_of(features),
+        island=int(item.algorithm.get("island", 0)),
+        generation=int(item.algorithm.get("generation", 0)),
+    )
+
+
+def _settled(item: SessionRecord, place: Place | None, step: int, needs: Needs) -> Settled:
+    """Return what a session means for the statistics; `place` is its last new node, `step` the latest node's."""
     return Settled(
         parents=item.parents,
-        step=step,
+        step=place.position if place else step,
         place=place,
         exhaustion=_EXHAUSTION.get(item.outcome, 0),
         ucb=item.algorithm.get("ucb"),

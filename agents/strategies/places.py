@@ -7,7 +7,7 @@ place is returned as a list of `Change`, so that a store can log it and rebuild 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 ROOT = ""
@@ -107,7 +107,7 @@ def parents_key(parents: Sequence[str]) -> str:
     return ",".join(parents)
 
 
-def cell_of(features: dict[str, str]) -> str:
+def cell_of(features: Mapping[str, str]) -> str:
     """Return features as one text, at most 128 characters."""
     return ";".join(f"{name}={value}" for name, value in sorted(features.items()))[:128]
 

@@ -59,6 +59,8 @@ class RunConfig:
     """Sessions that may run at the same time. Evaluations still take turns unless the evaluator has several slots."""
     evaluator_slots: int = 1
     """Evaluations that may run at the same time."""
+    evaluator: str = "local"
+    """Where candidates are measured: `local`, the URL of a service, `ray`, or `ray:ADDRESS`."""
     use_knowledge: bool = True
     """False: no retrieval, no winners to start from, no write-back."""
     finalists: int | None = None

@@ -29,24 +29,26 @@ def workbench(home: Path, target: str, config: RunConfig, report: Report) -> Ite
         KnowledgeError: The knowledge base cannot be opened.
         ToolsError: No such target, or the machine lacks what it needs.
     """
-    from tools.evaluator import LocalEvaluator
+    from agents.serving.opening import open_evaluator
     from tools.targets.registry import get_target
 
     chip = get_target(target)
     coder = create_coder(config.coder, config.model, home)
     with ExitStack() as stack:
         base = stack.enter_context(_open_base(home)) if config.use_knowledge else None
-        evaluator = stack.enter_context(LocalEvaluator(home))
+        evaluator = stack.enter_context(open_evaluator(config.evaluator, home, target, config.evaluator_slots))
         yield Machinery(coder=coder, evaluator=evaluator, lint=lambda candidate: lint_errors(chip, candidate), base=base, report=report)
 
 
-def resolve_target(name: str) -> str:
-    """Return the exact target of a name; `auto` is this machine's accelerator, else its CPU.
+def resolve_target(name: str, evaluator: str = "local") -> str:
+    """Return the exact target of a name; `auto` is this machine's accelerator, else its CPU. A service elsewhere is asked what it can measure.
 
     Raises:
         UnknownTargetError: No such target.
         MachineError: This machine has no such device, so that nothing could be measured.
     """
+    from agents.serving.client import RemoteEvaluator
+    from agents.serving.opening import is_far
     from tools.targets.registry import get_target
 
     if name == "auto":
@@ -54,7 +56,11 @@ def resolve_target(name: str) -> str:
 
         name = "cuda" if torch.cuda.is_available() else "cpu"
     info = get_target(name).describe()
-    if info.evidence is not Evidence.MEASURED:
+    if is_far(evaluator):
+        with RemoteEvaluator(evaluator, Path(), patience_s=20.0) as service:
+            if service.evidence(info.name) != Evidence.MEASURED.value:
+                raise MachineError(f"the service at {evaluator} cannot measure {info.name}")
+    elif info.evidence is not Evidence.MEASURED:
         raise MachineError(
             f"nothing can be measured for {info.name} here: {info.summary}. A search needs measurements; "
             "run it on a machine that has the device, or choose another --target (`kevolve targets` lists them)"

@@ -34,6 +34,7 @@ from tools.receipts import host_facts, write_receipt
 from tools.sandbox.environment import base_environment, private_environment
 from tools.sandbox.landlock import abi_version
 from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
+from tools.slots import Slot
 from tools.targets.base import Limit, TargetInfo
 from tools.targets.registry import get_target
 from tools.timing.calibration import read_spread, widen
@@ -112,6 +113,7 @@ class LocalEvaluator:
         use_compiled_baseline: bool = True,
         sandbox: Sequence[str] = SANDBOX_LAYERS,
         use_calibration: bool = True,
+        slot: Slot | None = None,
     ) -> None:
         """Remember where state goes; nothing is started yet.
 
@@ -120,6 +122,7 @@ class LocalEvaluator:
             num_threads: CPU threads for candidates and baselines alike; default: the cores this process may use.
             use_lint: Refuse candidates with lint errors before running them; the self-test goes without, so that what it shows are the mechanisms.
             sandbox: Optional layers for candidates' processes (`tools.sandbox.layers.NAMES`); those that the machine lacks are left out.
+            slot: Where its processes run; default: anywhere that this process may.
             use_calibration: Widen intervals by the spread that `kevolve calibrate` found on the device; a calibration itself goes without.
             use_compiled_baseline: Time against torch.compile too; without it an evaluation says nothing about fitness, but a first one starts sooner.
         """
@@ -132,7 +135,8 @@ class LocalEvaluator:
         self._use_calibration = use_calibration
         self._use_compiled_baseline = use_compiled_baseline
         self._home = Path(home).resolve()
-        self._num_threads = num_threads or _usable_cores()
+        self._slot = slot or Slot()
+        self._num_threads = num_threads or len(self._slot.cores) or _usable_cores()
         self._scratch: Path | None = None
         self._zygotes: dict[str, Zygote] = {}
         self._sessions: OrderedDict[tuple[str, str], ReferenceSession] = OrderedDict()
@@ -250,7 +254,7 @@ class LocalEvaluator:
                 check_candidate(process, session, attempt.effort, attempt.check, weights_constant=attempt.problem.weights_constant)
             cache = self._cache_of(attempt.candidate)
             attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
-            with exclusive_device(device):
+            with exclusive_device(device, self._slot.accelerator):
                 self._time(attempt, session, device, directory, needed)
             self._compare_with_floor(attempt, surveys, limits)
         except Rejected as rejected:
@@ -352,7 +356,9 @@ class LocalEvaluator:
             self._sessions.clear()
         scratch = self._scratch_directory()
         preload = ("triton",) if device == "cuda" else ("torch.utils.cpp_extension",)
-        self._zygotes[device] = Zygote(scratch, base_environment(scratch), preload, warm_trace=device == "cpu")
+        self._zygotes[device] = Zygote(
+            scratch, base_environment(scratch, self._slot.accelerator), preload, warm_trace=device == "cpu", cores=self._slot.cores
+        )
         return self._zygotes[device]
 
     def _candidate_process(self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int) -> CandidateProcess:

@@ -56,7 +56,13 @@ def run(
     budget_tokens: Annotated[int | None, typer.Option(help="Most tokens of the chat model.")] = None,
     budget_dollars: Annotated[float | None, typer.Option(help="Most dollars for the chat model.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds make equal decisions on equal measurements.")] = 0,
-    width: Annotated[int, typer.Option(help="Sessions at the same time; evaluations still take turns.")] = 1,
+    width: Annotated[
+        int, typer.Option(help="Sessions at the same time; evaluations take turns, as many at a time as there are --slots.")
+    ] = 1,
+    evaluator: Annotated[
+        str, typer.Option(help="Where candidates are measured: local, the URL of a `kevolve serve`, ray, or ray:ADDRESS.")
+    ] = "local",
+    slots: Annotated[int, typer.Option(min=1, help="Evaluations at a time: shares of the cores, or accelerators.")] = 1,
     attempts: Annotated[int, typer.Option(help="Most candidates a session writes until one passes.")] = 3,
     stall_window: Annotated[int, typer.Option(help="Stop after so many sessions without a better candidate; 0: never.")] = 0,
     fitness_threshold: Annotated[float | None, typer.Option(help="Stop once the speedup over the stronger baseline reaches this.")] = None,
@@ -93,13 +99,15 @@ def run(
             budget=budget,
             limits=Limits(attempts=attempts),
             width=width,
+            evaluator=evaluator,
+            evaluator_slots=slots,
             use_knowledge=not no_knowledge,
             stall_window=stall_window,
             fitness_threshold=fitness_threshold,
         )
         create_strategy(config.strategy, config.strategy_options)
         loaded = load_problem(problem, kernelbench_root=kernelbench)
-        exact = resolve_target(target)
+        exact = resolve_target(target, evaluator)
         place = home_of(home)
         with RunStore(place) as store, _workbench(place, exact, config, 0) as machinery:
             run_id = create_run(store, loaded, exact, config)

@@ -17,9 +17,11 @@ faults, more than many kernels and more variable than any. It is the state that 
 baselines get it alike."""
 
 
-def base_environment(home: Path) -> dict[str, str]:
+def base_environment(home: Path, accelerator: str = "") -> dict[str, str]:
     """Return the environment of the warm process: what toolchains need, nothing that changes how kernels run."""
     kept = {name: os.environ[name] for name in _KEEP if name in os.environ}
+    if accelerator:
+        kept["CUDA_VISIBLE_DEVICES"] = accelerator
     return {
         **kept, **_RECYCLED_MEMORY, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1",
         "TORCHINDUCTOR_COMPILE_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",

@@ -18,8 +18,12 @@ _POLL_S = 0.05
 
 
 @contextlib.contextmanager
-def exclusive_device(device: str) -> Iterator[None]:
+def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
     """Hold the device for timing; does nothing on `cpu`, whose cores are shared with everything anyway.
+
+    Args:
+        device: torch device type.
+        accelerator: Which one, if not what `CUDA_VISIBLE_DEVICES` says here.
 
     Raises:
         Rejected: Another evaluation held the device for 15 minutes.
@@ -27,7 +31,7 @@ def exclusive_device(device: str) -> Iterator[None]:
     if device == "cpu":
         yield
         return
-    name = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "_").replace("/", "_")
+    name = (accelerator or os.environ.get("CUDA_VISIBLE_DEVICES", "all")).replace(",", "_").replace("/", "_")
     path = Path(tempfile.gettempdir()) / f"kevolve-{device}-{name}-{os.getuid()}.lock"
     with path.open("a") as file:
         deadline = time.monotonic() + _WAIT_S

@@ -134,13 +134,22 @@ class Worker:
 class Zygote:
     """The warm process. Start costs the import of torch once; each fork a few milliseconds."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], preload: Sequence[str] = (), *, warm_trace: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        preload: Sequence[str] = (),
+        *,
+        warm_trace: bool = False,
+        cores: Sequence[int] = (),
+    ) -> None:
         """Start the process.
 
         Args:
             directory: Where its log goes.
             environment: Its whole environment.
             preload: Modules to import besides torch.
+            cores: Cores that it and its forks are bound to; empty: all that this process may use.
             warm_trace: Prepare operator traces before forking (`cpu` only).
 
         Raises:
@@ -149,7 +158,8 @@ class Zygote:
         ours, theirs = socket.socketpair()
         self.log = directory / "zygote.log"
         paths = [str(_PACKAGE_ROOT), *(entry for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).exists())]
-        program = f"import sys; sys.path[:] = {list(dict.fromkeys(paths))!r}; from tools.worker.zygote import main; main({theirs.fileno()}, {tuple(preload)!r}, {warm_trace!r})"
+        bind = f"import os; os.sched_setaffinity(0, {list(cores)!r}); " if cores else ""
+        program = f"{bind}import sys; sys.path[:] = {list(dict.fromkeys(paths))!r}; from tools.worker.zygote import main; main({theirs.fileno()}, {tuple(preload)!r}, {warm_trace!r})"
         with self.log.open("ab") as log:
             # The kernel kills the process when the thread that started it ends (PR_SET_PDEATHSIG), so a thread that stays starts it.
             self._process = _STARTER.submit(

@@ -1,0 +1,55 @@
+"""From the text a user gives (`local`, a URL, `ray`, `ray:ADDRESS`) to the evaluator it means."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.errors import OptionError
+from tools.slots import find_slots
+
+if TYPE_CHECKING:
+    from agents.serving.client import RemoteEvaluator
+    from agents.serving.pool import EvaluatorPool
+    from tools.evaluator import LocalEvaluator
+
+
+def open_evaluator(
+    where: str, home: Path, target: str, num_slots: int = 1
+) -> AbstractContextManager[LocalEvaluator | EvaluatorPool | RemoteEvaluator]:
+    """Return the evaluator, as a context manager.
+
+    Args:
+        where: `local`, `http://HOST:PORT`, `ray`, or `ray:ADDRESS`.
+        home: State directory.
+        target: Exact target, which decides what a slot is.
+        num_slots: Evaluations at a time.
+
+    Raises:
+        OptionError: `where` is none of these, or its package is missing.
+        MachineError: There are not so many slots, or no such cluster.
+    """
+    if where == "local":
+        if num_slots == 1:
+            from tools.evaluator import LocalEvaluator
+
+            return LocalEvaluator(home)
+        from agents.serving.pool import local_pool
+
+        return local_pool(home, find_slots(target, num_slots))
+    if is_far(where):
+        from agents.serving.client import RemoteEvaluator
+
+        return RemoteEvaluator(where, home)
+    name, _, address = where.partition(":")
+    if name == "ray":
+        from agents.serving.ray_pool import ray_pool
+
+        return ray_pool(home, find_slots(target, num_slots), address=address)
+    raise OptionError(f"unknown evaluator {where!r}; known: local, http://HOST:PORT, ray, ray:ADDRESS")
+
+
+def is_far(where: str) -> bool:
+    """True if candidates are measured by a service elsewhere, so that this machine needs no device."""
+    return where.startswith(("http://", "https://"))

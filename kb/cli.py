@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from kb.commands import content, embedder, evaluate, history, lint, overview, search, serve, upkeep
+from kb.commands import content, embedder, evaluate, history, lint, overview, search, serve, transfer, upkeep
 from kb.commands.console import EXIT_ENVIRONMENT, EXIT_MISUSE
 from kb.errors import DocumentError, KnowledgeError, UnknownNameError
 
@@ -21,6 +21,7 @@ GROUPS = (
     upkeep,
     lint,
     embedder,
+    transfer,
     evaluate,
     serve,
 )

@@ -16,7 +16,7 @@ from kb.catalogue import Catalogue, Prepared, StoredDocument, drop_control, iden
 from kb.chunking import SHAPE, chunk_document
 from kb.embedders.base import differences
 from kb.errors import EmbedderMismatch, StoreError, UnknownNameError
-from kb.home import default_embedder, vectors_address
+from kb.home import catalogue_place, default_embedder, vectors_address
 from kb.index import VectorIndex, embedder_epoch
 from kb.records import winner_document
 from kb.retrieval import MODES, Fusion
@@ -38,6 +38,7 @@ from kb.types import (
 )
 
 if TYPE_CHECKING:
+    from kb.bundle import ExportReport, ImportReport
     from kb.embedders.base import Embedder
     from kb.reembedding import ChangeState, EmbedderChange
     from kb.versions import SectionChange, Version
@@ -100,7 +101,14 @@ class KnowledgeBase:
         self._searcher = Searcher(catalogue, self.embedder, self.index)
 
     @staticmethod
-    def open(home: str | Path, *, embedder: Embedder | str | None = None, create: bool = True, vectors: str | None = None) -> KnowledgeBase:
+    def open(
+        home: str | Path,
+        *,
+        embedder: Embedder | str | None = None,
+        create: bool = True,
+        vectors: str | None = None,
+        database: str | None = None,
+    ) -> KnowledgeBase:
         """Open the base under a home directory.
 
         Args:
@@ -109,6 +117,7 @@ class KnowledgeBase:
                 for a new base `KEVOLVE_EMBEDDER` or `minilm`.
             create: Create a missing base.
             vectors: Address of a Chroma server; None: `KEVOLVE_CHROMA_URL`, else embedded.
+            database: Address of a PostgreSQL database for the catalogue; None: for the default home `KEVOLVE_CATALOGUE_URL`, else SQLite in the home.
 
         Raises:
             StoreError: The store is missing (and `create` is False), damaged, newer than this program, or cannot be written.
@@ -116,7 +125,7 @@ class KnowledgeBase:
             UnknownNameError: No embedder has that name.
         """
         folder = Path(home).expanduser().absolute()
-        catalogue = Catalogue.open(folder / "kb" / "catalogue.sqlite", create)
+        catalogue = Catalogue.open(database or catalogue_place(folder), create, folder / "kb")
         with catalogue.read() as connection:
             recorded, epoch = Catalogue.recorded_embedder(connection), embedder_epoch(connection)
         chosen = embedder if embedder is not None else (recorded["spec"] or default_embedder())
@@ -215,6 +224,11 @@ class KnowledgeBase:
 
         with self.catalogue.read() as connection:
             return change_state(connection)
+
+    def recorded_embedder(self) -> dict[str, str]:
+        """Return which embedder the vectors come from: `spec`, `name`, `hash`, `dimension`, `prefix`; all empty for a new base."""
+        with self.catalogue.read() as connection:
+            return Catalogue.recorded_embedder(connection)
 
     def _epoch(self) -> str:
         with self.catalogue.read() as connection:
@@ -317,7 +331,7 @@ class KnowledgeBase:
             fresh = self._embed_missing([prepared], None)
             with self.catalogue.write() as connection:
                 self._record_embedder(connection, epoch)
-                self.catalogue.put_document(connection, prepared, fresh | self._rescue(connection, prepared, fresh))
+                self.put_prepared(connection, prepared, fresh)
             changed += 1
         self.index.flush()
         return changed
@@ -413,6 +427,33 @@ class KnowledgeBase:
                     )
                 )
         return tuple(found)
+
+    # Copies
+
+    def export(self, path: str | Path, *, with_vectors: bool = True, overwrite: bool = False) -> ExportReport:
+        """Write everything into one file, at one consistent state; the file appears when it is whole.
+
+        Raises:
+            DocumentError: The file is there already (and `overwrite` is False) or cannot be written.
+        """
+        from kb.bundle import export_bundle
+
+        return export_bundle(self, Path(path), with_vectors, overwrite)
+
+    def import_(self, path: str | Path, *, re_embed: bool = False) -> ImportReport:
+        """Take in what `export` wrote, all of it or nothing. A document of the same source is updated, its present state kept as a past version.
+
+        Args:
+            path: The file.
+            re_embed: Do not use the file's vectors.
+
+        Raises:
+            DocumentError: The file is no export, of a later format, damaged or hostile; nothing was changed.
+            EmbedderMismatch: Its vectors come from another embedder.
+        """
+        from kb.bundle import import_bundle
+
+        return import_bundle(self, Path(path), re_embed)
 
     # Versions
 
@@ -585,6 +626,48 @@ class KnowledgeBase:
 
         return check(self, repair)
 
+    # Steps of additions, for modules that make larger ones
+
+    def catalogue_epoch(self) -> str:
+        """Return which of its embedders the base is at; vectors made before `require_epoch` are good if it did not change."""
+        return self._epoch()
+
+    def require_epoch(self, connection: Connection, epoch: str) -> None:
+        """Record the embedder of a new base, or see to it that the base did not change its embedder since `epoch`.
+
+        Raises:
+            StoreError: It did.
+        """
+        try:
+            self._record_embedder(connection, epoch)
+        except _EmbedderChanged as err:
+            raise StoreError("the embedder of this base was changed meanwhile; run the same command again") from err
+
+    def prepare_document(self, document: Document) -> Prepared:
+        """Return a document chunked and keyed, for `put_prepared`."""
+        return self._prepare(Incoming(document), identifier(document.source))
+
+    def put_prepared(self, connection: Connection, prepared: Prepared, new_vectors: Mapping[str, bytes]) -> str:
+        """Write a prepared document with the vectors it needs; return `added` or `updated`."""
+        needed = {**new_vectors, **self._rescue(connection, prepared, new_vectors)}
+        return self.catalogue.put_document(connection, prepared, needed)
+
+    @staticmethod
+    def texts_of(prepared: Iterable[Prepared]) -> dict[str, str]:
+        """Return the texts to embed by the keys of their vectors."""
+        texts: dict[str, str] = {}
+        for item in prepared:
+            for leaf, key in zip(item.leaves, item.vector_hashes, strict=True):
+                texts.setdefault(key, drop_control(leaf.embedded_text))
+        return texts
+
+    def missing_texts(self, prepared: Iterable[Prepared], found: Iterable[str] = ()) -> dict[str, str]:
+        """Return those texts whose vectors are neither stored nor among `found`."""
+        texts = self.texts_of(prepared)
+        with self.catalogue.read() as connection:
+            missing = self.catalogue.missing_vectors(connection, list(texts)) - set(found)
+        return {key: texts[key] for key in texts if key in missing}
+
     # Inner steps
 
     def collect_vectors(self) -> int:
@@ -621,14 +704,7 @@ class KnowledgeBase:
         )
 
     def _embed_missing(self, prepared: Iterable[Prepared], progress: Callable[[int], None] | None) -> dict[str, bytes]:
-        texts: dict[str, str] = {}
-        for item in prepared:
-            for leaf, key in zip(item.leaves, item.vector_hashes, strict=True):
-                texts.setdefault(key, drop_control(leaf.embedded_text))
-        with self.catalogue.read() as connection:
-            missing = self.catalogue.missing_vectors(connection, list(texts))
-        keys = [key for key in texts if key in missing]
-        return self.embed_texts({key: texts[key] for key in keys}, progress)
+        return self.embed_texts(self.missing_texts(prepared), progress)
 
     def embed_texts(
         self, texts: Mapping[str, str], progress: Callable[[int], None] | None = None, *, with_embedder: Embedder | None = None

@@ -42,11 +42,10 @@ def embedder(
 
 def _show(base: KnowledgeBase, as_json: bool) -> None:
     state = base.change_state()
-    recorded = base.stats()["embedder"]
+    recorded = base.recorded_embedder()
     if as_json:
         print_json({"embedder": recorded, "change": dataclasses.asdict(state) if state else None})
         return
-    assert isinstance(recorded, dict)
     print(f"{recorded['spec'] or recorded['name'] or 'none yet'}  dimension {recorded['dimension'] or '-'}")
     if state is not None:
         print(

@@ -30,7 +30,7 @@ def build_document(
     return Document(source, f"Title of {source}", kind, root, content_hash, targets, trust, valid_for or {})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_document() -> MakeDocument:
     return build_document
 

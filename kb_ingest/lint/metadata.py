@@ -63,7 +63,8 @@ def _metadata_problems(matter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _closed(matter, "kind", [item.value for item in Kind])
     if matter.get("kind") != Kind.KERNEL or "trust" in matter:
         yield from _closed(matter, "trust", [item.value for item in Trust])
-    targets = matter.get("targets")
+    targets = matter.get("targets", matter.get("target"))
+    targets = [targets] if isinstance(targets, str) else targets
     if not isinstance(targets, list) or not targets:
         yield "targets", '`targets` wants a list such as [nvidia] or ["cuda:sm_90"]'
     for target in targets if isinstance(targets, list) else ():

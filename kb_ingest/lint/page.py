@@ -67,6 +67,8 @@ class Page:
     links: tuple[Link, ...]
     passages: tuple[Passage, ...]
     tables: tuple[Table, ...]
+    mangled: tuple[Passage, ...]
+    """Products and names whose asterisks or underscores were read as emphasis, `2*m*n`."""
 
     def line_of(self, key: str) -> int:
         """Return the line where a name stands first in the front matter, else 1."""
@@ -99,6 +101,7 @@ def read_page(path: Path, name: str) -> Page:
         links=tuple(_links(tokens)),
         passages=tuple(_passages(tokens)),
         tables=tuple(_tables(tokens)),
+        mangled=tuple(_mangled(tokens)),
     )
 
 
@@ -137,6 +140,14 @@ def _links(tokens: list[Token]) -> Iterator[Link]:
             address = child.attrGet("href") if child.type == "link_open" else child.attrGet("src") if child.type == "image" else None
             if address:
                 yield Link(unquote(str(address)), line)
+
+
+def _mangled(tokens: list[Token]) -> Iterator[Passage]:
+    for token, line in _inline(tokens):
+        children = token.children or []
+        for before, opening, inside in zip(children, children[1:], children[2:], strict=False):
+            if opening.type == "em_open" and re.search(r"[\w)]$", before.content) and re.match(r"[\w(]", inside.content):
+                yield Passage(before.content[-20:] + opening.markup + inside.content[:20], line)
 
 
 def _plain(token: Token) -> str:

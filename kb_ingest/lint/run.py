@@ -13,7 +13,7 @@ from kb_ingest.lint.finding import EXCEPTIONS_FILE, Exemption, Finding, read_exe
 from kb_ingest.lint.links import check_links, check_reachable
 from kb_ingest.lint.metadata import check_front_matter, check_sources, read_error
 from kb_ingest.lint.page import Page, read_page
-from kb_ingest.lint.units import check_units
+from kb_ingest.lint.units import check_markup, check_units
 from kb_ingest.readers.markdown import MarkdownReader
 from kb_ingest.walk import walk
 
@@ -25,6 +25,7 @@ RULES: Mapping[str, Check] = {
     "link": check_links,
     "reachable": check_reachable,
     "unit": check_units,
+    "markup": check_markup,
     "fact": check_facts,
 }
 EXEMPTION_RULE = "exception"

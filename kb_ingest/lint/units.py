@@ -1,8 +1,8 @@
-"""The check that numbers carry units: a heuristic over quantities that always have one.
+"""The checks that numbers carry units and that formulas are shown as written.
 
-It looks at words such as latency, bandwidth or clock rate (not at counts, ratios or tile sizes) where a number follows closely in the same clause, and at
-columns of tables whose header names such a quantity. A number counts as having a unit if a unit, a percent or multiplication sign, or any other noun comes
-after it. What the heuristic gets wrong goes, with its reason, into the folder's exceptions.
+Units are a heuristic over quantities that always have one. It looks at words such as latency, bandwidth or clock (not at counts, ratios or tile sizes)
+right after which a number stands, and at columns of tables whose header names such a quantity. A number counts as having a unit if a unit, a percent or
+multiplication sign, or any other noun comes after it. What the heuristic gets wrong goes, with its reason, into the folder's exceptions.
 """
 
 from __future__ import annotations
@@ -57,6 +57,14 @@ def check_units(pages: Mapping[str, Page], root: Path) -> Iterator[Finding]:
                 yield Finding("unit", page.name, passage.line, f"a unit is missing: {match.group(0).strip()!r}", passage.text)
         for table in page.tables:
             yield from _table_findings(page, table)
+
+
+def check_markup(pages: Mapping[str, Page], root: Path) -> Iterator[Finding]:
+    """No product loses its asterisks to emphasis: `2*m*n` in prose is shown, and found, as 2mn."""
+    for page in pages.values():
+        for passage in page.mangled:
+            message = f"{passage.text!r} is read as emphasis; write × or ·, or put it into code"
+            yield Finding("markup", page.name, passage.line, message, passage.text)
 
 
 def _table_findings(page: Page, table: Table) -> Iterator[Finding]:

@@ -176,6 +176,21 @@ def test_columns_of_quantities_carry_units(tmp_path: Path, header: str, cell: st
     assert found(folder) == ([("unit", "page.md", 13)] if is_finding else [])
 
 
+@pytest.mark.parametrize(
+    ("sentence", "is_finding"),
+    [
+        ("A tile costs 2*m*n operations.", True),
+        ("A tile costs `2*m*n` operations.", False),
+        ("A tile costs 2 * m * n operations.", False),
+        ("A tile costs *2 m n* operations.", False),
+        ("A tile costs 2·m·n operations.", False),
+    ],
+)
+def test_products_are_not_read_as_emphasis(tmp_path: Path, sentence: str, is_finding: bool) -> None:
+    folder = write(tmp_path, page=document(f"# Copies\n\n{sentence}\n"))
+    assert found(folder) == ([("markup", "page.md", 11)] if is_finding else [])
+
+
 def limit(value: int, note: str = "") -> str:
     return f"\n  shared_memory_per_block_bytes: {{value: {value}, unit: bytes, source: manual, trust: documented{note}}}"
 

@@ -1,0 +1,48 @@
+"""Random draws of numeric facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluation import fact_check
+
+DOCUMENT = """---
+title: Chip
+limits:
+  sram_bytes: {value: 4096, unit: bytes, source: manual, trust: documented}
+---
+
+# Chip
+
+The bus has 512 GB/s. See section 3. It takes `4 ms` in code, and 7 cycles elsewhere.
+
+| level | latency |
+|---|---|
+| L2 | 200 ns |
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "chip.md").write_text(DOCUMENT)
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "use.md").write_text("# Use\n\nWait 5 s.\n")
+    return tmp_path
+
+
+def test_facts_are_numbers_with_units_of_knowledge_documents(folder: Path) -> None:
+    found = [(fact.document, fact.line, fact.number) for fact in fact_check.facts(folder)]
+    assert found == [("chip.md", 4, "4096 bytes"), ("chip.md", 9, "512 GB/s"), ("chip.md", 9, "7 cycles"), ("chip.md", 13, "200 ns")]
+
+
+def test_a_fact_stands_in_its_sentence_or_row(folder: Path) -> None:
+    texts = [fact.text for fact in fact_check.facts(folder)]
+    assert texts[1] == "The bus has 512 GB/s."
+    assert texts[3] == "level: L2; latency: 200 ns"
+
+
+def test_the_same_seed_draws_the_same_facts(folder: Path) -> None:
+    assert fact_check.draw(folder, 3, 1) == fact_check.draw(folder, 3, 1)
+    assert len(set(fact_check.draw(folder, 4, 2))) == 4

@@ -1,0 +1,62 @@
+"""Knowledge bases that are killed with SIGKILL and knowledge bases under a crowd."""
+
+from __future__ import annotations
+
+import pytest
+
+from evaluation.faults.cases import OPERATIONS
+from evaluation.faults.driver import Faults, schedule
+
+pytestmark = pytest.mark.xdist_group("kb_faults")  # one warm parent for all
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
+    return Faults(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "share"),
+    [
+        ("ingest", 0.1),
+        ("ingest", 0.45),
+        ("ingest", 0.7),
+        ("ingest", 0.97),
+        ("remove", 0.3),
+        ("remove", 0.8),
+        ("reembed", 0.2),
+        ("reembed", 0.5),
+        ("reembed", 0.75),
+        ("reembed", 0.95),
+    ],
+)
+def test_base_killed_at_a_fault_point_is_mended_and_loses_nothing(faults: Faults, operation: str, share: float) -> None:
+    case = faults.kill(operation, "point", share)
+    assert case.was_killed
+    assert case.is_good, case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("operation", "how", "share"), schedule(24, seed=1))
+def test_base_killed_anywhere_is_mended_and_loses_nothing(faults: Faults, operation: str, how: str, share: float) -> None:
+    case = faults.kill(operation, how, share)
+    assert case.is_good, case
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_processes_at_once_meet_no_error_and_no_stale_hit(faults: Faults) -> None:
+    outcome = faults.crowd(4, 5.0)
+    assert outcome["problems"] == []
+    for member in outcome["members"]:
+        assert (member["errors"], member["stale"], member["missing"]) == ([], [], [])
+
+
+def test_schedule_covers_every_operation_from_begin_to_end() -> None:
+    plan = schedule(99, seed=0)
+    assert plan == schedule(99, seed=0)
+    for operation in OPERATIONS:
+        shares = [share for name, _, share in plan if name == operation]
+        assert len(shares) == 33
+        assert min(shares) < 0.04
+        assert max(shares) > 0.96

@@ -141,7 +141,11 @@ class Hit:
     """Header or signature of a part of a long table or code block; not inside the span."""
     trust: Trust = Trust.DOCUMENTED
     also: tuple[Source, ...] = ()
-    """Other places that hold the same text."""
+    """Other places that hold the same text, or the same but for a few words."""
+    pages: tuple[int, int] | None = None
+    """First and last page of the span, from 1, if the file has pages."""
+    citation: str = ""
+    """`repository@commit:path`, if the file came unchanged from a checkout."""
 
 
 @dataclass(frozen=True)

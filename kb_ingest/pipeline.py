@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kb.errors import DocumentError
 from kb.store import Incoming, KnowledgeBase
+from kb_ingest import checkout
+from kb_ingest.includes import included_files
 from kb_ingest.readers.base import RawFile
-from kb_ingest.readers.registry import reader_for
+from kb_ingest.readers.registry import reader_for, reader_name
+from kb_ingest.report import DocumentReport, describe, totals
 from kb_ingest.walk import MAX_FILE_BYTES, Found, absolute_path, walk
 
 log = logging.getLogger(__name__)
@@ -19,6 +22,8 @@ log = logging.getLogger(__name__)
 BATCH_BYTES = 1_000_000
 """Source bytes read before their texts are embedded together."""
 BATCH_DOCUMENTS = 200
+MAX_INCLUDE_DEPTH = 8
+"""Files that include files that include files."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,12 @@ class IngestReport:
     """Texts that went through the embedder."""
     sources: tuple[str, ...] = field(default=())
     """Sources added or updated, in order."""
+    documents: tuple[DocumentReport, ...] = ()
+    """Each document that was read, if `with_details` was asked for."""
+
+    def to_details(self) -> dict[str, Any]:  # Any: JSON
+        """Return everything: counts, failures, sums by format, what was lost, and each document."""
+        return {**self.to_json(), "totals": totals(list(self.documents)), "read": [report.to_json() for report in self.documents]}
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """Return the fields that scripts may rely on."""
@@ -82,6 +93,7 @@ def ingest(
     exclude: Sequence[str] = (),
     defaults: Mapping[str, Any] | None = None,  # Any: front matter values
     on_progress: OnProgress | None = None,
+    with_details: bool = False,
 ) -> IngestReport:
     """Bring files and directories into the base.
 
@@ -92,6 +104,7 @@ def ingest(
         exclude: See `walk`.
         defaults: Metadata for files without front matter: `kind`, `targets`, `trust`, `valid_for`.
         on_progress: Called as the work goes on.
+        with_details: Report each document that was read: sections, tables, code blocks, what was lost.
 
     Raises:
         DocumentError: A path does not exist.
@@ -102,11 +115,18 @@ def ingest(
     for path in chosen:
         if not path.exists():
             raise DocumentError(str(path), "no such file or directory; check the spelling")
-    session = _Session(base, dict(defaults or {}), on_progress or (lambda progress: None), bool(include or exclude))
+    session = _Session(base, dict(defaults or {}), on_progress or (lambda progress: None), bool(include or exclude), with_details)
+    checkout.forget()
     for path in chosen:
         found = list(walk(path, include, exclude))
         session.take(found)
         if path.is_dir():
+            for _ in range(0 if include else MAX_INCLUDE_DEPTH):
+                more = included_files(base, absolute_path(path), found, exclude)
+                if not more:
+                    break
+                session.take(more)
+                found += more
             session.remove_vanished(path, found)
     session.finish()
     return session.report()
@@ -121,11 +141,14 @@ class _Session:
         defaults: Mapping[str, Any],  # Any: front matter values
         on_progress: OnProgress,
         is_filtered: bool,
+        with_details: bool,
     ) -> None:
         self._base = base
         self._defaults = defaults
         self._tell = on_progress
         self._is_filtered = is_filtered
+        self._with_details = with_details
+        self._details: dict[str, DocumentReport] = {}
         self._by_path = {stored.path: stored for stored in base.documents() if stored.path}
         self._by_source = {stored.source: stored for stored in base.documents()}
         self._counts = {"added": 0, "updated": 0, "unchanged": 0}
@@ -176,6 +199,7 @@ class _Session:
             chunks=self._chunks,
             embedded=self._embedded,
             sources=tuple(self._sources),
+            documents=tuple(self._details.values()),
         )
 
     def _read(self, item: Found) -> None:
@@ -195,7 +219,14 @@ class _Session:
         ):
             self._counts["unchanged"] += 1
             return
-        self._waiting.append(Incoming(reader_for(file).read(file), str(item.path), root))
+        reader = reader_for(file)
+        document = reader.read(file)
+        origin = checkout.origin_of(item.path, file.data)
+        if origin is not None:
+            document = replace(document, front_matter={**document.front_matter, "checkout": origin.to_json()})
+        if self._with_details:
+            self._details[document.source] = describe(document, reader_name(reader), size)
+        self._waiting.append(Incoming(document, str(item.path), root))
         self._waiting_bytes += size
 
     def _source(self, item: Found) -> str:
@@ -221,6 +252,8 @@ class _Session:
         for outcome in outcomes:
             self._counts[outcome.status] += 1
             self._embedded += outcome.num_embedded
+            if outcome.source in self._details:
+                self._details[outcome.source] = replace(self._details[outcome.source], num_chunks=outcome.num_chunks, status=outcome.status)
             if outcome.status != "unchanged":
                 self._chunks += outcome.num_chunks
                 self._sources.append(outcome.source)

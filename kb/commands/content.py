@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,13 +31,27 @@ def ingest(
     targets: Annotated[list[str] | None, typer.Option("--targets", help="Targets of files that state none. Repeatable.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Kind of files that state none.")] = None,
     trust: Annotated[str | None, typer.Option("--trust", help="Trust of files that state none.")] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write what became of each document to this JSON file: sections, tables, code, what was lost."),
+    ] = None,
 ) -> None:
     """Bring files and directories in; what did not change is not embedded again."""
     from kb_ingest.pipeline import ingest as run_ingest
 
     defaults = {name: value for name, value in (("targets", targets), ("kind", kind), ("trust", trust)) if value}
     with open_base(home, embedder_at(embedder, base_url), create=True) as base, show_progress() as on_progress:
-        report = run_ingest(paths, base, include=include or (), exclude=exclude or (), defaults=defaults, on_progress=on_progress)
+        report = run_ingest(
+            paths,
+            base,
+            include=include or (),
+            exclude=exclude or (),
+            defaults=defaults,
+            on_progress=on_progress,
+            with_details=report_file is not None,
+        )
+    if report_file is not None:
+        report_file.write_text(json.dumps(report.to_details(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for failure in report.failed:
         print(f"kb: not taken in: {failure.path}: {failure.reason}", file=sys.stderr)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,15 @@ class Heading:
     """Line after the heading: where its text begins."""
 
 
-def build_tree(title: str, lines: Sequence[str], headings: Sequence[Heading], first: int = 0, syntax: str = "markdown") -> Section:
+def build_tree(
+    title: str,
+    lines: Sequence[str],
+    headings: Sequence[Heading],
+    first: int = 0,
+    syntax: str = "markdown",
+    *,
+    links: Sequence[tuple[int, str, str]] = (),
+) -> Section:
     """Return the root section of a document.
 
     Args:
@@ -29,8 +38,14 @@ def build_tree(title: str, lines: Sequence[str], headings: Sequence[Heading], fi
         headings: In order.
         first: Line (from 0) where the text begins, after the front matter.
         syntax: See `Section.syntax`.
+        links: Line (from 0), label and address of links that the text does not spell, in order of lines.
     """
     position = 0
+    places = [line for line, _, _ in links]
+
+    def linked(begin: int, end: int) -> tuple[tuple[str, str], ...]:
+        found = links[bisect.bisect_left(places, begin) : bisect.bisect_left(places, end)]
+        return tuple(dict.fromkeys((label, address) for _, label, address in found))
 
     def own(begin: int, end: int) -> str:
         return "\n".join(lines[begin:end])
@@ -51,10 +66,21 @@ def build_tree(title: str, lines: Sequence[str], headings: Sequence[Heading], fi
             children=tuple(children),
             text_line=heading.end + 1,
             syntax=syntax,
+            links=linked(heading.begin, until) if links else (),
         )
 
     until = headings[0].begin if headings else len(lines)
     children = []
     while position < len(headings):
         children.append(build(headings[position]))
-    return Section(title, 0, own(first, until), first + 1, max(until, first + 1), tuple(children), text_line=first + 1, syntax=syntax)
+    return Section(
+        title=title,
+        level=0,
+        text=own(first, until),
+        line_start=first + 1,
+        line_end=max(until, first + 1),
+        children=tuple(children),
+        text_line=first + 1,
+        syntax=syntax,
+        links=linked(first, until) if links else (),
+    )

@@ -33,6 +33,11 @@ def known_suffixes() -> frozenset[str]:
     return frozenset(suffix for reader in READERS.values() for suffix in reader().suffixes)
 
 
+def reader_name(reader: Reader) -> str:
+    """Return the name under which a reader is registered."""
+    return next(name for name, reader_type in READERS.items() if isinstance(reader, reader_type))
+
+
 def reader_for(file: RawFile) -> Reader:
     """Return the reader of a file: the one its content names beyond doubt, else the one its ending names, else the one its content looks like.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kb.errors import DocumentError
 from kb.types import Document, Kind
 from kb_ingest.readers.base import RawFile, decode, make_document, split_front_matter
 from kb_ingest.readers.outline import build_tree
@@ -25,3 +26,11 @@ class TextReader:
         name = file.source.rsplit("/", 1)[-1]
         title = first if 0 < len(first) <= 100 and not first.endswith((".", ",", ";")) else name
         return make_document(file, title, build_tree(title, lines, [], skipped, "plain"), front_matter, Kind.GUIDE)
+
+
+def decode_or_none(file: RawFile) -> str | None:
+    """Return the text of a file, or None if it is binary."""
+    try:
+        return decode(file)
+    except DocumentError:
+        return None

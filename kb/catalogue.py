@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, RowMapping, bindparam, create_engine, delete, event, func, insert, select, text, update
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, inspect, select, text, update
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from kb import fulltext
 from kb.chunking import Leaf, embedded_text, flatten
+from kb.databases import Database, database_at
 from kb.errors import StoreError
+from kb.links import links_in
 from kb.schema import (
     SCHEMA_VERSION,
+    WORDS_VERSION,
     chunks,
     document_targets,
     documents,
@@ -39,9 +40,7 @@ from kb.versions import keep_version, last_version
 if TYPE_CHECKING:
     from kb.embedders.base import EmbedderIdentity
 
-BUSY_TIMEOUT_MS = 60_000
 SUMMARY_CHARACTERS = 300
-_LINK = re.compile(r"(?<!!)\[([^\]\n]{1,200})\]\(\s*<?([^)\s>]{1,500})>?[^)]*\)")
 
 
 def identifier(*parts: str) -> str:
@@ -90,41 +89,47 @@ class StoredDocument:
 class Catalogue:
     """Open with `Catalogue.open`; safe for several threads and processes."""
 
-    def __init__(self, engine: Engine, path: Path) -> None:
-        self.engine = engine
-        self.path = path
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.folder = folder
+        self.engine = database.engine()
+        fulltext.attach(self.engine, folder)
 
     @staticmethod
-    def open(path: Path, create: bool = True) -> Catalogue:
-        """Open the file, creating it and its tables if allowed.
+    def open(place: Path | str, create: bool = True, folder: Path | None = None) -> Catalogue:
+        """Open the catalogue, creating its tables if allowed.
+
+        Args:
+            place: The SQLite file, or the address of a PostgreSQL database.
+            create: Create what is missing.
+            folder: Where files derived from it are kept; None: beside the SQLite file.
 
         Raises:
             StoreError: It is missing and `create` is False, was made by a newer version, is no database, or cannot be written.
         """
-        if not path.exists() and not create:
-            raise StoreError(f"no knowledge base at {str(path.parent)!r}; run `kb ingest PATH` first, or choose another --home")
+        database = database_at(place)
+        if not create:
+            database.require()
+        chosen = folder or Path(place).parent
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            chosen.mkdir(parents=True, exist_ok=True)
         except OSError as err:
-            raise StoreError(f"cannot create {str(path.parent)!r}: {err.strerror}; choose another --home") from err
-        engine = create_engine(f"sqlite:///{path}", json_serializer=_dump_json)
-        event.listen(engine, "connect", _on_connect)
-        event.listen(engine, "begin", _on_begin)
-        catalogue = Catalogue(engine, path)
+            raise StoreError(f"cannot create {str(chosen)!r}: {err.strerror}; choose another --home") from err
+        catalogue = Catalogue(database, chosen)
         try:
             catalogue._initialise(create)
         except DatabaseError as err:
-            engine.dispose()
-            raise _translated(err, path) from err
+            catalogue.close()
+            raise database.translated(err) from err
         return catalogue
 
     @property
     def name(self) -> str:
         """Where it is, for people and for telling catalogues apart: the file, or the address without its password."""
-        return str(self.path)
+        return self.database.name
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the connections."""
         self.engine.dispose()
 
     @contextlib.contextmanager
@@ -136,7 +141,7 @@ class Catalogue:
         except (IntegrityError, ProgrammingError):
             raise  # a bug of ours, not a state of the store
         except DatabaseError as err:
-            raise _translated(err, self.path) from err
+            raise self.database.translated(err) from err
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -147,26 +152,29 @@ class Catalogue:
         except (IntegrityError, ProgrammingError):
             raise  # a bug of ours, not a state of the store
         except DatabaseError as err:
-            raise _translated(err, self.path) from err
+            raise self.database.translated(err) from err
 
     def _initialise(self, create: bool) -> None:
         with self.engine.connect() as connection:
-            found = connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'meta'")).first()
-            if found is not None:
-                version = int(self.get_meta(connection, "schema_version") or 0)
-                if version > SCHEMA_VERSION:
-                    raise StoreError(
-                        f"{str(self.path)!r} has schema version {version}, this program knows {SCHEMA_VERSION}; update the program or choose another --home"
-                    )
-                if version == SCHEMA_VERSION:
-                    return
+            version = int(self.get_meta(connection, "schema_version") or 0) if inspect(connection).has_table("meta") else None
+        if version is None and not create:
+            raise StoreError(f"no knowledge base in {self.name!r}; run `kb ingest PATH` first")
+        if version is not None and version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.name!r} has schema version {version}, this program knows {SCHEMA_VERSION}; update the program or choose another --home"
+            )
+        if version == SCHEMA_VERSION:
+            return
         with self.engine.connect().execution_options(kb_write=True) as connection, connection.begin():
             metadata.create_all(connection)
-            for statement in fulltext.CREATE:
-                connection.execute(text(statement))
             if self.get_meta(connection, "schema_version") is None:
                 for key, value in (("base_id", uuid.uuid4().hex[:8]), ("generation", "0")):
                     self.set_meta(connection, key, value)
+            if version is not None and version < WORDS_VERSION:
+                connection.execute(text("DROP TABLE IF EXISTS chunks_fts"))
+                fulltext.clear(connection)
+                fulltext.add(connection, (indexed_row(row) for row in connection.execute(select(chunks)).mappings().all()))
+                self.touch(connection)
             self.set_meta(connection, "schema_version", str(SCHEMA_VERSION))
 
     # Meta
@@ -197,7 +205,7 @@ class Catalogue:
     @staticmethod
     def touch(connection: Connection) -> None:
         """Count a change."""
-        connection.execute(text("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'"))
+        connection.execute(text("UPDATE meta SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT) WHERE key = 'generation'"))
 
     # Documents
 
@@ -337,15 +345,19 @@ class Catalogue:
                     "summary": summary(section.text),
                 }
             )
-            if section.syntax == "markdown":
-                for number, (label, address) in enumerate(_LINK.findall(section.text)):
-                    edges.append(
-                        {"section_id": section_id, "position": number, "document_id": document_id, "label": label, "address": address}
-                    )
+            for number, (label, address) in enumerate(links_in(section)):
+                edges.append({"section_id": section_id, "position": number, "document_id": document_id, "label": label, "address": address})
         connection.execute(insert(sections), rows)
         if edges:
             connection.execute(insert(links), edges)
         return ids
+
+    @staticmethod
+    def _reserve_numbers(connection: Connection, how_many: int) -> int:
+        """Return the first of so many chunk numbers that no chunk ever had: what is kept of the index elsewhere knows chunks by number."""
+        last = int(Catalogue.get_meta(connection, "last_number") or connection.execute(select(func.max(chunks.c.number))).scalar() or 0)
+        Catalogue.set_meta(connection, "last_number", str(last + how_many))
+        return last + 1
 
     @staticmethod
     def _put_chunks(connection: Connection, prepared: Prepared, section_ids: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -394,10 +406,10 @@ class Catalogue:
                 moved,
             )
         if fresh:
+            for number, row in enumerate(fresh, start=Catalogue._reserve_numbers(connection, len(fresh))):
+                row["number"] = number
             connection.execute(insert(chunks), fresh)
-            added = {str(row["chunk_id"]) for row in fresh}
-            rows = connection.execute(select(chunks).where(chunks.c.document_id == document_id)).mappings()
-            fulltext.add(connection, (indexed_row(row) for row in rows if row["chunk_id"] in added))
+            fulltext.add(connection, (indexed_row(row) for row in fresh))
         return [key for key in old if key in new_ids], [str(row["chunk_id"]) for row in fresh], sorted(gone)
 
     @staticmethod
@@ -477,7 +489,7 @@ def summary(section_text: str) -> str:
     return joined[: cut if cut > 0 else SUMMARY_CHARACTERS].strip()
 
 
-def indexed_row(row: RowMapping) -> tuple[int, str, str]:
+def indexed_row(row: Mapping[str, Any] | RowMapping) -> tuple[int, str, str]:  # Any: columns of the table `chunks`
     """Return what the full-text index holds for a chunk."""
     body = f"{row['context']}\n{row['text']}" if row["context"] else row["text"]
     return int(row["number"]), " > ".join(row["section_path"]), body
@@ -539,41 +551,3 @@ def _stored(row: RowMapping) -> StoredDocument:
         front_matter=dict(row["front_matter"]),
         version=row["version"],
     )
-
-
-def _dump_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _on_connect(connection: Any, record: object) -> None:  # Any: sqlite3.Connection as SQLAlchemy hands it
-    connection.isolation_level = None  # transactions begin in _on_begin, not implicitly
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "foreign_keys = ON",
-        "cache_size = -32000",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _on_begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("kb_write") else "BEGIN")
-
-
-def _translated(err: DatabaseError, path: Path) -> StoreError:
-    reason = str(err.orig) if err.orig is not None else str(err)
-    advice = "run `kb check`"
-    if "readonly" in reason or "read-only" in reason or "unable to open" in reason:
-        advice = "check the permissions, or choose another --home"
-    elif "full" in reason:
-        advice = "free some space and run the command again; nothing was lost"
-    elif "locked" in reason:
-        advice = "another process is writing; try again"
-    elif "not a database" in reason or "malformed" in reason:
-        advice = "the file is damaged: restore it from a copy, or move it away and ingest again"
-    elif isinstance(err, OperationalError):
-        advice = "try again, and run `kb check`"
-    return StoreError(f"cannot use {str(path)!r}: {reason}; {advice}")

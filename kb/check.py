@@ -42,8 +42,8 @@ def check(base: KnowledgeBase, repair: bool) -> CheckReport:
 def _find(base: KnowledgeBase) -> list[str]:
     problems: list[str] = []
     with base.catalogue.read() as connection:
-        state = connection.execute(text("PRAGMA quick_check")).scalar_one()
-        if state != "ok":
+        state = base.catalogue.database.damage(connection)
+        if state:
             problems.append(f"the catalogue file is damaged: {state}")
         for name, statement in _ORPHANS.items():
             number = int(connection.execute(text(statement)).scalar_one())
@@ -60,11 +60,11 @@ def _find(base: KnowledgeBase) -> list[str]:
         problems += leftovers(connection)
         indexed = fulltext.numbers(connection)
         known = set(connection.execute(select(chunks.c.number)).scalars())
+        is_intact = fulltext.is_intact(connection, map(indexed_row, connection.execute(select(chunks)).mappings()))
     if indexed != known:
         problems.append(f"text index: {len(known - indexed)} chunks missing, {len(indexed - known)} not in the catalogue")
-    with base.catalogue.write() as connection:
-        if not fulltext.is_intact(connection):
-            problems.append("text index: damaged")
+    if not is_intact:
+        problems.append("text index: damaged")
     waiting = base.index.pending()
     if waiting:
         problems.append(f"{waiting} vector writes are waiting (a process stopped before carrying them out)")

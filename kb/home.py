@@ -39,13 +39,14 @@ def server_token() -> str | None:
 
 
 def catalogue_address() -> str | None:
-    """Return `KEVOLVE_CATALOGUE_URL`, the address of a PostgreSQL database, or None for SQLite under the home."""
+    """Return `KEVOLVE_CATALOGUE_URL`, the address of a PostgreSQL database for the default home, or None for SQLite in it."""
     return os.environ.get("KEVOLVE_CATALOGUE_URL") or None
 
 
 def catalogue_place(home: Path) -> str:
-    """Return where the catalogue of a home is: the address of a PostgreSQL database, else the path of the SQLite file."""
-    return catalogue_address() or str(home / "kb" / "catalogue.sqlite")
+    """Return where the catalogue of a home is: for the default home `KEVOLVE_CATALOGUE_URL`, if set; else the path of the SQLite file."""
+    address = catalogue_address() if home == default_home().expanduser().absolute() else None
+    return address or str(home / "kb" / "catalogue.sqlite")
 
 
 def without_password(place: str) -> str:

@@ -1,11 +1,48 @@
-"""The tables of the catalogue, in SQLAlchemy Core. What is specific to SQLite stands in `kb/catalogue.py` and `kb/fulltext.py`."""
+"""The tables of the catalogue, in SQLAlchemy Core: the same in SQLite and PostgreSQL. What differs between the two stands in `kb/databases.py`."""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+import json
+from typing import Any
 
-SCHEMA_VERSION = 2
-"""2 adds tables to 1 (past versions, status, facts, evidence, the next vectors), which opening a base of version 1 creates."""
+from sqlalchemy import Column, Dialect, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table
+from sqlalchemy import String as DatabaseString
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA_VERSION = 3
+"""2 adds tables to 1 (past versions, status, facts, evidence, the next vectors), which opening a base of version 1 creates; 3 keeps the words of chunks in a
+table of its own in place of SQLite's FTS5, which opening fills."""
+WORDS_VERSION = 3
+
+
+class String(TypeDecorator[str]):
+    """Text of any length, ordered by code points in both databases; NUL, which PostgreSQL cannot hold, is left out there."""
+
+    impl = DatabaseString().with_variant(DatabaseString(collation="C"), "postgresql")
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what the database gets."""
+        return value.replace("\0", "") if value is not None and dialect.name == "postgresql" else value
+
+
+Text = String
+
+
+class JSON(TypeDecorator[Any]):  # Any: what JSON holds
+    """JSON as text in both databases, so that plain SQL reads the same."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # Any: JSON
+        """Return what the database gets."""
+        return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # Any: JSON
+        """Return what was stored."""
+        return None if value is None else json.loads(value)
+
 
 metadata = MetaData()
 
@@ -81,6 +118,13 @@ chunks = Table(
     Column("line_end", Integer, nullable=False),
     Column("content_hash", String, nullable=False, index=True),
     Column("vector_hash", String, nullable=False, index=True),
+)
+
+chunk_words = Table(  # the words of each chunk with their counts, see kb/fulltext.py
+    "chunk_words",
+    metadata,
+    Column("number", ForeignKey("chunks.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("words", LargeBinary, nullable=False),
 )
 
 vectors = Table(

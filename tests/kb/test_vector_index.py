@@ -82,7 +82,8 @@ def test_check_finds_and_mends_each_kind_of_damage(filled: KnowledgeBase) -> Non
     from sqlalchemy import text
 
     damage = (
-        "DELETE FROM chunks_fts WHERE rowid = (SELECT min(number) FROM chunks)",
+        "DELETE FROM chunk_words WHERE number = (SELECT min(number) FROM chunks)",
+        "UPDATE chunk_words SET words = X'00' WHERE number = (SELECT min(number) FROM chunks)",
         "DELETE FROM vectors WHERE vector_hash = (SELECT min(vector_hash) FROM vectors)",
         "DELETE FROM sections WHERE document_id = (SELECT min(document_id) FROM documents)",
     )

@@ -22,7 +22,7 @@ from agents.runs.store import RunStore
 from agents.strategies.base import Strategy
 from agents.threads import in_thread
 from agents.types import Attempt, BudgetLeft
-from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Problem, Status
+from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Feedback, Problem, Status
 
 if TYPE_CHECKING:
     from kb.deep_search import Brief
@@ -118,6 +118,8 @@ class RunContext:
     """Winners that the plan chose, by their ids; filled again on resume."""
     briefs: dict[tuple[str, ...], Brief | None] = field(default_factory=dict)
     """Answers of the deep search in this process, by the questions."""
+    situations: dict[tuple[str, int], Any] = field(default_factory=dict)  # Any: what `agents.session` works out and reads
+    """What the attempts under way know, by session and attempt."""
     _nodes: OrderedDict[int, NodeRecord] = field(default_factory=OrderedDict)
     _in_flight: int = 0
 
@@ -242,6 +244,18 @@ class RunContext:
             evaluation = dataclasses.replace(evaluation, seconds=self.clock() - started)
         self.store.add_evaluation(self.run_id, source_hash, purpose, evaluation)
         return evaluation
+
+    def refused(self, candidate: Candidate, findings: tuple[str, ...]) -> Evaluation:
+        """Return the evaluation of a candidate that lint forbids; it costs nothing."""
+        return Evaluation(
+            candidate_id=candidate.candidate_id,
+            problem_id=self.problem.problem_id,
+            target=self.target,
+            evidence=Evidence.COMPILED,
+            status=Status.LINT_ERROR,
+            reason=findings[0],
+            feedback=Feedback(lint=findings),
+        )
 
     def _not_run(self, candidate: Candidate, status: Status, reason: str) -> Evaluation:
         return Evaluation(

@@ -17,6 +17,7 @@ from langgraph.runtime import Runtime
 from agents.coders.base import CoderTask, Draft
 from agents.context import History, RunContext
 from agents.diagnosis import diagnose
+from agents.instruments import RunInstruments
 from agents.memory import remember
 from agents.runs.hashing import derived_id, derived_seed
 from agents.runs.records import AttemptRecord, Outcome, Repair
@@ -24,12 +25,14 @@ from agents.runs.store import new_attempt
 from agents.state import SessionState
 from agents.threads import in_thread
 from agents.types import Attempt, Diagnosis, Memory
-from tools.types import Candidate, Evaluation, Evidence, Feedback, Status
+from tools.types import Candidate, Status
 
 logger = logging.getLogger(__name__)
 
 _MAX_REPAIR_LINES = 24
 """Most changed lines that are shown of how an earlier failure was mended."""
+_MAX_SITUATIONS = 32
+"""What so many attempts know is kept in memory: more than run at the same time."""
 _MAX_BRIEFS = 64
 """Briefs that are kept in memory."""
 
@@ -79,11 +82,14 @@ async def search_knowledge_step(state: SessionState, runtime: Runtime[RunContext
 async def write_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Get a candidate from the coder, once: a draft that is stored already is not written again."""
     context = runtime.context
-    attempt = state["attempt"]
+    attempt, used = state["attempt"], state["used"]
     stored = context.store.attempts(context.run_id, state["session_id"])
     if len(stored) < attempt:
         situation = _situation(state, context, attempt)
-        draft = await _draft(state, context, situation)
+        # The last evaluation of the session's share is for what is handed in; tests use up the others.
+        instruments = RunInstruments(context, state["allotment"] - state["used"] - 1)
+        draft = await _draft(state, context, situation, instruments)
+        used += instruments.used
         if draft is None:
             return {"outcome": Outcome.STOPPED.value}
         record = new_attempt(
@@ -101,7 +107,7 @@ async def write_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[
         has_written = any(item.candidate is not None and not item.duplicate_of for item in stored)
         return {"outcome": (Outcome.FAILED if has_written else Outcome.EXHAUSTED).value}
     context.tell("written", session=state["session_id"], attempt=attempt, notes=record.notes, duplicate_of=record.duplicate_of)
-    return {}
+    return {"used": used}
 
 
 async def lint_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
@@ -113,16 +119,7 @@ async def lint_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[s
     candidate = record.candidate
     findings = tuple(await in_thread(lambda: context.lint(candidate)))
     if findings:
-        evaluation = Evaluation(
-            candidate_id=candidate.candidate_id,
-            problem_id=context.problem.problem_id,
-            target=context.target,
-            evidence=Evidence.COMPILED,
-            status=Status.LINT_ERROR,
-            reason=findings[0],
-            feedback=Feedback(lint=findings),
-        )
-        context.store.set_attempt_evaluation(context.run_id, state["session_id"], state["attempt"], evaluation)
+        context.store.set_attempt_evaluation(context.run_id, state["session_id"], state["attempt"], context.refused(candidate, findings))
     return {}
 
 
@@ -170,6 +167,16 @@ class _Situation:
 
 
 def _situation(state: SessionState, context: RunContext, attempt: int) -> _Situation:
+    """Return what attempt number `attempt` knows; worked out once per process, as three steps ask for it."""
+    key = (state["session_id"], attempt)
+    if key not in context.situations:
+        while len(context.situations) >= _MAX_SITUATIONS:
+            context.situations.pop(next(iter(context.situations)))
+        context.situations[key] = _work_out(state, context, attempt)
+    return context.situations[key]  # type: ignore[no-any-return]  # only this function fills it
+
+
+def _work_out(state: SessionState, context: RunContext, attempt: int) -> _Situation:
     """Work out what attempt number `attempt` knows, from the store alone."""
     store, run_id = context.store, context.run_id
     earlier = store.attempts(run_id, state["session_id"])
@@ -246,7 +253,7 @@ async def _ask(context: RunContext, diagnosis: Diagnosis) -> Any:  # Any: kb.dee
     return context.briefs[diagnosis.questions]
 
 
-async def _draft(state: SessionState, context: RunContext, situation: _Situation) -> Draft | None:
+async def _draft(state: SessionState, context: RunContext, situation: _Situation, instruments: RunInstruments) -> Draft | None:
     """Ask the coder, or take the earlier winner that this session starts from. None: the time ended first."""
     if _is_seed(state):
         start = context.winners[state["seed_id"]]
@@ -277,6 +284,7 @@ async def _draft(state: SessionState, context: RunContext, situation: _Situation
         sibling=state["sibling"],
         budget_left=left,
         limits=context.config.limits,
+        instruments=instruments,
         meter=context.meter,
         run_id=context.run_id,
         session_id=state["session_id"],

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import create_engine, event, func, insert, select, update
+from sqlalchemy import bindparam, create_engine, event, func, insert, select, update
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import Session
@@ -56,10 +56,10 @@ from agents.runs.records import (
     Spent,
 )
 from agents.runs.schema import refuse_newer_file, upgrade
-from agents.runs.stored_graph import StoredGraph, columns_of, load_place
+from agents.runs.stored_graph import StoredGraph, columns_of, load_path, load_place
 from agents.strategies.base import Needs
 from agents.strategies.memory_graph import MemoryGraph
-from agents.strategies.places import CLOSED_AT, Change, Place, Settled, Settling, cell_of, parents_key
+from agents.strategies.places import CLOSED_AT, MUTABLE, Change, Place, Settled, Settling, cell_of, parents_key
 from agents.types import Memory
 from tools.types import Candidate, Evaluation, Problem, Status
 
@@ -205,15 +205,15 @@ class RunStore:
         Raises:
             RunStateError: Another process has taken the run over.
         """
-        with self._write_run(run_id, is_precious=False) as (_, row):
-            row.lease_beat = self._clock()
-            row.seconds = row.seconds + seconds
+        with self._write_run(run_id, is_precious=False) as session:
+            values = {"lease_beat": self._clock(), "seconds": RunRow.seconds + seconds}
+            session.execute(update(RunRow).where(RunRow.run_id == run_id).values(**values))
 
     def finish(self, run_id: str, result: Mapping[str, Any]) -> None:  # Any: JSON
         """Publish the result and close the run."""
-        with self._write_run(run_id) as (_, row):
-            row.result = dict(result)
-            row.status = RunStatus.FINISHED.value
+        with self._write_run(run_id) as session:
+            values = {"result": dict(result), "status": RunStatus.FINISHED.value}
+            session.execute(update(RunRow).where(RunRow.run_id == run_id).values(**values))
 
     def run(self, run_id: str) -> RunRecord:
         """Return a run by its id or an unambiguous beginning of it.
@@ -253,7 +253,7 @@ class RunStore:
         """Store a draft, with the messages that led to it, before it is evaluated; a draft that is there already stays as it is."""
         artifact = self.artifacts.write(record.candidate.source) if record.candidate else None
         texts = [self.artifacts.write(message.text) for message in messages]
-        with self._write_run(run_id) as (session, run):
+        with self._write_run(run_id) as session:
             if session.get(AttemptRow, (run_id, session_id, record.attempt)) is not None:
                 return
             session.add(
@@ -273,8 +273,9 @@ class RunStore:
             for kind, amount in (("tokens", float(tokens)), ("dollars", dollars)):
                 if amount:
                     session.add(LedgerRow(run_id=run_id, key=f"{kind}:{session_id}:{record.attempt}", kind=kind, amount=amount))
-            run.tokens += tokens
-            run.dollars += dollars
+            if tokens or dollars:
+                values = {"tokens": RunRow.tokens + tokens, "dollars": RunRow.dollars + dollars}
+                session.execute(update(RunRow).where(RunRow.run_id == run_id).values(**values))
             for position, (message, text) in enumerate(zip(messages, texts, strict=True)):
                 session.add(
                     PromptRow(
@@ -296,20 +297,23 @@ class RunStore:
 
     def spend(self, run_id: str, key: str, *, tokens: int = 0, dollars: float = 0.0) -> None:
         """Count what something cost, once for each key."""
-        with self._write_run(run_id, is_precious=False) as (session, run):
+        with self._write_run(run_id, is_precious=False) as session:
             for kind, amount in (("tokens", tokens), ("dollars", dollars)):
                 if amount and session.get(LedgerRow, (run_id, f"{kind}:{key}")) is None:
                     session.add(LedgerRow(run_id=run_id, key=f"{kind}:{key}", kind=kind, amount=float(amount)))
-                    setattr(run, kind, getattr(run, kind) + amount)
+                    column = getattr(RunRow, kind)
+                    session.execute(update(RunRow).where(RunRow.run_id == run_id).values({column: column + amount}))
 
     def set_attempt_evaluation(self, run_id: str, session_id: str, attempt: int, evaluation: Evaluation) -> None:
         """Fill in what became of a draft; the first word stands."""
-        with self._write_run(run_id) as (session, _):
-            row = session.get(AttemptRow, (run_id, session_id, attempt))
-            if row is None:
+        key = (AttemptRow.run_id == run_id, AttemptRow.session_id == session_id, AttemptRow.attempt == attempt)
+        # What was measured is durable in the evaluations already; a repeat after a power failure finds it there.
+        with self._write_run(run_id, is_precious=evaluation.status is Status.LINT_ERROR) as session:
+            if session.scalar(select(AttemptRow.attempt).where(*key)) is None:
                 raise UnknownNameError(f"run {run_id} has no attempt {attempt} in session {session_id!r}")
-            if row.evaluation is None:
-                row.evaluation = evaluation.to_json()
+            mine = session.scalar(select(AttemptRow.evaluation).where(*key))
+            if mine is None:
+                session.execute(update(AttemptRow).where(*key).values(evaluation=evaluation.to_json()))
 
     # --- evaluations ---------------------------------------------------------------------------------------------------
 
@@ -321,23 +325,26 @@ class RunStore:
 
     def add_evaluation(self, run_id: str, source_hash: str, purpose: str, evaluation: Evaluation) -> None:
         """Store an evaluation durably and count it once."""
-        with self._write_run(run_id) as (session, run):
-            if session.get(EvaluationRow, (run_id, source_hash, purpose)) is None:
-                run.evaluations += 1
-                run.remeasurements += purpose == "final"
-                run.device_seconds += evaluation.seconds
-                session.add(
-                    EvaluationRow(
-                        run_id=run_id,
-                        source_hash=source_hash,
-                        purpose=purpose,
-                        candidate_id=evaluation.candidate_id,
-                        target=evaluation.target,
-                        status=evaluation.status.value,
-                        seconds=evaluation.seconds,
-                        evaluation=evaluation.to_json(),
-                    )
+        with self._write_run(run_id) as session:
+            made: Any = session.execute(  # Any: a cursor result, which knows how many rows it made
+                _insert_once(session, EvaluationRow).values(
+                    run_id=run_id,
+                    source_hash=source_hash,
+                    purpose=purpose,
+                    candidate_id=evaluation.candidate_id,
+                    target=evaluation.target,
+                    status=evaluation.status.value,
+                    seconds=evaluation.seconds,
+                    evaluation=evaluation.to_json(),
                 )
+            )
+            if made.rowcount:
+                values = {
+                    "evaluations": RunRow.evaluations + 1,
+                    "remeasurements": RunRow.remeasurements + int(purpose == "final"),
+                    "device_seconds": RunRow.device_seconds + evaluation.seconds,
+                }
+                session.execute(update(RunRow).where(RunRow.run_id == run_id).values(**values))
 
     def hangs(self, target: str, source_hash: str) -> bool:
         """Return whether this source is known, from any run, to run into the time limit on the target."""
@@ -374,7 +381,7 @@ class RunStore:
             needs: Statistics that the run's strategy wants kept.
         """
         added = 0
-        with self._write_run(run_id) as (session, _):
+        with self._write_run(run_id) as session:
             step = _num_nodes(session, run_id)
             final: dict[str, tuple[NodeRecord, int]] = {}
             for node in nodes:
@@ -391,6 +398,8 @@ class RunStore:
                     session.add(_session_row(run_id, item))
                     last = final.get(item.session_id)
                     place = _place(item, last[0].node_id, last[0].fitness, last[0].features, last[1]) if last else None
+                    if needs is not None and needs.visits and item.parents and item.parents[0] not in settling.places:
+                        settling.know(load_path(session, run_id, item.parents[0]))
                     settling.settle(_settled(item, place, step + added - 1, needs or Needs()))
             session.flush()
             _write_places(session, run_id, settling)
@@ -398,7 +407,7 @@ class RunStore:
 
     def close_place(self, run_id: str, parents: Sequence[str]) -> None:
         """Take these parents (none: drafts) out of the frontier for good; closing them again changes nothing."""
-        with self._write_run(run_id) as (session, _):
+        with self._write_run(run_id) as session:
             settling = Settling(lambda place_id: load_place(session, run_id, place_id))
             missing = CLOSED_AT - settling.get(parents_key(parents)).exhaustion
             if missing > 0:
@@ -407,7 +416,7 @@ class RunStore:
 
     def rebuild_places(self, run_id: str, needs: Needs) -> None:
         """Work the statistics out anew from the sessions and nodes, if there are sessions but no statistics (a run begun by an older version)."""
-        with self._write_run(run_id) as (session, _):
+        with self._write_run(run_id) as session:
             has_places = session.scalar(select(PlaceRow.place_id).where(PlaceRow.run_id == run_id).limit(1))
             if has_places is not None:
                 return
@@ -430,15 +439,18 @@ class RunStore:
         """Rebuild the state of the search as it was when logical step `step` had been recorded, from the nodes and the change log."""
         graph = MemoryGraph()
         with self._read() as session:
-            ids = session.scalars(
-                select(PlaceRow.place_id)
-                .where(PlaceRow.run_id == run_id, PlaceRow.kind == "node", PlaceRow.position <= step)
-                .order_by(PlaceRow.position)
-            ).all()
-            for place_id in ids:
-                now = load_place(session, run_id, place_id)
-                assert now is not None
-                graph.put([Place(now.place_id, now.kind, now.parents, now.fitness, now.position, now.cell, now.island, now.generation)])
+            fixed = (
+                PlaceRow.place_id,
+                PlaceRow.parents,
+                PlaceRow.fitness,
+                PlaceRow.position,
+                PlaceRow.cell,
+                PlaceRow.island,
+                PlaceRow.generation,
+            )
+            made = select(*fixed).where(PlaceRow.run_id == run_id, PlaceRow.kind == "node", PlaceRow.position <= step)
+            for row in session.execute(made.order_by(PlaceRow.position)):
+                graph.put([Place(row[0], "node", tuple(row[1]), *row[2:])])
             rows = session.scalars(
                 select(ChangeRow).where(ChangeRow.run_id == run_id, ChangeRow.step <= step).order_by(ChangeRow.change_id)
             )
@@ -498,11 +510,12 @@ class RunStore:
             .order_by(SessionRow.round.desc(), SessionRow.sibling.desc())
             .limit(limit)
         )
-        query = select(NodeRow.node_id).where(NodeRow.run_id == run_id, NodeRow.session_id.in_(chosen.scalar_subquery()))
-        if until is not None:
-            query = query.where(NodeRow.step < until)
         with self._read() as session:
-            return list(session.scalars(query.order_by(NodeRow.step.desc()).limit(limit)))
+            query = select(NodeRow.step, NodeRow.node_id).where(
+                NodeRow.run_id == run_id, NodeRow.session_id.in_(session.scalars(chosen).all())
+            )
+            found = session.execute(query if until is None else query.where(NodeRow.step < until)).tuples().all()
+        return [node_id for _, node_id in sorted(found, reverse=True)][:limit]
 
     def node_summaries(self, run_id: str, latest: int | None = None) -> list[NodeSummary]:
         """Return the nodes of a run in logical order, or the `latest` so many, without sources and samples."""
@@ -600,8 +613,8 @@ class RunStore:
 
     def add_event(self, run_id: str, item: Event) -> None:
         """Append an event."""
-        with self._write_run(run_id, is_precious=False) as (session, _):
-            session.add(EventRow(run_id=run_id, time=self._clock(), kind=item.kind, data=dict(item.data)))
+        with self._write_run(run_id, is_precious=False) as session:
+            session.execute(insert(EventRow).values(run_id=run_id, time=self._clock(), kind=item.kind, data=dict(item.data)))
 
     def events(self, run_id: str, kind: str | None = None, after: int = 0) -> list[Event]:
         """Return the events of a run in order, all or of one kind, those after number `after`."""
@@ -634,8 +647,9 @@ class RunStore:
 
     def describe_task(self, run_id: str, signature: str) -> None:
         """Keep what the run's task computes, as the coder describes it."""
-        with self._write_run(run_id) as (session, run):
-            session.execute(update(TaskRow).where(TaskRow.task_id == run.task_id).values(signature=signature))
+        with self._write_run(run_id) as session:
+            task_id = select(RunRow.task_id).where(RunRow.run_id == run_id).scalar_subquery()
+            session.execute(update(TaskRow).where(TaskRow.task_id == task_id).values(signature=signature))
 
     # --- internals -------------------------------------------------------------------------------------------------------
 
@@ -662,15 +676,16 @@ class RunStore:
             ) from error
 
     @contextmanager
-    def _write_run(self, run_id: str, is_precious: bool = True) -> Iterator[tuple[Session, RunRow]]:
+    def _write_run(self, run_id: str, is_precious: bool = True) -> Iterator[Session]:
         holder = self._holders.get(run_id)
         if holder is None:
             raise RunStateError(f"this process does not hold the lease of run {run_id}; acquire it first")
+        lease = select(RunRow.lease_owner, RunRow.lease_pid, RunRow.lease_host).where(RunRow.run_id == run_id).with_for_update()
         with self._write(is_precious) as session:
-            row = session.get(RunRow, run_id, with_for_update=True) or _run_row(session, run_id)
-            if row.lease_owner != holder.owner:
-                raise RunStateError(f"run {run_id} was taken over by process {row.lease_pid} on {row.lease_host}; this process stops")
-            yield session, row
+            row = session.execute(lease).one()
+            if row[0] != holder.owner:
+                raise RunStateError(f"run {run_id} was taken over by process {row[1]} on {row[2]}; this process stops")
+            yield session
 
     def _is_driven(self, row: RunRow) -> bool:
         if row.lease_owner is None:
@@ -806,9 +821,15 @@ def _write_places(session: Session, run_id: str, settling: Settling) -> None:
     if made:
         rows = [{"run_id": run_id, **columns_of(settling.places[place_id])} for place_id in settling.made]
         session.execute(insert(PlaceRow), rows)
-    for place_id in changed - made:
-        where = (PlaceRow.run_id == run_id, PlaceRow.place_id == place_id)
-        session.execute(update(PlaceRow).where(*where).values(**columns_of(settling.places[place_id])))
+    if changed - made:
+        table = PlaceRow.__table__
+        named: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*MUTABLE, "is_open")}  # Any: SQL expressions
+        statement = update(PlaceRow).where(table.c.run_id == run_id, table.c.place_id == bindparam("changed_id")).values(**named)
+        rows = []
+        for place_id in sorted(changed - made):
+            place = settling.places[place_id]
+            rows.append({"changed_id": place_id, **{f"new_{name}": getattr(place, name) for name in named}})
+        session.connection().execute(statement, rows)
     if settling.changes:
         session.execute(insert(ChangeRow), [{"run_id": run_id, **dataclasses.asdict(change)} for change in settling.changes])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from agents.runs.models import PlaceRow
 from agents.strategies.base import IslandView
@@ -74,15 +74,21 @@ class StoredGraph:
         """See `GraphView.island`."""
         statistics = next(iter(self._fetch(self._query().where(PlaceRow.place_id == island_place(number)))), None)
         mine = (PlaceRow.run_id == self._run_id, PlaceRow.kind == "node", PlaceRow.island == number)
+        best = (
+            select(PlaceRow.cell.label("cell"), func.max(PlaceRow.fitness).label("fitness")).where(*mine).group_by(PlaceRow.cell).subquery()
+        )
+        earliest = (
+            select(best.c.fitness, func.min(PlaceRow.position))
+            .join(best, (PlaceRow.cell == best.c.cell) & (PlaceRow.fitness == best.c.fitness))
+            .where(*mine)
+            .group_by(best.c.cell, best.c.fitness)
+        )
         with self._read() as session:
-            cells = session.execute(select(PlaceRow.cell, func.max(PlaceRow.fitness)).where(*mine).group_by(PlaceRow.cell)).tuples().all()
-        chosen = [(cell, fitness) for cell, fitness in cells if fitness > 0] or list(cells)
-        elites: list[Place] = []
-        for cell, fitness in chosen:
-            query = self._query("node").where(PlaceRow.island == number, PlaceRow.cell == cell, PlaceRow.fitness == fitness)
-            elites += self._fetch(query.order_by(PlaceRow.position).limit(1))
+            cells = session.execute(earliest).tuples().all()
+        positions = [position for fitness, position in cells if fitness > 0] or [position for _, position in cells]
+        elites = self._fetch(self._query("node").where(PlaceRow.position.in_(positions)).order_by(PlaceRow.position)) if positions else []
         since_best = statistics.visits - statistics.best_at if statistics else 0
-        return IslandView(statistics.visits if statistics else 0, since_best, tuple(sorted(elites, key=lambda place: place.position)))
+        return IslandView(statistics.visits if statistics else 0, since_best, tuple(elites))
 
     def _query(self, kind: str | None = None) -> Select[tuple[object, ...]]:
         query = select(*_COLUMNS).where(PlaceRow.run_id == self._run_id)
@@ -110,3 +116,16 @@ def load_place(session: Session, run_id: str, place_id: str) -> Place | None:
     """Return a place as stored, or None."""
     row = session.execute(select(*_COLUMNS).where(PlaceRow.run_id == run_id, PlaceRow.place_id == place_id)).first()
     return place_of(row) if row is not None else None
+
+
+def load_path(session: Session, run_id: str, place_id: str) -> list[Place]:
+    """Return a node and the places above it along first parents, up to the root, by one recursive query."""
+    above = aliased(PlaceRow)
+    path = (
+        select(PlaceRow.place_id, PlaceRow.parent_id)
+        .where(PlaceRow.run_id == run_id, PlaceRow.place_id == place_id)
+        .cte("path", recursive=True)
+    )
+    path = path.union_all(select(above.place_id, above.parent_id).where(above.run_id == run_id, above.place_id == path.c.parent_id))
+    rows = session.execute(select(*_COLUMNS).where(PlaceRow.run_id == run_id, PlaceRow.place_id.in_(select(path.c.place_id))))
+    return [place_of(row) for row in rows]

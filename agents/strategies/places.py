@@ -7,7 +7,7 @@ place is returned as a list of `Change`, so that a store can log it and rebuild 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 ROOT = ""
@@ -154,6 +154,11 @@ class Settling:
                 at = self.get(at).parent
         if session.has_island:
             self._visit(step, island_place(place.island), place.fitness)
+
+    def know(self, places: Iterable[Place]) -> None:
+        """Take in places that were loaded together; those that are known already stay as they are."""
+        for place in places:
+            self.places.setdefault(place.place_id, place)
 
     def get(self, place_id: str) -> Place:
         """Return a place; one that nobody spoke of yet is made."""

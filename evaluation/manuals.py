@@ -180,7 +180,7 @@ def _check_absent(directory: Path, suite: Path, absent: Mapping[str, str]) -> li
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; exit code 1: `check` has findings."""
+    """Run the command; exit code 1: `check` has findings, 3: `fetch` failed."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.manuals", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=("fetch", "check"))
     parser.add_argument("directory", type=Path)
@@ -193,7 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for repository in read_repositories():
         if not options.repositories or repository.repository in options.repositories:
             sys.stderr.write(f"fetching {repository.repository}@{repository.commit[:12]}\n")
-            fetch(repository, options.directory)
+            try:
+                fetch(repository, options.directory)
+            except EvaluationError as err:
+                sys.stderr.write(f"{err}\n")
+                return 3
     return 0
 
 

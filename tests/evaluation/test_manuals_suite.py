@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -82,6 +83,30 @@ def test_findings_name_what_is_wrong(corpus: Path, tmp_path: Path, changes: dict
     findings = manuals.check(corpus, write_suite(tmp_path / "suite", **changes))
     assert len(findings) == bool(said)
     assert said in "".join(findings)
+
+
+def test_fetching_checks_out_the_named_folders_at_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = tmp_path / "origin"
+    for name in ("docs/page.md", "src/code.md"):
+        (origin / name).parent.mkdir(parents=True)
+        (origin / name).write_text(PAGE)
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        return subprocess.run(["git", *identity, *arguments], cwd=origin, check=True, capture_output=True, text=True).stdout.strip()
+
+    for arguments in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--no-gpg-sign", "-m", "one")):
+        git(*arguments)
+    commit = git("rev-parse", "HEAD")
+    git("config", "uploadpack.allowFilter", "true")
+    git("config", "uploadpack.allowAnySHA1InWant", "true")
+    settings = {f"url.file://{origin}.insteadOf": "https://github.com/a/b", "protocol.file.allow": "always"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for number, (key, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    manuals.fetch(manuals.Repository("a/b", commit, ("docs",)), tmp_path / "corpus")
+    assert [path.name for path in (tmp_path / "corpus" / "a+b").rglob("*.md")] == ["page.md"]
 
 
 def test_fetching_an_unknown_repository_fails_with_git_s_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ LEAST_CHARACTERS = 40
 _SIGNATURE = re.compile(
     r"^\s*(async\s+def|def|class|func|fn|struct|template|extern|__global__|__device__|static|inline|void|@\w|[A-Za-z_][\w:<>,*& ]*\([^;]*\)\s*\{)"
 )
-_DATA_IMAGE = re.compile(r"\(\s*data:[^)\s]{64,}\)|\"data:[^\"]{64,}\"|^\[[^\]]+\]:\s*<?data:\S{64,}>?", re.MULTILINE)
+DATA_IMAGE = re.compile(r"\(\s*data:[^)\s]{64,}\)|\"data:[^\"]{64,}\"|^\[[^\]]+\]:\s*<?data:\S{64,}>?", re.MULTILINE)
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 
@@ -70,7 +70,7 @@ def embedded_text(section_path: Sequence[str], context: str, text: str) -> str:
 
 def drop_data_images(text: str) -> str:
     """Return the text without the payload of embedded images."""
-    return _DATA_IMAGE.sub("()", text) if "data:" in text else text
+    return DATA_IMAGE.sub("()", text) if "data:" in text else text
 
 
 def flatten(root: Section, title: str) -> list[tuple[Section, tuple[str, ...], int | None]]:

@@ -6,6 +6,7 @@ import re
 
 from kb.types import Document, Kind
 from kb_ingest.readers.base import RawFile, decode, make_document, split_front_matter
+from kb_ingest.readers.lost import lost_in
 from kb_ingest.readers.outline import Heading, build_tree
 
 _ANCHOR = re.compile(r"\s*\{#[^}]*\}\s*$|\s*<a\s[^>]*>\s*</a>\s*", re.IGNORECASE)
@@ -30,7 +31,7 @@ class MarkdownReader:
         first_title = next((heading.title for heading in headings if heading.level == 1), headings[0].title if headings else "")
         title = str(front_matter.get("title") or first_title or file.source.rsplit("/", 1)[-1])
         root = build_tree(title, lines, headings, skipped)
-        return make_document(file, title, root, front_matter, Kind.GUIDE)
+        return make_document(file, title, root, front_matter, Kind.GUIDE, lost=lost_in(text, "markdown"))
 
 
 def find_headings(lines: list[str], skipped: int) -> list[Heading]:

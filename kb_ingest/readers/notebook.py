@@ -46,7 +46,22 @@ class NotebookReader:
         lines = "\n\n".join(part for cell in cells if isinstance(cell, dict) and (part := _cell(cell, language))).split("\n")
         headings = find_headings(lines, 0)
         title = next((heading.title for heading in headings), file.source.rsplit("/", 1)[-1])
-        return make_document(file, title, build_tree(title, lines, headings), {}, Kind.GUIDE)
+        return make_document(file, title, build_tree(title, lines, headings), {}, Kind.GUIDE, lost=_lost(cells))
+
+
+def _lost(cells: list[Any]) -> dict[str, int]:  # Any: JSON
+    """Return the outputs that are not text, those cut short, and the images attached to cells."""
+    counts = {"images": 0, "outputs_cut": 0, "images_in_text": 0}
+    for cell in cells:
+        outputs = cell.get("outputs") if isinstance(cell, dict) else None
+        attachments = cell.get("attachments") if isinstance(cell, dict) else None
+        counts["images_in_text"] += len(attachments) if isinstance(attachments, dict) else 0
+        for output in outputs if isinstance(outputs, list) else []:
+            if isinstance(output, dict):
+                data = output.get("data")
+                counts["images"] += sum(1 for name in data if str(name).startswith("image/")) if isinstance(data, dict) else 0
+                counts["outputs_cut"] += len(_joined(output.get("text")).strip()) > OUTPUT_CHARACTERS
+    return {name: number for name, number in counts.items() if number}
 
 
 def _language(notebook: dict[str, Any]) -> str:  # Any: JSON

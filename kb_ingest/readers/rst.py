@@ -10,6 +10,7 @@ import re
 
 from kb.types import Document, Kind
 from kb_ingest.readers.base import RawFile, decode, make_document, split_front_matter
+from kb_ingest.readers.lost import lost_in
 from kb_ingest.readers.outline import Heading, build_tree
 
 _ADORNMENT = re.compile(r"^([!-/:-@[-`{-~])\1{2,}\s*$")
@@ -35,7 +36,8 @@ class RstReader:
         lines = text.split("\n")
         headings = find_headings(lines, skipped)
         title = headings[0].title if headings else file.source.rsplit("/", 1)[-1]
-        return make_document(file, title, build_tree(title, lines, headings, skipped, "rst"), front_matter, Kind.GUIDE)
+        root = build_tree(title, lines, headings, skipped, "rst")
+        return make_document(file, title, root, front_matter, Kind.GUIDE, lost=lost_in(text, "rst"))
 
 
 def find_headings(lines: list[str], skipped: int = 0) -> list[Heading]:

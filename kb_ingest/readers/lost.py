@@ -1,0 +1,19 @@
+"""What the chunks of a text leave out, counted for the report."""
+
+from __future__ import annotations
+
+import re
+
+from kb.chunking import DATA_IMAGE
+
+_HTML_COMMENT = re.compile(r"^[ \t]*<!--.*?-->", re.MULTILINE | re.DOTALL)
+_RST_COMMENT = re.compile(r"^\.\.(?:[ \t]+(?!\[|_|\||[\w.:+-]+::)\S.*|[ \t]*)$", re.MULTILINE)
+
+
+def lost_in(text: str, syntax: str) -> dict[str, int]:
+    """Return how many embedded images and comments a text of this syntax holds that no chunk will."""
+    counts = {
+        "images_in_text": len(DATA_IMAGE.findall(text)) if "data:" in text else 0,
+        "comments": len((_RST_COMMENT if syntax == "rst" else _HTML_COMMENT).findall(text)),
+    }
+    return {name: number for name, number in counts.items() if number}

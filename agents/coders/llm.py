@@ -5,146 +5,222 @@ A model's answer is never trusted: what it writes is a candidate like any other,
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from agents.chat_models.calls import CallOutcome, ModelCallError, OpenMeter
+from agents.chat_models.client import ChatClient, outcome_of, text_of, tokens_of
 from agents.coders.base import CoderTask, Draft
-from agents.coders.prompt import CHARACTERS_PER_TOKEN, compose
-from agents.coders.workspace import KERNEL, TOOLS, Workspace
-from agents.errors import AgentsError, ModelError
+from agents.coders.prompt import Prompt, PromptTooLong, compose, language_of_target
+from agents.coders.repair import calls_in, code_in, is_open, loose_object
+from agents.coders.workspace import KERNEL, Workspace, tools_for
 from agents.prompts import render
 from tools.types import Candidate, Problem
 
 if TYPE_CHECKING:
-    from langchain_core.language_models.chat_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
-
-    from agents.chat_models import Transcript
 
 logger = logging.getLogger(__name__)
 
-_FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 MAX_REMINDERS = 2
 """Times that a model which answers without code is asked again within one `write`."""
+MAX_SHRINKS = 3
+"""Times that a prompt which proves too long is composed anew at half its length."""
+_TURNS_SHARE = 0.6
+"""Share of a model's context that the first prompt may take; tool calls and their answers need the rest."""
+_SYSTEM_TOKENS = 2_000
+_LEAST_PROMPT_TOKENS = 256
+
+Lint = Callable[[Candidate, str], tuple[str, ...]]
+Describe = Callable[[Problem, str], Awaitable[str]]
+
+
+async def _unknown(problem: Problem, target: str) -> str:
+    return ""
 
 
 class LlmCoder:
     """Writes candidates with a chat model.
 
     Args:
-        model: Any langchain-core chat model.
+        client: What asks the model.
         lint: Findings for a candidate on a target, one line each, for the tool `lint`.
-        transcript: Where every exchange is kept; None: nowhere.
         use_tools: False: ask for fenced code blocks even if the model could call tools.
+        describe: Says what a problem computes, without sizes; see `Coder.signature`.
     """
 
     def __init__(
         self,
-        model: BaseChatModel,
+        client: ChatClient,
         *,
-        lint: Callable[[Candidate, str], tuple[str, ...]] = lambda candidate, target: (),
-        transcript: Transcript | None = None,
+        lint: Lint = lambda candidate, target: (),
         use_tools: bool = True,
+        describe: Describe = _unknown,
     ) -> None:
-        self._model = model
+        self._client = client
         self._lint = lint
-        self._transcript = transcript
-        self._bound: Any = None  # Any: a Runnable over langchain's message types
-        if use_tools:
-            try:
-                self._bound = model.bind_tools(list(TOOLS))
-            except NotImplementedError:
-                logger.info("the model calls no tools; asking for fenced code blocks")
+        self._use_tools = use_tools
+        self._describe = describe
 
     async def signature(self, problem: Problem, target: str) -> str:
-        """See `Coder.signature`: unknown without capturing the reference."""
-        return ""
+        """See `Coder.signature`."""
+        return await self._describe(problem, target)
 
     async def write(self, task: CoderTask) -> Draft:
         """See `Coder.write`."""
-        from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
+        own = None
+        if task.meter is None:
+            own = OpenMeter(task.budget_left)
+            task = dataclasses.replace(task, meter=own)
+        limit = min(task.limits.prompt_tokens, int(self._client.input_tokens * _TURNS_SHARE) - _SYSTEM_TOKENS)
+        for shrink in range(MAX_SHRINKS + 1):
+            try:
+                draft = await _Conversation(self._client, task, self._lint, limit, self._use_tools and self._client.can_use_tools()).hold()
+                break
+            except PromptTooLong as error:
+                raise ModelCallError(str(error), CallOutcome.CONTEXT_OVERFLOW) from error
+            except ModelCallError as error:
+                if error.outcome is CallOutcome.OVER_BUDGET:
+                    draft = Draft(candidate=None, exhausted=True, summary=str(error))
+                    break
+                if error.outcome is CallOutcome.CONTEXT_OVERFLOW and shrink < MAX_SHRINKS and limit // 2 >= _LEAST_PROMPT_TOKENS:
+                    limit //= 2
+                elif error.outcome is not CallOutcome.NO_TOOLS or shrink == MAX_SHRINKS:
+                    raise
+                logger.info("%s; asking again with at most %d tokens", error, limit)
+        if own is None:
+            return draft
+        return dataclasses.replace(
+            draft, tokens=sum(call.tokens for call in own.calls), dollars=sum(call.dollars or 0.0 for call in own.calls)
+        )
 
-        language = "cpp" if task.target.partition(":")[0] == "cpu" else "triton"
-        described = "C++ (compiled with torch's extension builder)" if language == "cpp" else "Triton"
-        prompt = compose(task)
-        if prompt.left_out:
-            logger.info("left out of the prompt for length: %s", ", ".join(prompt.left_out))
-        workspace = Workspace(task, lambda candidate: self._lint(candidate, task.target), language)
-        messages: list[BaseMessage] = [
-            SystemMessage(render("coder_system.md", language=described, has_tools=self._bound is not None)),
-            HumanMessage(prompt.text),
+
+class _Conversation:
+    """One prompt and what follows from it, until a candidate is handed in or the steps are used up."""
+
+    def __init__(self, client: ChatClient, task: CoderTask, lint: Lint, prompt_tokens: int, has_tools: bool) -> None:
+        from langchain_core.messages import HumanMessage, SystemMessage
+
+        self._client, self._task = client, task
+        self._language = language_of_target(task.target)
+        self._prompt: Prompt = compose(task, prompt_tokens)
+        self._workspace = Workspace(task, lambda candidate: lint(candidate, task.target), self._language)
+        self._tools = tools_for(task) if has_tools else []
+        described = "C++ (OpenMP and vector code, compiled when the file is loaded)" if self._language == "cpp" else "Triton"
+        names = [tool["function"]["name"] for tool in self._tools]
+        self._messages: list[BaseMessage] = [
+            SystemMessage(render("coder_system.md", language=described, tools=names, rules=render("rules.md"))),
+            HumanMessage(self._prompt.text),
         ]
-        tokens = reminders = 0
+        if self._prompt.left_out:
+            logger.info("left out of the prompt for length: %s", "; ".join(self._prompt.left_out))
+
+    async def hold(self) -> Draft:
+        """Return what came of it."""
+        from langchain_core.messages import HumanMessage
+
+        task, workspace = self._task, self._workspace
+        reminders = 0
         text = ""
-        for _ in range(task.limits.tool_steps):
-            estimate = sum(len(str(message.content)) for message in messages) // CHARACTERS_PER_TOKEN
-            if task.budget_left.tokens is not None and tokens + estimate >= task.budget_left.tokens:
-                logger.info("the token budget does not allow another question")
-                break
-            answer = await self._ask(messages)
-            usage = answer.usage_metadata
-            text = _text_of(answer)
-            tokens += usage["total_tokens"] if usage else estimate + len(text) // CHARACTERS_PER_TOKEN
-            messages.append(answer)
-            for call in answer.tool_calls:
-                messages.append(ToolMessage(workspace.call(call["name"], call["args"]), tool_call_id=call["id"] or call["name"]))
-            for broken in answer.invalid_tool_calls:
-                reason = f"The arguments of {broken['name']} are no JSON object ({broken['error']}); call it again."
-                messages.append(ToolMessage(reason, tool_call_id=broken["id"] or broken["name"] or "call"))
-            if workspace.submitted is not None:
-                break
-            if answer.tool_calls or answer.invalid_tool_calls:
+        for step in range(task.limits.tool_steps):
+            self._make_room()
+            try:
+                answer = await self._client.ask(
+                    self._messages,
+                    self._tools,
+                    task.meter,
+                    run_id=task.run_id,
+                    session_id=task.session_id,
+                    attempt=task.attempt,
+                    step=step,
+                    problem_id=task.problem.problem_id,
+                    target=task.target,
+                    left_out=list(self._prompt.left_out),
+                )
+            except ModelCallError as error:
+                if workspace.is_written and error.outcome in (CallOutcome.OVER_BUDGET, CallOutcome.CONTEXT_OVERFLOW):
+                    break
+                raise
+            text = text_of(answer)
+            self._messages.append(answer)
+            if await self._take_calls(answer, text):
+                if workspace.submitted is not None:
+                    break
                 continue
             source = code_in(text)
-            if source is not None:
-                workspace.call("write_file", {"path": KERNEL, "content": source})
+            is_cut = outcome_of(answer) is CallOutcome.CUT_OFF and (source is None or is_open(text))
+            if source is not None and (not is_cut or reminders == MAX_REMINDERS):
+                await workspace.call("write_file", {"path": KERNEL, "content": source})
             if workspace.is_written or reminders == MAX_REMINDERS:
                 break
             reminders += 1
-            messages.append(
-                HumanMessage("There is no code in your answer. Give the whole file in one fenced block that begins with ```python.")
+            self._messages.append(HumanMessage(self._reminder(is_cut, text)))
+        return self._draft(text)
+
+    async def _take_calls(self, answer: AIMessage, text: str) -> bool:
+        """Run the tools that an answer calls, in whatever form; return whether it called any."""
+        from langchain_core.messages import HumanMessage, ToolMessage
+
+        for call in answer.tool_calls:
+            told = await self._workspace.call(call["name"], call["args"])
+            self._messages.append(ToolMessage(told, tool_call_id=call["id"] or call["name"]))
+        for broken in answer.invalid_tool_calls:
+            name, repaired = str(broken["name"]), loose_object(broken["args"] or "")
+            if repaired is not None:
+                told = await self._workspace.call(name, repaired)
+            else:
+                told = f"The arguments of {name} are no JSON object ({broken['error']}); call it again, with line breaks in strings written as \\n."
+            self._messages.append(ToolMessage(told, tool_call_id=broken["id"] or name or "call"))
+        if answer.tool_calls or answer.invalid_tool_calls:
+            return True
+        written = calls_in(text, self._workspace.tool_names) if self._tools else []
+        if written:
+            results = [f"{name}: {await self._workspace.call(name, args)}" for name, args in written]
+            self._messages.append(HumanMessage("Results of the tools that you called in your text:\n" + "\n".join(results)))
+        return bool(written)
+
+    def _make_room(self) -> None:
+        """Drop the longest old answers of tools while the conversation is longer than the model takes."""
+        from langchain_core.messages import ToolMessage
+
+        most = self._client.input_tokens
+        while tokens_of(self._messages, self._tools) > most:
+            old = [
+                (len(text_of(message)), -index)
+                for index, message in enumerate(self._messages[:-1])
+                if isinstance(message, ToolMessage) and len(text_of(message)) > 200
+            ]
+            if not old:
+                return
+            index = -max(old)[1]
+            message = self._messages[index]
+            assert isinstance(message, ToolMessage)
+            self._messages[index] = ToolMessage(
+                "[dropped for length; call the tool again if you need it]", tool_call_id=message.tool_call_id
             )
-        summary = workspace.submitted or _summary(text)
+
+    def _reminder(self, is_cut: bool, text: str) -> str:
+        if is_cut:
+            return f"Your answer was cut off after {self._client.output_tokens} tokens. Give the whole file in one fenced block that begins with ```python, and nothing else."
+        if not text.strip():
+            return "Your answer was empty. Give the whole file in one fenced block that begins with ```python."
+        return "There is no code in your answer. Give the whole file in one fenced block that begins with ```python."
+
+    def _draft(self, text: str) -> Draft:
+        workspace = self._workspace
+        summary = workspace.submitted or " ".join(text.partition("```")[0].split())[:300]
         if workspace.is_written:
             source = workspace.files[KERNEL]
         else:
             source = "# The model wrote no code. It said:\n" + "\n".join(f"# {line}" for line in text[:2000].splitlines())
             summary = "the model wrote no code"
+        provenance: dict[str, Any] = {"coder": "llm", "model": self._client.name}  # Any: JSON
+        if self._prompt.left_out:
+            provenance["left_out"] = list(self._prompt.left_out)
         return Draft(
-            candidate=Candidate(source=source, language=language, provenance={"coder": "llm", "model": self._model._llm_type}),
+            candidate=Candidate(source=source, language=self._language, provenance=provenance),
             summary=summary,
-            chunk_ids=tuple(dict.fromkeys((*prompt.chunk_ids, *workspace.chunk_ids))),
-            tokens=tokens,
+            chunk_ids=tuple(dict.fromkeys((*self._prompt.chunk_ids, *workspace.chunk_ids))),
         )
-
-    async def _ask(self, messages: list[BaseMessage]) -> AIMessage:
-        try:
-            answer: AIMessage = await (self._bound or self._model).ainvoke(messages)
-        except AgentsError:
-            raise
-        except Exception as error:  # the outside begins here: each provider raises errors of its own
-            raise ModelError(f"the chat model failed: {type(error).__name__}: {error}") from error
-        if self._transcript is not None:
-            self._transcript.add(messages, list(TOOLS) if self._bound is not None else [], answer)
-        return answer
-
-
-def code_in(text: str) -> str | None:
-    """Return the Python source in an answer: the longest fenced block that defines `ModelNew`, else the longest Python block; None without any."""
-    blocks: list[tuple[str, str]] = [(found[1].lower(), found[2]) for found in _FENCE.finditer(text) if found[2].strip()]
-    fitting = [body for _, body in blocks if "class ModelNew" in body]
-    python = fitting or [body for language, body in blocks if language in ("python", "py", "")]
-    if python:
-        return max(python, key=len).rstrip() + "\n"
-    return text.strip() + "\n" if "class ModelNew" in text and "import torch" in text else None
-
-
-def _text_of(answer: AIMessage) -> str:
-    return answer.text if isinstance(answer.text, str) else str(answer.content)
-
-
-def _summary(text: str) -> str:
-    before = text.partition("```")[0].strip()
-    return " ".join(before.split())[:300]

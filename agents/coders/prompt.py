@@ -1,19 +1,26 @@
-"""Compose the prompt of an LLM coder: what is most valuable first, within a limit of tokens, with a record of what was left out."""
+"""Compose the prompt of an LLM coder: what is most valuable first, within a limit of tokens, with a record of what was cut.
+
+Everything that is not ours (sources, logs, passages, notes) stands between tags with a digest of the prompt's material, which no material can close.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from agents.chat_models.client import BYTES_PER_TOKEN
 from agents.coders.base import CoderTask
+from agents.coders.feedback import describe
 from agents.prompts import render
 from agents.types import Attempt
 from tools.types import Status
 
-CHARACTERS_PER_TOKEN = 4
-"""Rough size of a token in English and code; errs on the safe side for prose."""
-_LEAST_PART = 400
-"""A part that would be cut below so many characters is left out instead."""
+_LEAST_PART = 300
+"""A part that would be cut below so many bytes is left out instead."""
+_FRAME_BYTES = 700
+"""What the frame of the prompt takes, without its parts."""
+_PART_FRAME_BYTES = 60
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,14 @@ class Part:
 
     title: str
     text: str
+    share: float = 1.0
+    """Most of the prompt that it may take while others wait, 0 to 1."""
     is_data: bool = True
     """True: material that is set apart from instructions."""
+    keep: str = "both"
+    """What of a text that is cut is kept: `start`, or `both` ends."""
+    chunk_id: str = ""
+    """The chunk that it quotes."""
 
 
 @dataclass(frozen=True)
@@ -34,104 +47,180 @@ class Prompt:
     chunk_ids: tuple[str, ...]
     """Chunks of the knowledge base that it quotes."""
     left_out: tuple[str, ...]
-    """Titles of the parts that were cut or dropped for length."""
+    """Titles of the parts that were cut or dropped for length, with how much."""
+
+    @property
+    def tokens(self) -> int:
+        """Its length, estimated on the safe side."""
+        return -(-len(self.text.encode()) // BYTES_PER_TOKEN)
 
 
-def compose(task: CoderTask) -> Prompt:
-    """Return the prompt of a task; the problem itself is never cut."""
-    limit = task.limits.prompt_tokens * CHARACTERS_PER_TOKEN
-    required = [Part("Problem (problem.py)", task.problem.source)]
-    optional = [*_parents(task), *_diagnosis(task), *_brief(task), *_winners(task), *_remembered(task)]
-    room = limit - sum(len(part.text) + len(part.title) for part in required) - 1000
+class PromptTooLong(ValueError):
+    """The problem alone does not fit into the limit."""
+
+
+def compose(task: CoderTask, prompt_tokens: int | None = None) -> Prompt:
+    """Return the prompt of a task; the problem itself is never cut.
+
+    Args:
+        task: What is to be written.
+        prompt_tokens: Most tokens; None: the task's limit.
+
+    Raises:
+        PromptTooLong: The problem alone is longer than that.
+    """
+    limit = (task.limits.prompt_tokens if prompt_tokens is None else prompt_tokens) * BYTES_PER_TOKEN
+    problem = Part("Problem: problem.py", task.problem.source)
+    room = limit - _size(problem) - _FRAME_BYTES
+    if room < 0:
+        raise PromptTooLong(
+            f"the problem alone takes {_size(problem) // BYTES_PER_TOKEN} tokens and the limit is {limit // BYTES_PER_TOKEN}; use a model with a larger context"
+        )
+    parts = [part for part in _parts(task) if part.text.strip()]
+    sizes = _allot(parts, room)
     kept: list[Part] = []
     left_out: list[str] = []
-    for part in optional:
-        if len(part.text) <= room:
+    for part, size in zip(parts, sizes, strict=True):
+        whole = len(part.text.encode())
+        if size >= whole:
             kept.append(part)
-            room -= len(part.text) + len(part.title) + 20
-        elif room >= _LEAST_PART:
-            kept.append(Part(part.title, part.text[: room - 40] + "\n[cut for length]", part.is_data))
-            left_out.append(f"{part.title} (cut)")
-            room = 0
+        elif size >= _LEAST_PART:
+            kept.append(replace(part, text=shorten(part.text, size, part.keep)))
+            left_out.append(f"{part.title} (cut to {size} of {whole} bytes)")
         else:
-            left_out.append(part.title)
+            left_out.append(f"{part.title} ({whole} bytes)")
+    shown = [problem, *kept]
     text = render(
         "coder_task.md",
         target=task.target,
         intent=_intent(task),
-        parts=[Part(part.title, _defuse(part.text) if part.is_data else part.text, part.is_data) for part in (*required, *kept)],
+        parts=shown,
+        left_out=left_out,
+        tag="data-" + hashlib.sha256("\0".join(part.text for part in shown).encode()).hexdigest()[:8],
     )
-    shown = any(part.title.startswith("Knowledge") for part in kept)
-    chunk_ids = tuple(dict.fromkeys(finding.hit.chunk_id for finding in task.brief.findings)) if task.brief is not None and shown else ()
-    return Prompt(text=text, chunk_ids=chunk_ids, left_out=tuple(left_out))
+    return Prompt(text=text, chunk_ids=tuple(dict.fromkeys(part.chunk_id for part in kept if part.chunk_id)), left_out=tuple(left_out))
 
 
-def _defuse(text: str) -> str:
-    """Keep material from closing its own fence."""
-    return text.replace("</data>", "<\\/data>").replace("<data>", "<\\data>")
+def shorten(text: str, size: int, keep: str) -> str:
+    """Return a text cut to about `size` bytes, never more, with a mark where something is missing."""
+    mark = f"\n[… cut for length: {len(text.encode()) - size} bytes …]\n"
+    room = max(0, size - len(mark.encode()))
+    data = text.encode()
+    if keep == "start":
+        return data[:room].decode(errors="ignore") + mark
+    tail = room // 3
+    return data[: room - tail].decode(errors="ignore") + mark + (data[-tail:].decode(errors="ignore") if tail else "")
+
+
+def _allot(parts: Sequence[Part], room: int) -> list[int]:
+    """Return how many bytes each part gets: in order up to its share, then in order what is left."""
+    total = room
+    wanted = [len(part.text.encode()) for part in parts]
+    given = [0] * len(parts)
+    for is_second in (False, True):
+        for index, part in enumerate(parts):
+            frame = 0 if given[index] else _PART_FRAME_BYTES + len(part.title.encode())
+            most = wanted[index] if is_second else min(wanted[index], int(part.share * total))
+            more = min(most - given[index], room - frame)
+            if more > 0 and (given[index] or more >= min(_LEAST_PART, wanted[index])):
+                given[index] += more
+                room -= more + frame
+    return given
+
+
+def _size(part: Part) -> int:
+    return len(part.text.encode()) + len(part.title.encode()) + _PART_FRAME_BYTES
+
+
+def _parts(task: CoderTask) -> list[Part]:
+    """Return the parts in the order of their value."""
+    last, others = task.parents[-1:], list(reversed(task.parents[:-1]))
+    parts: list[Part] = []
+    for parent in last:
+        parts.append(Part("Last attempt: verdict", _verdict(parent), 0.2))
+        parts.append(Part("Last attempt: parent.py", parent.candidate.source, 0.5))
+    parts += _diagnosis(task)
+    if not task.parents or task.parents[-1].evaluation.status is not Status.PASSED:
+        parts.append(Part("A frame that works here", render(f"skeleton_{_language(task)}.md"), 0.25, is_data=False, keep="start"))
+    parts += _target(task)
+    parts += _brief(task)
+    for number, winner in enumerate(task.winners[:2], start=1):
+        parts.append(Part(f"Winner of an earlier run for {winner.problem_id} ({number})", winner.source, 0.25))
+    for parent in others:
+        parts.append(Part("Other parent: verdict", _verdict(parent), 0.1))
+        parts.append(Part("Other parent: source", parent.candidate.source, 0.3))
+    return [*parts, *_remembered(task)]
+
+
+def _language(task: CoderTask) -> str:
+    return language_of_target(task.target)
+
+
+def language_of_target(target: str) -> str:
+    """Return what kernels for a target are written in: `cpp` or `triton`."""
+    return "cpp" if target.partition(":")[0] == "cpu" else "triton"
 
 
 def _intent(task: CoderTask) -> str:
     if not task.parents:
-        return "This is a first draft: correct before clever."
+        return "This is a first draft: correct before clever, but choose the right algorithm and fusion now."
     if len(task.parents) > 1 and task.attempt == 1:
         return "Combine the strengths of the two parents."
     if task.parents[-1].evaluation.status is Status.PASSED:
-        return "Make the parent faster."
-    return "Repair the last attempt."
+        return "The last attempt is correct. Make it faster without changing what it computes."
+    return "The last attempt failed. Find the cause in its verdict and repair it; keep what was right."
 
 
-def _parents(task: CoderTask) -> list[Part]:
-    parts = []
-    for number, parent in enumerate(reversed(task.parents), start=1):
-        name = "Last attempt (parent.py)" if number == 1 else f"Other parent {number}"
-        parts.append(Part(f"{name}: outcome", _outcome(parent)))
-        parts.append(Part(f"{name}: source", parent.candidate.source))
-    return parts
-
-
-def _outcome(attempt: Attempt) -> str:
-    evaluation = attempt.evaluation
-    lines = [f"status: {evaluation.status.value}", f"notes: {attempt.notes}"]
-    if evaluation.status is Status.PASSED:
-        lines.append(f"latency_ms: {evaluation.latency_ms}")
-        lines += [f"speedup over {name}: {interval.value:.3f}" for name, interval in evaluation.speedup.items()]
-        if evaluation.roofline_fraction is not None:
-            lines.append(f"fraction of the physical floor: {evaluation.roofline_fraction:.2f}")
-        lines += [f"{name}: {value:.4g}" for name, value in sorted(evaluation.feedback.profile.items())]
-    else:
-        lines += [evaluation.reason, *evaluation.feedback.lint, evaluation.feedback.error, evaluation.feedback.first_mismatch]
-    return "\n".join(line for line in lines if line)
+def _verdict(attempt: Attempt) -> str:
+    notes = f"what its writer said: {attempt.notes}\n" if attempt.notes else ""
+    return notes + describe(attempt.evaluation)
 
 
 def _diagnosis(task: CoderTask) -> list[Part]:
     if task.diagnosis is None:
         return []
-    parts = [Part("Diagnosis", f"dominant bottleneck: {task.diagnosis.bottleneck}\n{task.diagnosis.summary}")]
+    parts = [Part("Diagnosis", f"dominant bottleneck: {task.diagnosis.bottleneck}\n{task.diagnosis.summary}", 0.1)]
     if task.diagnosis.failed_ideas:
-        parts.append(Part("Ideas that failed", "\n".join(f"- {idea}" for idea in task.diagnosis.failed_ideas)))
+        parts.append(Part("Ideas that failed: do not repeat them", "\n".join(f"- {idea}" for idea in task.diagnosis.failed_ideas), 0.1))
     return parts
 
 
-def _brief(task: CoderTask) -> list[Part]:
-    if task.brief is None or not task.brief.findings:
+def _target(task: CoderTask) -> list[Part]:
+    from tools.errors import ToolsError
+    from tools.targets.registry import get_target
+
+    try:
+        chip = get_target(task.target)
+        lines = [chip.describe().summary]
+        lines += [f"{name}: {limit.value:g} {limit.unit if limit.unit != '1' else ''}".rstrip() for name, limit in chip.limits().items()]
+    except ToolsError:
         return []
-    passages = [f"[{finding.hit.chunk_id}] {' > '.join(finding.hit.section_path)}\n{finding.hit.text}" for finding in task.brief.findings]
-    return [Part("Knowledge (cited passages)", "\n\n".join(passages))]
+    return [Part(f"Target {task.target}", "\n".join(lines), 0.1, keep="start")]
 
 
-def _winners(task: CoderTask) -> list[Part]:
-    return [Part(f"Earlier winner for {winner.problem_id}", winner.source) for winner in task.winners[:2]]
+def _brief(task: CoderTask) -> list[Part]:
+    if task.brief is None:
+        return []
+    parts = [
+        Part(
+            f"Knowledge: {' > '.join(finding.hit.section_path)[:160]}",
+            f"[{finding.hit.chunk_id}] trust: {finding.hit.trust.value}\n{finding.hit.text}",
+            0.12,
+            keep="start",
+            chunk_id=finding.hit.chunk_id,
+        )
+        for finding in task.brief.findings
+    ]
+    if task.brief.not_found:
+        parts.append(Part("Knowledge: not found", "\n".join(f"- {item}" for item in task.brief.not_found), 0.03, keep="start"))
+    return parts
 
 
 def _remembered(task: CoderTask) -> list[Part]:
-    earlier: Sequence[Attempt] = [
-        attempt for attempt in task.remembered if attempt.node_id not in {parent.node_id for parent in task.parents}
-    ]
-    if not earlier:
-        return []
-    lines = [
-        f"- {attempt.notes or attempt.candidate.candidate_id}: {_outcome(attempt).splitlines()[0]}, fitness {attempt.evaluation.fitness:.3f}"
-        for attempt in earlier
-    ]
-    return [Part("Earlier attempts", "\n".join(lines[-30:]))]
+    shown = {parent.node_id for parent in task.parents}
+    lines = []
+    for attempt in task.remembered:
+        if attempt.node_id not in shown:
+            outcome = f"fitness {attempt.evaluation.fitness:.3f}" if attempt.evaluation.fitness else attempt.evaluation.status.value
+            lines.append(f"- {outcome}: {attempt.notes[:300] or attempt.candidate.candidate_id}")
+    return [Part("Earlier attempts", "\n".join(lines[-30:]), 0.1)] if lines else []

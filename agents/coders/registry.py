@@ -20,7 +20,9 @@ def _library(options: ModelOptions, home: Path) -> Coder:
 
 
 def _llm(options: ModelOptions, home: Path) -> Coder:
-    from agents.chat_models import Transcript, create_chat_model
+    from agents.chat_models.registry import create_client
+    from agents.chat_models.transcript import Transcript
+    from agents.coders.library import LibraryCoder
     from agents.coders.llm import LlmCoder
     from tools.targets.registry import get_target
 
@@ -28,7 +30,7 @@ def _llm(options: ModelOptions, home: Path) -> Coder:
         return tuple(str(finding) for finding in get_target(target).lint(candidate))
 
     transcript = Transcript(home / "transcripts" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl")
-    return LlmCoder(create_chat_model(options), lint=lint, transcript=transcript)
+    return LlmCoder(create_client(options, "coder", home, transcript), lint=lint, describe=LibraryCoder().signature)
 
 
 def _reference(options: ModelOptions, home: Path) -> Coder:

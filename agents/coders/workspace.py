@@ -1,19 +1,24 @@
-"""The files and tools that an LLM coder works with inside one `write`: text in memory, nothing runs. Every tool answers with text that a model can act on."""
+"""The files and tools that an LLM coder works with inside one `write`. Every tool answers with text that a model can act on; nothing it says decides anything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents.coders.base import CoderTask
+from agents.coders.feedback import describe
+from agents.coders.repair import known_names
+from agents.threads import in_thread
 from tools.types import Candidate
 
 if TYPE_CHECKING:
-    from kb.types import Hit
+    from agents.coders.base import Instruments
 
 KERNEL = "kernel.py"
 MAX_ANSWER = 12_000
 """Most characters that a tool answers with."""
+MAX_FILE = 400_000
+"""Most characters of `kernel.py`."""
 
 
 def _schema(name: str, description: str, **parameters: str) -> dict[str, Any]:  # Any: JSON schema
@@ -32,7 +37,7 @@ def _schema(name: str, description: str, **parameters: str) -> dict[str, Any]:  
     }
 
 
-TOOLS: tuple[dict[str, Any], ...] = (
+_FILES = (
     _schema(
         "read_file",
         "Return a file: kernel.py (yours), problem.py (the reference) or parent.py (what you improve on).",
@@ -47,13 +52,33 @@ TOOLS: tuple[dict[str, Any], ...] = (
         new="Text to put in its place.",
     ),
     _schema("lint", "Check kernel.py by static rules. Returns one finding a line, or `no findings`."),
-    _schema(
-        "kb_search",
-        "Search the knowledge base for passages on kernels and hardware. Returns at most five, with ids.",
-        query="What you want to know.",
-    ),
-    _schema("submit", "Hand in kernel.py for evaluation. Ends your work.", summary="One or two sentences: what you changed and why."),
 )
+_INSTRUMENTS = (
+    _schema(
+        "compile", "Compile kernel.py without running it. Returns errors, or what each kernel needs (registers, shared memory, spills)."
+    ),
+    _schema(
+        "test",
+        "Check kernel.py against the reference and time it. Costs one evaluation of this session; submitting the same file afterwards costs nothing more.",
+    ),
+    _schema("profile", "Return the counters of the last test of kernel.py, and how far it is from its physical floor."),
+)
+_KNOWLEDGE = _schema(
+    "kb_search",
+    "Search the knowledge base for passages on kernels and hardware. Returns at most five, with ids.",
+    query="What you want to know.",
+)
+_SUBMIT = _schema("submit", "Hand in kernel.py for evaluation. Ends your work.", summary="One or two sentences: what you changed and why.")
+
+
+def tools_for(task: CoderTask) -> list[dict[str, Any]]:  # Any: JSON schema
+    """Return the schemas of the tools that a task offers."""
+    offered = [*_FILES]
+    if task.instruments is not None:
+        offered += _INSTRUMENTS
+    if task.base is not None:
+        offered.append(_KNOWLEDGE)
+    return [*offered, _SUBMIT]
 
 
 class Workspace:
@@ -75,73 +100,113 @@ class Workspace:
         self.is_written = False
         self.submitted: str | None = None
         self.chunk_ids: list[str] = []
-        self._tools: dict[str, Callable[..., str]] = {
+        self._last_test = ""
+        self._schemas = {tool["function"]["name"]: tool["function"]["parameters"]["required"] for tool in tools_for(task)}
+        self._tools: dict[str, Callable[..., Awaitable[str]]] = {
             "read_file": self._read_file,
             "write_file": self._write_file,
             "replace_in_file": self._replace_in_file,
             "lint": self._lint_kernel,
+            "compile": self._compile,
+            "test": self._test,
+            "profile": self._profile,
             "kb_search": self._kb_search,
             "submit": self._submit,
         }
 
-    def call(self, name: str, args: Mapping[str, object]) -> str:
+    @property
+    def tool_names(self) -> frozenset[str]:
+        """Names of the tools that are offered."""
+        return frozenset(self._schemas)
+
+    def candidate(self) -> Candidate:
+        """Return `kernel.py` as a candidate."""
+        return Candidate(source=self.files[KERNEL], language=self._language)
+
+    async def call(self, name: str, args: Mapping[str, object]) -> str:
         """Run a tool; a call that cannot be carried out is answered with what was wrong and what is allowed."""
-        if name not in self._tools:
-            return f"There is no tool {name!r}; the tools are {', '.join(self._tools)}."
-        wanted = next(tool["function"]["parameters"]["required"] for tool in TOOLS if tool["function"]["name"] == name)
+        if name not in self._schemas:
+            return f"There is no tool {name!r}; the tools are {', '.join(self._schemas)}."
+        wanted = self._schemas[name]
+        args = known_names(args, frozenset(wanted))
+        if "path" in wanted and "path" not in args and name != "read_file":
+            args = {**args, "path": KERNEL}
         wrong = [key for key in wanted if not isinstance(args.get(key), str)]
         unknown = sorted(set(args) - set(wanted))
         if wrong or unknown:
             return f"{name} takes {', '.join(wanted) or 'no arguments'} as text. Missing or not text: {', '.join(wrong) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
-        answer = self._tools[name](**{key: str(args[key]) for key in wanted})
+        answer = await self._tools[name](**{key: str(args[key]) for key in wanted})
         return answer if len(answer) <= MAX_ANSWER else f"{answer[:MAX_ANSWER]}\n[cut after {MAX_ANSWER} characters]"
 
-    def _read_file(self, path: str) -> str:
+    async def _read_file(self, path: str) -> str:
         if path not in self.files:
             return f"There is no {path!r}; the files are {', '.join(sorted(self.files))}."
         return self.files[path]
 
-    def _write_file(self, path: str, content: str) -> str:
+    async def _write_file(self, path: str, content: str) -> str:
         if path != KERNEL:
             return f"Only {KERNEL} can be written, not {path!r}."
+        if len(content) > MAX_FILE:
+            return f"{len(content)} characters are too many for {KERNEL}; at most {MAX_FILE}."
         self.files[KERNEL] = content
         self.is_written = True
         return f"Wrote {len(content)} characters."
 
-    def _replace_in_file(self, path: str, old: str, new: str) -> str:
+    async def _replace_in_file(self, path: str, old: str, new: str) -> str:
         if path != KERNEL or KERNEL not in self.files:
             return f"Only {KERNEL} can be changed, and it must be written first."
         count = self.files[KERNEL].count(old) if old else 0
         if count != 1:
             return f"The old text occurs {count} times in {KERNEL}; it must occur exactly once. Read the file and give a longer or exact passage."
-        self.files[KERNEL] = self.files[KERNEL].replace(old, new)
-        self.is_written = True
-        return "Replaced."
+        return await self._write_file(KERNEL, self.files[KERNEL].replace(old, new))
 
-    def _lint_kernel(self) -> str:
+    async def _lint_kernel(self) -> str:
         if KERNEL not in self.files:
             return f"{KERNEL} is not written yet."
-        return "\n".join(self._lint(Candidate(source=self.files[KERNEL], language=self._language))) or "no findings"
+        candidate = self.candidate()
+        return "\n".join(await in_thread(lambda: self._lint(candidate))) or "no findings"
 
-    def _kb_search(self, query: str) -> str:
-        if self._task.base is None:
-            return "This run goes without a knowledge base."
-        if not query.strip():
-            return "The query is empty."
+    async def _compile(self) -> str:
+        if KERNEL not in self.files:
+            return f"{KERNEL} is not written yet."
+        return await self._given.compile(self.candidate())
+
+    async def _test(self) -> str:
+        if not self.is_written:
+            return f"{KERNEL} is not written yet."
+        findings = [line for line in await in_thread(lambda: self._lint(self.candidate())) if line]
+        evaluation = await self._given.test(self.candidate())
+        if evaluation is None:
+            return "No evaluation is left for tests in this session; submit instead."
+        self._last_test = describe(evaluation)
+        return self._last_test if not findings else "\n".join([self._last_test, "lint:", *findings[:10]])
+
+    async def _profile(self) -> str:
+        return self._last_test or "Nothing was tested yet; call test first. Its answer holds the counters."
+
+    @property
+    def _given(self) -> Instruments:
+        assert self._task.instruments is not None, "offered only where there are instruments"
+        return self._task.instruments
+
+    async def _kb_search(self, query: str) -> str:
+        from kb.errors import KnowledgeError
+        from kb.server.tools import search
         from kb.types import Filters
 
-        result = self._task.base.query(query, top_k=5, filters=Filters(target=self._task.target))
-        if result.abstained:
-            return f"Nothing in the knowledge base answers this: {result.reason}"
-        self.chunk_ids += [hit.chunk_id for hit in result.hits]
-        return "\n\n".join(_passage(hit) for hit in result.hits)
+        base, target = self._task.base, self._task.target
+        assert base is not None, "offered only where there is a knowledge base"
+        try:
+            answer = await in_thread(lambda: search(base, query, top_k=5, target=target, max_characters=MAX_ANSWER - 500))
+            result = await in_thread(lambda: base.query(query, top_k=5, filters=Filters(target=target)))
+        except (KnowledgeError, ValueError) as error:
+            return f"The search cannot be made: {error}"
+        if not result.abstained:
+            self.chunk_ids += [hit.chunk_id for hit in result.hits]
+        return answer
 
-    def _submit(self, summary: str) -> str:
+    async def _submit(self, summary: str) -> str:
         if KERNEL not in self.files or not self.is_written:
             return f"Nothing was written: write {KERNEL} first."
-        self.submitted = summary
+        self.submitted = " ".join(summary.split())[:1000]
         return "Submitted."
-
-
-def _passage(hit: Hit) -> str:
-    return f"<data>\n[{hit.chunk_id}] {' > '.join(hit.section_path)}\n{hit.text}\n</data>"

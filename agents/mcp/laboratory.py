@@ -24,8 +24,8 @@ from agents.threads import in_thread
 from tools.types import EFFORTS, Candidate, Effort, Evaluation, Problem
 
 if TYPE_CHECKING:
+    from agents.context import Evaluator
     from kb.store import KnowledgeBase
-    from tools.evaluator import LocalEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _MAX_COMPILERS = 2
 class TurnTaking:
     """One evaluator for many callers: evaluations take turns, in the order in which they were asked for. See `agents.context.Evaluator`."""
 
-    def __init__(self, evaluator: LocalEvaluator) -> None:
+    def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._lock = threading.Lock()
 
@@ -57,10 +57,10 @@ class TurnTaking:
             begun()
             return self._evaluator.evaluate(candidate, problem, target=target, effort=effort, seed=seed)
 
-    def close(self) -> None:
-        """End the evaluator's processes, once it is free."""
+    def wait(self) -> None:
+        """Return once no evaluation is under way."""
         with self._lock:
-            self._evaluator.close()
+            return
 
 
 @dataclass
@@ -79,19 +79,19 @@ class Laboratory:
     Args:
         home: State directory.
         reads_files: Whether callers may name problems by a path on this machine.
-        evaluator: Measures candidates; None: `LocalEvaluator`.
+        evaluator: Measures candidates; None: `LocalEvaluator`, whose processes end with the laboratory.
     """
 
-    def __init__(self, home: Path, *, reads_files: bool = True, evaluator: LocalEvaluator | None = None) -> None:
+    def __init__(self, home: Path, *, reads_files: bool = True, evaluator: Evaluator | None = None) -> None:
         from tools.evaluator import LocalEvaluator
 
         self.home = home
         self.reads_files = reads_files
         self.jobs = Jobs()
-        self.evaluator = TurnTaking(evaluator or LocalEvaluator(home))
+        self._stack = ExitStack()
+        self.evaluator = TurnTaking(evaluator or self._stack.enter_context(LocalEvaluator(home)))
         self.compilers = asyncio.Semaphore(_MAX_COMPILERS)
         self.drives: dict[str, Drive] = {}
-        self._stack = ExitStack()
         self._base: KnowledgeBase | None = None
         self._opening = threading.Lock()
         self.store = self._stack.enter_context(RunStore(home))
@@ -112,7 +112,7 @@ class Laboratory:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.jobs.close()
-        await in_thread(self.evaluator.close)
+        await in_thread(self.evaluator.wait)
         self._stack.close()
 
     # --- arguments ---------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class Laboratory:
             made = problem_from_source(text, problem_id="inline")
             return dataclasses.replace(made, problem_id=f"inline:{made.source_hash[:12]}", name=f"inline {made.source_hash[:6]}")
         name = taken("problem", problem, 500)
-        if (not self.reads_files and not name.startswith(("examples/", "kernelbench:"))) or ".." in name:
+        if not self.reads_files and (not name.startswith(("examples/", "kernelbench:")) or ".." in name):
             raise CallError(
                 f"{name!r} is no name of a problem; give examples/NAME, kernelbench:LEVEL/NUMBER, or its text as problem_source"
             )

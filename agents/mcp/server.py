@@ -23,10 +23,10 @@ from agents.threads import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tools.evaluator import LocalEvaluator
+    from agents.context import Evaluator
 
 
-def build_server(home: Path, *, reads_files: bool = True, evaluator: LocalEvaluator | None = None) -> MCPServer[Any]:
+def build_server(home: Path, *, reads_files: bool = True, evaluator: Evaluator | None = None) -> MCPServer[Any]:
     """Return a server whose state is opened when it starts and closed when it stops.
 
     Args:

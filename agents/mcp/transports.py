@@ -99,6 +99,7 @@ def http_server(server: MCPServer[Any], token: str, host: str, port: int) -> tup
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # whoever connects before the server runs waits instead of being refused
     except OSError as error:
         listener.close()
         raise OptionError(f"port {port} on {host} cannot be had: {error.strerror}; give another --port (0: any free one)") from error

@@ -1,0 +1,27 @@
+"""An evaluation in the words that a writer of kernels is told."""
+
+from __future__ import annotations
+
+from tools.types import Evaluation, Status
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Return status, numbers and feedback, one fact a line."""
+    lines = [f"status: {evaluation.status.value}"]
+    if evaluation.status is Status.PASSED:
+        lines.append(f"latency_ms: {evaluation.latency_ms:.6g}")
+        for name, interval in evaluation.speedup.items():
+            lines.append(f"speedup over {name}: {interval.value:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f})")
+        lines.append(f"fitness (the smaller speedup): {evaluation.fitness:.3f}")
+        if len(evaluation.workloads) > 1:
+            lines += [f"workload {item.workload}: {item.candidate.latency_ms:.6g} ms" for item in evaluation.workloads]
+        lines.append(f"the work is done by: {evaluation.composition.value}; precision class: {evaluation.precision_class or 'unknown'}")
+        if evaluation.roofline_fraction is not None:
+            lines.append(f"fraction of the physical floor: {evaluation.roofline_fraction:.2f} (1.00 cannot be beaten)")
+        lines += [f"{name}: {value:.4g}" for name, value in sorted(evaluation.feedback.profile.items()) if name != "roofline_fraction"]
+    else:
+        feedback = evaluation.feedback
+        lines += [f"reason: {evaluation.reason}"] if evaluation.reason else []
+        lines += list(feedback.lint)
+        lines += [text for text in (feedback.first_mismatch, feedback.error) if text and text not in evaluation.reason]
+    return "\n".join(lines)

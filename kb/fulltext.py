@@ -18,8 +18,9 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, delete, insert, select, text
 
+from kb.derived import State
 from kb.porter import stem
-from kb.postings import PostingsCache, record_type
+from kb.postings import Postings, PostingsCache, part_of, record_type
 from kb.schema import chunk_words
 from kb.words import identifier_parts, tokens
 
@@ -81,8 +82,24 @@ def search(connection: Connection, terms: Sequence[str], top_k: int, scope: str,
     if not words:
         return []
     postings = _cache(connection).at(connection)
-    allowed = allowed_numbers(connection, scope, parameters, postings.generation) if scope else None
+    allowed = allowed_numbers(connection, scope, parameters, postings.state.generation) if scope else None
     return postings.search(words, WEIGHTS, top_k, allowed)
+
+
+class TextIndex:
+    """The same index over texts that are in no catalogue.
+
+    Args:
+        texts: Heading path and text of each.
+    """
+
+    def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
+        part = part_of([(number, _record(path, body)) for number, (path, body) in enumerate(texts)])
+        self._postings = Postings(State((part,), (None,), len(texts)))
+
+    def search(self, terms: Sequence[str], top_k: int) -> list[tuple[int, float]]:
+        """Return the best texts as (position, BM25 score), best first."""
+        return self._postings.search([word_key(word) for term in terms for word in index_words(term)], WEIGHTS, top_k, None)
 
 
 def allowed_numbers(connection: Connection, scope: str, parameters: dict[str, object], generation: int) -> NDArray[np.int64]:

@@ -1,14 +1,11 @@
 """The inverted index in memory: which chunk holds which word how often, in arrays that a file can back, scored by BM25.
 
-It is derived from the table `chunk_words` and follows it: what was added since is read, what is gone is masked out. A large one is kept in a file beside the
-base, so that the next process maps it instead of building it. BM25 as in SQLite's FTS5 (https://www.sqlite.org/fts5.html, section 5.1.1: k1 = 1.2, b = 0.75,
+It is derived from the table `chunk_words` and follows it as `kb/derived.py` says. BM25 as in SQLite's FTS5 (https://www.sqlite.org/fts5.html, section 5.1.1: k1 = 1.2, b = 0.75,
 column weights on the counts, length over all columns).
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +13,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
-from kb.arrays import load_arrays, save_arrays
+from kb.derived import Derived, State
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
-
 K1, B = 1.2, 0.75
 LEAST_IDF = 1e-6
-KEPT_CHUNKS = 5000
-"""From so many chunks on, the arrays are kept in a file."""
-MERGE_SHARE = 0.1
-"""Parts are merged, and the file is written anew, when this share of the chunks lies outside the first part or is gone."""
 READ_ROWS = 20_000
 
 
@@ -60,18 +51,21 @@ class Part:
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
 
-@dataclass(frozen=True)
 class Postings:
-    """Everything that is known at one generation of the catalogue."""
+    """All postings at one generation of the catalogue.
 
-    generation: int
-    epoch: str
-    parts: tuple[Part, ...]
-    alive: tuple[NDArray[np.bool_] | None, ...]
-    """Per part: which rows still exist; None: all."""
-    norms: tuple[NDArray[np.float64], ...]
-    """Per part and row: the length's share of BM25's denominator."""
-    num_chunks: int
+    Args:
+        state: The parts and which of their chunks exist.
+    """
+
+    def __init__(self, state: State[Part]) -> None:
+        self.state = state
+        self.parts, self.alive, self.num_chunks = state.parts, state.alive, state.num_chunks
+        tokens = sum(
+            int((part.lengths if there is None else part.lengths[there]).sum()) for part, there in zip(self.parts, self.alive, strict=True)
+        )
+        mean = tokens / self.num_chunks if self.num_chunks and tokens else 1.0
+        self.norms = tuple((K1 * (1.0 - B + B * part.lengths / mean)).astype("float64") for part in self.parts)
 
     def search(
         self, words: Sequence[int], weights: Sequence[float], top_k: int, allowed: NDArray[np.int64] | None
@@ -148,78 +142,24 @@ class PostingsCache:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self._derived = Derived(folder / "words" if folder else None, read_part, merged, lambda arrays: Part(**arrays))
         self._current: Postings | None = None
-        self._guard = threading.Lock()
 
     def at(self, connection: Connection) -> Postings:
         """Return the postings of the state that the connection sees."""
         values = dict(
             connection.execute(text("SELECT key, value FROM meta WHERE key IN ('generation', 'words_epoch', 'base_id')")).tuples().all()
         )
-        generation, epoch = int(values.get("generation", 0)), f"{values.get('base_id', '')}-{values.get('words_epoch', '')}"
+        stamp = f"{values.get('base_id', '')}-{values.get('words_epoch', '')}"
+        state = self._derived.at(connection, int(values.get("generation", 0)), stamp)
         current = self._current
-        if current is not None and (current.generation, current.epoch) == (generation, epoch):
-            return current
-        with self._guard:
-            current = self._current
-            if current is not None and (current.generation, current.epoch) == (generation, epoch):
-                return current
-            fresh = self._follow(connection, current if current and current.epoch == epoch else self._kept(epoch), generation, epoch)
-            if current is None or current.epoch != epoch or fresh.generation >= current.generation:
-                self._current = fresh
-            return fresh
-
-    def _follow(self, connection: Connection, known: Postings | None, generation: int, epoch: str) -> Postings:
-        import numpy as np
-
-        parts = known.parts if known else ()
-        last = max((int(part.numbers[-1]) for part in parts if len(part.numbers)), default=0)
-        fresh = read_part(connection, last)
-        if len(fresh.numbers):
-            parts = (*parts, fresh)
-        there = int(connection.execute(text("SELECT count(*) FROM chunks")).scalar_one())
-        alive: tuple[NDArray[np.bool_] | None, ...] = tuple(None for _ in parts)
-        if there != sum(len(part.numbers) for part in parts):
-            numbers = np.fromiter(connection.execute(text("SELECT number FROM chunks")).scalars(), dtype=np.int64)
-            alive = tuple(np.isin(part.numbers, numbers, assume_unique=True) for part in parts)
-        total = sum(len(part.numbers) for part in parts)
-        first = len(parts[0].numbers) if parts else 0
-        if (len(parts) > 1 and total - first > MERGE_SHARE * total) or total - there > MERGE_SHARE * total or len(parts) > 8:
-            parts = (merged(parts, alive),)
-            alive = (None,)
-            self._keep(parts[0], epoch)
-        elif known is None and parts:
-            self._keep(parts[0], epoch)
-        return _with_norms(generation, epoch, parts, alive)
-
-    def _kept(self, epoch: str) -> Postings | None:
-        if self._folder is None:
-            return None
-        arrays = load_arrays(self._folder / "words", epoch)
-        if arrays is None:
-            return None
-        part = Part(**arrays)
-        return Postings(-1, epoch, (part,), (None,), (), 0)
-
-    def _keep(self, part: Part, epoch: str) -> None:
-        if self._folder is not None and len(part.numbers) >= KEPT_CHUNKS:
-            save_arrays(self._folder / "words", epoch, dict(part.__dict__))
-
-
-def _with_norms(generation: int, epoch: str, parts: tuple[Part, ...], alive: tuple[NDArray[np.bool_] | None, ...]) -> Postings:
-    num_chunks = sum(len(part.numbers) if there is None else int(there.sum()) for part, there in zip(parts, alive, strict=True))
-    tokens = sum(int((part.lengths if there is None else part.lengths[there]).sum()) for part, there in zip(parts, alive, strict=True))
-    mean = tokens / num_chunks if num_chunks and tokens else 1.0
-    norms = tuple(K1 * (1.0 - B + B * part.lengths / mean) for part in parts)
-    return Postings(generation, epoch, parts, alive, norms, num_chunks)
+        if current is None or current.state is not state:
+            self._current = current = Postings(state)
+        return current
 
 
 def read_part(connection: Connection, after: int) -> Part:
     """Return the postings of the chunks with a number above `after`, read from the catalogue."""
-    import numpy as np
-
-    record = record_type()
     parts: list[Part] = []
     statement = text("SELECT number, words FROM chunk_words WHERE number > :after ORDER BY number LIMIT :limit")
     while True:
@@ -227,13 +167,21 @@ def read_part(connection: Connection, after: int) -> Part:
         if not rows:
             break
         after = int(rows[-1][0])
-        numbers = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
-        entries = np.frombuffer(b"".join(row[1] for row in rows), dtype=record)
-        sizes = np.fromiter((len(row[1]) // record.itemsize for row in rows), dtype=np.int64, count=len(rows))
-        owners = np.repeat(np.arange(len(rows), dtype=np.int32), sizes)
-        lengths = np.bincount(owners, weights=entries["total"], minlength=len(rows)).astype(np.int32)
-        parts.append(_inverted(numbers, lengths, owners, entries["word"], entries["counts"]))
+        parts.append(part_of([(int(row[0]), bytes(row[1])) for row in rows]))
     return merged(tuple(parts), tuple(None for _ in parts))
+
+
+def part_of(rows: Sequence[tuple[int, bytes]]) -> Part:
+    """Return the postings of chunks given as number, ascending, and stored words."""
+    import numpy as np
+
+    record = record_type()
+    numbers = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+    entries = np.frombuffer(b"".join(row[1] for row in rows), dtype=record)
+    sizes = np.fromiter((len(row[1]) // record.itemsize for row in rows), dtype=np.int64, count=len(rows))
+    owners = np.repeat(np.arange(len(rows), dtype=np.int32), sizes)
+    lengths = np.bincount(owners, weights=entries["total"], minlength=len(rows)).astype(np.int32)
+    return _inverted(numbers, lengths, owners, entries["word"], entries["counts"])
 
 
 def merged(parts: Sequence[Part], alive: Sequence[NDArray[np.bool_] | None]) -> Part:

@@ -25,7 +25,7 @@ def remote(tmp_path: Path, postgres_url: str) -> Iterator[KnowledgeBase]:
 
 
 def pages(make_document: Any) -> list[Any]:
-    words = "shared memory bank warp lane tile reduction matrix accumulate prefetch register occupancy".split()
+    words = ["shared", "memory", "bank", "warp", "lane", "tile", "reduction", "matrix", "accumulate", "prefetch", "register", "occupancy"]
     kinds = (Kind.GUIDE, Kind.HARDWARE)
     return [
         make_document(

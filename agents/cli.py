@@ -7,10 +7,10 @@ import sys
 
 import typer
 
-from agents.commands import machine, measuring, runs, searching, serving
+from agents.commands import compiling, machine, measuring, runs, searching, serving
 from agents.mcp import cli as mcp
 
-GROUPS = (searching, runs, measuring, serving, machine, mcp)
+GROUPS = (searching, runs, measuring, compiling, serving, machine, mcp)
 """Modules with commands, in the order of `kevolve --help`."""
 
 app = typer.Typer(

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from tools.compile.device import AbsentDevice, stand_in
 from tools.compile.launches import Launch, LaunchError, plain, record_launches
 from tools.compile.resources import exceeded, read_resources, remarks, specialisation
-from tools.targets.base import CompileReport, KernelResources, LaunchRecord
+from tools.targets.base import CompileReport, EmittedStage, KernelResources, LaunchRecord
 
 _MESSAGE_CHARACTERS = 2000
 _NO_DEVICE = (
@@ -45,6 +45,8 @@ class Job:
     """Source of the problem whose inputs a candidate gets."""
     record_only: bool = False
     """True: only record the launches; nothing is compiled and the report has no kernels."""
+    emit: str = ""
+    """Stage whose text the report is to hold, for example `ttgir`; empty: none."""
 
     @property
     def device(self) -> AbsentDevice:
@@ -158,6 +160,7 @@ def _load(path: Path, source: str) -> ModuleType:
 
 def _report(job: Job, launches: list[Launch], failure: BaseException | None) -> CompileReport:
     kernels: list[KernelResources] = []
+    emitted: list[EmittedStage] = []
     errors: list[str] = []
     warnings: list[str] = []
     for launch in [] if job.record_only else launches:
@@ -166,6 +169,9 @@ def _report(job: Job, launches: list[Launch], failure: BaseException | None) -> 
             continue
         resources = read_resources(launch, job.limits)
         kernels.append(resources)
+        text = launch.compiled.asm.get(job.emit) if job.emit else None
+        if text is not None:
+            emitted.append(EmittedStage(launch.kernel, resources.specialisation, job.emit, str(text)))
         (warnings if launch.is_tuned else errors).extend(exceeded(resources, launch, job.limits, job.target))
         warnings.extend(remarks(resources, launch))
     if failure is not None and not isinstance(failure, LaunchError):
@@ -175,8 +181,9 @@ def _report(job: Job, launches: list[Launch], failure: BaseException | None) -> 
         LaunchRecord(item.kernel, item.arguments, tuple(sorted(item.constexprs)), plain(item.options), item.grid) for item in launches
     )
     status: Literal["compiled", "error", "nothing_to_compile"] = "error" if errors else "compiled" if launches else "nothing_to_compile"
+    message = "\n".join(errors)[:_MESSAGE_CHARACTERS]
     return CompileReport(
-        job.target, status, tuple(kernels), "\n".join(errors)[:_MESSAGE_CHARACTERS], tuple(dict.fromkeys(warnings)), launches=records
+        job.target, status, tuple(kernels), message, tuple(dict.fromkeys(warnings)), launches=records, emitted=tuple(emitted)
     )
 
 

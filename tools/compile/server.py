@@ -17,7 +17,7 @@ from typing import Any
 
 from tools.compile.job import Job
 from tools.errors import HarnessError, MachineError
-from tools.targets.base import CompileReport, KernelResources, LaunchRecord, TimeEstimate
+from tools.targets.base import CompileReport, EmittedStage, KernelResources, LaunchRecord, TimeEstimate
 from tools.types import Evidence
 
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
@@ -126,6 +126,7 @@ def report_from_json(data: Mapping[str, Any]) -> CompileReport:  # Any: JSON
         "kernels": kernels,
         "launches": launches,
         "estimates": tuple(TimeEstimate(**item) for item in values["estimates"]),
+        "emitted": tuple(EmittedStage(**item) for item in values.get("emitted", ())),
         "warnings": tuple(values["warnings"]),
         "evidence": Evidence(values["evidence"]),
     }

@@ -140,6 +140,17 @@ class TimeEstimate:
 
 
 @dataclass(frozen=True)
+class EmittedStage:
+    """One kernel of one launch as text at one stage of the compiler."""
+
+    kernel: str
+    specialisation: str
+    """Argument types, constexprs and options of the launch."""
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True)
 class CompileReport:
     """Outcome of compiling a candidate for a target without running it."""
 
@@ -157,6 +168,8 @@ class CompileReport:
     """The launches behind it, in order, each different one once."""
     estimates: tuple[TimeEstimate, ...] = ()
     """Simulated times of the launches, where the target has a model."""
+    emitted: tuple[EmittedStage, ...] = ()
+    """What was asked to be emitted."""
 
 
 class Target(Protocol):

@@ -28,6 +28,9 @@ LEAD_IN_TOKENS = 60
 SIGNATURE_CHARACTERS = 240
 """Of a signature that is repeated, so much is kept."""
 
+COUNT_BATCH = 8192
+"""Texts whose tokens are counted in one call."""
+
 LEAST_CHARACTERS = 40
 """A part of a line is not cut below this length."""
 
@@ -106,10 +109,16 @@ def chunk_document(document: Document, document_id: str, count_tokens: CountToke
     """
     leaves: list[Leaf] = []
     occurrences: dict[str, int] = {}
-    for index, (section, path, _) in enumerate(flatten(document.root, document.title)):
-        (path_tokens,) = count_tokens([" > ".join(path)])
-        budget = max(32, max_tokens - 2 - min(path_tokens, PATH_TOKENS))
-        for piece, text in _pieces(section, budget, count_tokens):
+    flat = flatten(document.root, document.title)
+    all_lines = [section.text.split("\n") if section.text.strip() else [] for section, _, _ in flat]
+    wanted = [" > ".join(path) for _, path, _ in flat]
+    wanted += [drop_data_images(line) for lines in all_lines for line in lines]
+    counts = iter(_counted(wanted, count_tokens))
+    path_counts = [next(counts) for _ in flat]
+    for index, (section, path, _) in enumerate(flat):
+        budget = max(32, max_tokens - 2 - min(path_counts[index], PATH_TOKENS))
+        costs = list(itertools.islice(counts, len(all_lines[index])))
+        for piece, text in _pieces(section, all_lines[index], costs, budget, count_tokens):
             first = (section.text_line or section.line_start + (1 if section.level > 0 else 0)) + piece.begin
             content_hash = hashlib.sha256(f"{piece.context}\0{text}".encode()).hexdigest()
             key = f"{document_id}\0{path!r}\0{content_hash}"
@@ -130,11 +139,15 @@ def chunk_document(document: Document, document_id: str, count_tokens: CountToke
     return leaves
 
 
-def _pieces(section: Section, budget: int, count_tokens: CountTokens) -> Iterator[tuple[_Piece, str]]:
-    if not section.text.strip():
-        return
-    lines = section.text.split("\n")
-    costs = count_tokens([drop_data_images(line) for line in lines])
+def _counted(texts: Sequence[str], count_tokens: CountTokens) -> Iterator[int]:
+    """Yield the counts of many texts, a batch a call: a call costs more than a short line."""
+    for begin in range(0, len(texts), COUNT_BATCH):
+        yield from count_tokens(texts[begin : begin + COUNT_BATCH])
+
+
+def _pieces(
+    section: Section, lines: Sequence[str], costs: Sequence[int], budget: int, count_tokens: CountTokens
+) -> Iterator[tuple[_Piece, str]]:
     for piece in _pack(blocks_of(lines, section.syntax), lines, costs, budget, count_tokens):
         begin, end = piece.begin, piece.end
         while begin < end and not lines[begin].strip():

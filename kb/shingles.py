@@ -23,12 +23,14 @@ class Shingles:
     def __init__(self, text: str) -> None:
         words = tokens(text)
         self._shingles = {hash(tuple(words[index : index + WIDTH])) for index in range(max(0, len(words) - WIDTH + 1))}
+        self._num_words = len(words)
         self._facts = {fact.strip(".+-").lower() for fact in _FACT.findall(text)}
 
     def repeats(self, other: Shingles) -> bool:
         """Return whether the texts are near-duplicates of about the same length with the same numbers and identifiers."""
         mine, theirs = len(self._shingles), len(other._shingles)
         least = min(mine, theirs)
-        if least < LEAST_SHINGLES or least < LEAST_LENGTH * max(mine, theirs) or self._facts != other._facts:
+        lengths = self._num_words, other._num_words
+        if least < LEAST_SHINGLES or min(lengths) < LEAST_LENGTH * max(lengths) or self._facts != other._facts:
             return False
         return len(self._shingles & other._shingles) >= LEAST_SHARED * least

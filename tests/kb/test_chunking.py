@@ -113,3 +113,61 @@ def test_chunks_cover_every_line_once_and_match_their_spans(lines: list[str], sy
         for number in range(part.line_start, part.line_end + 1)
     ]
     assert len(whole_lines) == len(set(whole_lines))
+
+
+def test_signature_over_several_lines_is_repeated_whole() -> None:
+    body = [f"  total += input[{number}] * weight[{number}];" for number in range(60)]
+    parts = chunks_of(
+        "\n".join(["template <typename T>", "__global__ void rows(const T* input,", "                     int count) {", *body, "}"]),
+        "code",
+    )
+    assert len(parts) > 2
+    assert all("__global__ void rows(const T* input, int count) {" in part.context for part in parts[1:])
+
+
+def test_row_that_is_too_wide_is_cut_between_cells_with_their_columns() -> None:
+    names = [f"column{number}" for number in range(30)]
+    row = ["chip", *[f"value {number} of chip" for number in range(1, 30)]]
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * 30, f"| {' | '.join(row)} |"]
+    parts = chunks_of("\n".join(lines), max_tokens=60)
+    (last,) = [part for part in parts if "value 29 of chip" in part.text]
+    assert "column29" in last.context
+    assert "row: chip" in last.context
+    assert all(part.text in "\n".join(lines[part.line_start - 1 : part.line_end]) for part in parts)
+    assert all(any(cell in part.text for part in parts) for cell in row)
+
+
+def test_list_table_repeats_its_first_row() -> None:
+    rows = [line for number in range(30) for line in (f"   * - name{number}", f"     - value number {number} of it")]
+    text = "\n".join([".. list-table:: Limits", "   :header-rows: 1", "", "   * - Name", "     - Value", *rows])
+    parts = chunks_of(text, "rst")
+    assert len(parts) > 2
+    assert all("* - Name\n     - Value" in part.context for part in parts[1:])
+
+
+def test_html_table_in_markdown_repeats_its_head() -> None:
+    rows = [f"<tr><td>name{number}</td><td>value {number} of it</td></tr>" for number in range(30)]
+    parts = chunks_of("\n".join(["<table>", "<thead><tr><th>Name</th><th>Value</th></tr></thead>", *rows, "</table>"]))
+    assert len(parts) > 2
+    assert all("<th>Name</th>" in part.context and part.block == "table" for part in parts[1:])
+
+
+def test_licence_is_a_chunk_of_its_own() -> None:
+    licence = "Licensed under the Apache License, Version 2.0. Limitations under the License apply."
+    assert [part.text for part in chunks_of(f"One.\n\n{licence}\n\nTwo.")] == ["One.", licence, "Two."]
+    header = "// SPDX-License-Identifier: MIT\n// All rights reserved."
+    assert [part.text for part in chunks_of(f"{header}\n\nint x;", "code")] == [header, "int x;"]
+
+
+def test_admonition_in_a_fence_is_text_and_code_in_one_is_code() -> None:
+    assert [part.block for part in chunks_of("```{note}\nMind the banks.\n```")] == ["text"]
+    assert [part.block for part in chunks_of("```{code-block} c\nint x;\n```")] == ["code"]
+
+
+def test_small_and_large_sections_of_one_page_keep_to_the_budget() -> None:
+    children = (Section("Small", 1, "Five words are in here.", 1, 2), Section("Large", 1, "\n\n".join(["word " * 40] * 300), 3, 700))
+    document = Document("s.md", "T", Kind.GUIDE, Section("T", 0, "", 1, 700, children), "h")
+    parts = [leaf.chunk for leaf in chunk_document(document, "d", count, 100)]
+    assert parts[0].text == "Five words are in here."
+    assert len(parts) > 100
+    assert all(len(part.text.split()) <= 100 for part in parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from agents.types import Memory
 class Mcts:
     """Balance what is known to be good against what is little known."""
 
-    exploration: float = 0.7
+    exploration: float = 0.5
     """Weight of the confidence term; 0: follow the mean alone."""
     widening: float = 1.5
     """Children allowed after one visit."""
@@ -55,13 +55,12 @@ class Mcts:
 class _Descent:
     """Walks from the root to the place to expand; places chosen in this call already count as visits worth nothing (virtual loss).
 
-    Values are fitness over the best fitness of the run so far, from 0 to 1.
+    UCT wants values between 0 and 1, and fitness has no upper end: values are scaled between the worst and the best of the siblings that are compared.
     """
 
     def __init__(self, options: Mcts, view: GraphView) -> None:
         self._options, self._view = options, view
         self._root = view.place()
-        self._top = self._root.best or 1.0
         self._virtual: defaultdict[str, int] = defaultdict(int)
         self._pending: defaultdict[str, int] = defaultdict(int)
 
@@ -77,7 +76,7 @@ class _Descent:
             allowed = max(1, math.floor(self._options.widening * visits**self._options.alpha))
             if place.is_open and (len(children) + self._pending[place.place_id] < allowed or not choices):
                 break
-            score, place = max(((self._score(visits, child), child) for child in choices), key=lambda pair: pair[0])
+            score, place = self._choose(visits, choices)
             path.append(place.place_id)
         self._pending[place.place_id] += 1
         for place_id in path:
@@ -87,9 +86,18 @@ class _Descent:
     def _visits(self, place: Place) -> int:
         return place.visits + self._virtual[place.place_id]
 
-    def _score(self, parent_visits: int, child: Place) -> float:
+    def _choose(self, parent_visits: int, choices: Sequence[Place]) -> tuple[float, Place]:
+        """Return the child of the highest score, and the score: its value among its siblings (0: the worst, 1: the best) plus the confidence term."""
+        values = [self._value(child) for child in choices]
+        low, span = min(values), (max(values) - min(values)) or 1.0
+        logarithm = math.log(parent_visits)
+        scores = [
+            (value - low) / span + self._options.exploration * math.sqrt(logarithm / self._visits(child))
+            for value, child in zip(values, choices, strict=True)
+        ]
+        best = max(range(len(choices)), key=lambda index: scores[index])
+        return scores[best], choices[best]
+
+    def _value(self, child: Place) -> float:
         visits = self._visits(child)
-        mean = child.total / self._top / visits
-        best = child.best / self._top * child.visits / visits
-        value = (1 - self._options.greed) * mean + self._options.greed * best
-        return value + self._options.exploration * math.sqrt(math.log(parent_visits) / visits)
+        return (1 - self._options.greed) * child.total / visits + self._options.greed * child.best * child.visits / visits

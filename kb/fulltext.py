@@ -95,7 +95,7 @@ class TextIndex:
 
     def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
         part = part_of([(number, _record(path, body)) for number, (path, body) in enumerate(texts)])
-        self._postings = Postings(State((part,), (None,), len(texts)))
+        self._postings = Postings(State(0, "", (part,), (None,), len(texts)))
 
     def search(self, terms: Sequence[str], top_k: int) -> list[tuple[int, float]]:
         """Return the best texts as (position, BM25 score), best first."""

@@ -1,45 +1,67 @@
-"""Hybrid retrieval: dense and BM25 candidates, fused by standardised scores with a dense lean; the same filters in both legs.
+"""Hybrid retrieval: dense and BM25 candidates, fused by standardised scores, with the document as context; the same filters in both legs.
 
-Score of a chunk = dense part + lexical part (+ section part), each a weighted z-score, so the parts in `explain` add up to the score by construction.
-z-scores are taken over the union of both legs' candidates, on which both legs are known: the cosine of a chunk that only BM25 found is computed, and a chunk
-that BM25 did not find scores 0 there, or the lowest score found if the leg was cut off. Equal-weight rank fusion is not used: on code-shaped queries it loses
-against the dense leg alone.
+The score of a chunk is a sum of parts, so what `explain` shows adds up to it by construction:
+
+- `dense`, `lexical`: weighted z-scores over the union of both legs' candidates, on which both legs are known: the cosine of a chunk that only BM25 found is
+  computed, and a chunk that BM25 did not find scores 0 there, or the lowest score found if the leg was cut off.
+- `first`: the reciprocal rank in each leg. What one leg has at the very top stays near the top even if the other leg has never heard of it: a paraphrase
+  that shares no word with its answer, an identifier that means nothing to the embedder.
+- `document`: the similarity of the whole document (of its first chunks), standardised. It adds context to leaves and never stands between a query and a leaf.
+- `repeat`: what a chunk loses for each better one of the same section, so that the first hits are not one section cut in pieces.
+- `target`: what a chunk gains or loses if the question names a family of targets; see `kb/target_words.py`.
+
+Equal-weight rank fusion is not used: on code-shaped queries it loses against the dense leg alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, text
 
 from kb import fulltext
+from kb.levels import document_similarities
+from kb.target_words import target_fit
 from kb.words import query_terms
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from kb.dense import Snapshot
     from kb.embedders.base import Vectors
+
+LOOKED_AT = 100
+"""So many of the best candidates are compared with each other and with the target that a question names."""
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """How the legs are combined."""
+    """How the parts of a score are weighted."""
 
-    dense_weight: float = 0.7
-    lexical_weight: float = 0.3
-    section_weight: float = 0.0
-    """Of the mean similarity of the chunks in the same section."""
+    dense_weight: float = 0.6
+    lexical_weight: float = 0.4
+    first_weight: float = 1.0
+    document_weight: float = 0.15
+    repeat_penalty: float = 0.5
     pool: int = 200
     """Candidates per leg."""
+    is_calibrated: bool = False
+    """Whether `dense_weight` and `lexical_weight` give way to what the base's own text says; see `kb/calibration.py`."""
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the query has to be embedded."""
+        return self.dense_weight > 0 or self.document_weight > 0
 
 
-DENSE_ONLY = Fusion(dense_weight=1.0, lexical_weight=0.0, section_weight=0.0)
-LEXICAL_ONLY = Fusion(dense_weight=0.0, lexical_weight=1.0, section_weight=0.0)
-MODES = {"hybrid": Fusion(), "dense": DENSE_ONLY, "lexical": LEXICAL_ONLY}
+DEFAULT = Fusion(is_calibrated=True)
+MODES = {
+    "hybrid": DEFAULT,
+    "dense": Fusion(dense_weight=1.0, lexical_weight=0.0, first_weight=0.0, document_weight=0.0, repeat_penalty=0.0),
+    "lexical": Fusion(dense_weight=0.0, lexical_weight=1.0, first_weight=0.0, document_weight=0.0, repeat_penalty=0.0),
+    "flat": Fusion(dense_weight=0.7, lexical_weight=0.3, first_weight=0.0, document_weight=0.0, repeat_penalty=0.0),
+    "leaves": replace(DEFAULT, document_weight=0.0, repeat_penalty=0.0),
+}
+"""The default (`hybrid`) and what it is compared with: each leg alone, fixed weights without levels (`flat`), the default without levels (`leaves`)."""
 
 
 @dataclass(frozen=True)
@@ -65,44 +87,6 @@ class DenseLeg(Protocol):
         """Return the cosine similarity of chunks in scope."""
 
 
-class ExactLeg:
-    """Scores every chunk of a snapshot.
-
-    Args:
-        snapshot: The vectors.
-        query_vector: Unit vector of the query.
-        allowed: Chunk numbers in scope, ascending; None for all.
-    """
-
-    def __init__(self, snapshot: Snapshot, query_vector: Vectors, allowed: NDArray[np.int64] | None) -> None:
-        import numpy as np
-
-        rows = None if allowed is None else snapshot.positions(allowed)
-        self._numbers = snapshot.numbers if rows is None else snapshot.numbers[rows]
-        matrix = snapshot.matrix if rows is None else snapshot.matrix[rows]
-        self._scores = matrix @ query_vector if len(self._numbers) else np.zeros(0, dtype=np.float32)
-
-    def nearest(self, top_k: int) -> list[tuple[int, float]]:
-        """Return (chunk number, cosine similarity), nearest first, ties by number."""
-        import numpy as np
-
-        whole = top_k >= len(self._numbers)
-        chosen = np.arange(len(self._numbers)) if whole else np.argpartition(-self._scores, top_k)[:top_k]
-        order = chosen[np.lexsort((self._numbers[chosen], -self._scores[chosen]))]
-        return [(int(self._numbers[row]), float(self._scores[row])) for row in order]
-
-    def similarities(self, numbers: Sequence[int]) -> dict[int, float]:
-        """Return the cosine similarity of chunks in scope."""
-        import numpy as np
-
-        rows = np.searchsorted(self._numbers, np.asarray(numbers, dtype=np.int64))
-        return {
-            number: float(self._scores[row])
-            for number, row in zip(numbers, rows, strict=True)
-            if row < len(self._numbers) and self._numbers[row] == number
-        }
-
-
 def _standardised(scores: dict[int, float]) -> dict[int, float]:
     """Return z-scores; all 0 if the scores do not differ."""
     if not scores:
@@ -113,10 +97,28 @@ def _standardised(scores: dict[int, float]) -> dict[int, float]:
 
 
 def retrieve(
-    connection: Connection, query: str, dense_leg: DenseLeg | None, fusion: Fusion, scope_sql: str, parameters: dict[str, object]
+    connection: Connection,
+    query: str,
+    dense_leg: DenseLeg | None,
+    fusion: Fusion,
+    scope_sql: str,
+    parameters: dict[str, object],
+    vector: Vectors | None = None,
+    family: str | None = None,
 ) -> list[Candidate]:
-    """Return the fused candidates, best first; ties by chunk number."""
-    is_dense = dense_leg is not None and (fusion.dense_weight > 0 or fusion.section_weight > 0)
+    """Return the fused candidates, best first; ties by chunk number.
+
+    Args:
+        connection: To the catalogue.
+        query: The query's text.
+        dense_leg: None: without vectors.
+        fusion: The weights.
+        scope_sql: SQL that selects the allowed chunk numbers; empty: all.
+        parameters: Its bound values.
+        vector: Unit vector of the query, for what stands above the leaves; None: leaves alone.
+        family: The family of targets that the query names, if it names exactly one.
+    """
+    is_dense = dense_leg is not None and fusion.needs_vectors
     dense_found = dense_leg.nearest(fusion.pool) if dense_leg is not None and is_dense else []
     lexical_found = fulltext.search(connection, query_terms(query), fusion.pool, scope_sql, parameters) if fusion.lexical_weight > 0 else []
     similarities, matches = dict(dense_found), dict(lexical_found)
@@ -124,32 +126,55 @@ def retrieve(
         similarities |= dense_leg.similarities([number for number in matches if number not in similarities])
     numbers = sorted(similarities.keys() | matches.keys())
     floor = min(matches.values(), default=0.0) if len(matches) >= fusion.pool else 0.0
-    weighted = [("dense", fusion.dense_weight, _standardised(similarities))]
-    weighted.append(("lexical", fusion.lexical_weight, _standardised({number: matches.get(number, floor) for number in numbers})))
-    if fusion.section_weight > 0:
-        weighted.append(("section", fusion.section_weight, _section_scores(connection, similarities)))
-    candidates = []
-    for number in numbers:
-        parts = {name: weight * scores.get(number, 0.0) for name, weight, scores in weighted if weight > 0}
-        candidates.append(Candidate(number, sum(parts.values()), parts, similarities.get(number), number in matches))
+    weighted: list[tuple[str, float, dict[int, float]]] = []
+    if fusion.dense_weight > 0:
+        weighted.append(("dense", fusion.dense_weight, _standardised(similarities)))
+    if fusion.lexical_weight > 0:
+        weighted.append(("lexical", fusion.lexical_weight, _standardised({number: matches.get(number, floor) for number in numbers})))
+    if fusion.first_weight > 0:
+        weighted.append(("first", fusion.first_weight, _reciprocal_ranks((similarities, matches))))
+    if vector is not None and fusion.document_weight > 0:
+        weighted.append(("document", fusion.document_weight, _standardised(document_similarities(connection, numbers, vector))))
+    parts = {number: {name: weight * scores.get(number, 0.0) for name, weight, scores in weighted} for number in numbers}
+    if family is not None:
+        best = sorted(numbers, key=lambda number: (-sum(parts[number].values()), number))[:LOOKED_AT]
+        for number, value in target_fit(connection, best, family).items():
+            parts[number]["target"] = value
+    candidates = [
+        Candidate(number, sum(parts[number].values()), parts[number], similarities.get(number), number in matches) for number in numbers
+    ]
     candidates.sort(key=lambda candidate: (-candidate.score, candidate.number))
+    if fusion.repeat_penalty > 0:
+        candidates = _spread(connection, candidates, fusion.repeat_penalty)
     return candidates
 
 
-def _section_scores(connection: Connection, similarities: dict[int, float]) -> dict[int, float]:
-    """Return the standardised mean similarity of each candidate's section, over the candidates in it."""
-    if not similarities:
-        return {}
-    numbers = sorted(similarities)
-    section_of: dict[int, str] = {}
-    for begin in range(0, len(numbers), 500):
-        part = numbers[begin : begin + 500]
-        names = ", ".join(str(number) for number in part)  # integers of ours
-        section_of |= {
-            int(row[0]): str(row[1]) for row in connection.execute(text(f"SELECT number, section_id FROM chunks WHERE number IN ({names})"))
-        }
-    groups: dict[str, list[float]] = {}
-    for number, section_id in section_of.items():
-        groups.setdefault(section_id, []).append(similarities[number])
-    means = {section_id: sum(values) / len(values) for section_id, values in groups.items()}
-    return _standardised({number: means[section_id] for number, section_id in section_of.items()})
+def _reciprocal_ranks(legs: Sequence[dict[int, float]]) -> dict[int, float]:
+    """Return the sum of the reciprocal ranks in the legs; ties by number."""
+    values: dict[int, float] = {}
+    for scores in legs:
+        for rank, number in enumerate(sorted(scores, key=lambda item: (-scores[item], item)), start=1):
+            values[number] = values.get(number, 0.0) + 1.0 / rank
+    return values
+
+
+def _spread(connection: Connection, candidates: list[Candidate], penalty: float) -> list[Candidate]:
+    """Return the candidates with each section's second and later ones among the first set back."""
+    first = candidates[:LOOKED_AT]
+    section_of = _sections(connection, [candidate.number for candidate in first])
+    seen: dict[str, int] = {}
+    spread = []
+    for candidate in first:
+        section = section_of.get(candidate.number, "")
+        repeats = seen.get(section, 0)
+        seen[section] = repeats + 1
+        if repeats:
+            loss = -penalty * repeats
+            candidate = replace(candidate, score=candidate.score + loss, parts={**candidate.parts, "repeat": loss})
+        spread.append(candidate)
+    return sorted([*spread, *candidates[LOOKED_AT:]], key=lambda candidate: (-candidate.score, candidate.number))
+
+
+def _sections(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
+    statement = text("SELECT number, section_id FROM chunks WHERE number IN :numbers").bindparams(bindparam("numbers", expanding=True))
+    return {int(row[0]): str(row[1]) for row in connection.execute(statement, {"numbers": list(numbers)})}

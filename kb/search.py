@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, bindparam, text
 
 from kb.abstention import judge
-from kb.dense import EXACT_LIMIT, Snapshot, load_snapshot
+from kb.calibration import calibrated
+from kb.dense import ScanLeg, Snapshots
 from kb.errors import StoreError
+from kb.fulltext import allowed_numbers, num_chunks
 from kb.index import embedder_epoch
-from kb.retrieval import Candidate, DenseLeg, ExactLeg, Fusion, retrieve
+from kb.places import citation_of, pages_of
+from kb.retrieval import Candidate, DenseLeg, Fusion, retrieve
 from kb.scope import scope
-from kb.target_words import named_target
+from kb.shingles import Shingles
+from kb.target_words import about, named_target
 from kb.targets import visible
 from kb.types import Filters, Hit, Kind, QueryResult, Source, Trust
 from kb.vectors import collection_name
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from kb.index import VectorIndex
 
 MAX_QUERY_CHARACTERS = 20_000
+SCAN_LIMIT = 3_000_000
+"""Up to so many chunks a process scans the vectors in its files (see `kb/dense.py`)."""
+SCAN_LIMIT_SERVER = 200_000
+"""The same where a Chroma server holds the vectors: every process that scans has to fetch them once."""
 EMBEDDER_CHANGES = 5
 """So many changes of the embedder during one query are followed."""
 
@@ -36,17 +43,16 @@ class Searcher:
     Args:
         catalogue: What is searched.
         embedder: Returns the embedder, loading it at the first use.
-        index: Used beyond `exact_limit` chunks in scope.
-        exact_limit: Up to so many chunks are scored exactly.
+        index: Used beyond `scan_limit` chunks.
+        scan_limit: Up to so many chunks this process scans the vectors itself; beyond that it asks Chroma.
     """
 
-    def __init__(self, catalogue: Catalogue, embedder: Callable[[], Embedder], index: VectorIndex, exact_limit: int = EXACT_LIMIT) -> None:
+    def __init__(self, catalogue: Catalogue, embedder: Callable[[], Embedder], index: VectorIndex, scan_limit: int | None = None) -> None:
         self._catalogue = catalogue
         self._embedder = embedder
         self._index = index
-        self._exact_limit = exact_limit
-        self._snapshot: Snapshot | None = None
-        self._guard = threading.Lock()
+        self._scan_limit = scan_limit if scan_limit is not None else SCAN_LIMIT_SERVER if index.is_server else SCAN_LIMIT
+        self._snapshots = Snapshots(catalogue.folder)
 
     def query(self, query: str, top_k: int, filters: Filters, explain: bool, fusion: Fusion, infer_target: bool = True) -> QueryResult:
         """Return the hits; see `KnowledgeBase.query`."""
@@ -59,7 +65,7 @@ class Searcher:
             filters = dataclasses.replace(filters, target=named_target(query))
         for _ in range(EMBEDDER_CHANGES):
             epoch = self._epoch()
-            vector = self._embedder().embed_query(query) if self._has_chunks() and (fusion.dense_weight or fusion.section_weight) else None
+            vector = self._embedder().embed_query(query) if self._has_chunks() and fusion.needs_vectors else None
             try:
                 result = self._answer(query, vector, epoch, top_k, filters, explain, fusion)
             except StoreError:
@@ -79,7 +85,9 @@ class Searcher:
                 return None
             scope_sql, parameters = scope(connection, filters)
             leg = self._dense_leg(connection, vector, filters, scope_sql, parameters) if vector is not None else None
-            candidates = retrieve(connection, query, leg, fusion, scope_sql, parameters)
+            candidates = retrieve(
+                connection, query, leg, calibrated(connection, fusion), scope_sql, parameters, vector, about(filters.target)
+            )
             hits = _hits(connection, candidates, top_k, explain)
             abstained, reason = judge(connection, query, candidates, hits)
         return QueryResult(tuple(hits), abstained, reason, filters.target)
@@ -88,10 +96,6 @@ class Searcher:
         with self._catalogue.read() as connection:
             return embedder_epoch(connection)
 
-    def fusion(self) -> Fusion:
-        """Return the weights of the default on this base."""
-        return Fusion()
-
     def _has_chunks(self) -> bool:
         with self._catalogue.read() as connection:
             return connection.execute(text("SELECT 1 FROM chunks LIMIT 1")).first() is not None
@@ -99,23 +103,11 @@ class Searcher:
     def _dense_leg(
         self, connection: Connection, vector: Vectors, filters: Filters, scope_sql: str, parameters: Mapping[str, object]
     ) -> DenseLeg:
-        import numpy as np
-
-        total = int(connection.execute(text("SELECT count(*) FROM chunks")).scalar_one())
-        if total > self._exact_limit:
-            return _ApproximateLeg(connection, self._index, vector, filters, scope_sql, parameters)
-        allowed = None
-        if scope_sql:
-            allowed = np.fromiter(connection.execute(text(scope_sql), dict(parameters)).scalars(), dtype=np.int64)
-            allowed.sort()
-        return ExactLeg(self._current(connection, len(vector)), vector, allowed)
-
-    def _current(self, connection: Connection, dimension: int) -> Snapshot:
         generation = self._catalogue.generation(connection)
-        with self._guard:
-            if self._snapshot is None or self._snapshot.generation != generation:
-                self._snapshot = load_snapshot(connection, generation, dimension)
-            return self._snapshot
+        if num_chunks(connection) > self._scan_limit:
+            return _ApproximateLeg(connection, self._index, vector, filters, scope_sql, parameters)
+        allowed = allowed_numbers(connection, scope_sql, dict(parameters), generation) if scope_sql else None
+        return ScanLeg(self._snapshots.at(connection), vector, allowed)
 
 
 class _ApproximateLeg:
@@ -169,8 +161,14 @@ def _numbers(connection: Connection, chunk_ids: Sequence[str], scope_sql: str, p
 
 _ROWS = text(
     "SELECT c.number, c.chunk_id, c.section_path, c.text, c.context, c.line_start, c.line_end, c.content_hash, "
-    "d.title, d.kind, d.targets, d.source, d.trust FROM chunks c JOIN documents d ON d.document_id = c.document_id WHERE c.number IN :numbers"
+    "d.title, d.kind, d.targets, d.source, d.trust, d.front_matter FROM chunks c JOIN documents d ON d.document_id = c.document_id WHERE c.number IN :numbers"
 ).bindparams(bindparam("numbers", expanding=True))
+
+
+def _near_duplicate(text: str, chosen: Mapping[str, Shingles]) -> str | None:
+    """Return the key of a chosen text that says the same but for a few words, or None."""
+    mine = Shingles(text)
+    return next((key for key, theirs in chosen.items() if mine.repeats(theirs)), None)
 
 
 def _hits(connection: Connection, candidates: Sequence[Candidate], top_k: int, explain: bool) -> list[Hit]:
@@ -179,19 +177,23 @@ def _hits(connection: Connection, candidates: Sequence[Candidate], top_k: int, e
 
     chosen: dict[str, tuple[Candidate, Any]] = {}  # Any: SQLAlchemy rows
     also: dict[str, list[Source]] = {}
+    shingles: dict[str, Shingles] = {}
     for begin in range(0, len(candidates), 4 * top_k):
         part = candidates[begin : begin + 4 * top_k]
         rows = {row.number: row for row in connection.execute(_ROWS, {"numbers": [candidate.number for candidate in part]})}
         for candidate in part:
             row = rows[candidate.number]
-            if row.content_hash in chosen:
-                also.setdefault(row.content_hash, []).append(Source(row.source, row.line_start, row.line_end))
+            same = row.content_hash if row.content_hash in chosen else _near_duplicate(row.text, shingles)
+            if same is not None:
+                also.setdefault(same, []).append(Source(row.source, row.line_start, row.line_end))
             elif len(chosen) < top_k:
                 chosen[row.content_hash] = (candidate, row)
+                shingles[row.content_hash] = Shingles(row.text)
         if len(chosen) >= top_k:
             break
     hits = []
     for rank, (content_hash, (candidate, row)) in enumerate(chosen.items(), start=1):
+        front_matter = json.loads(row.front_matter)
         hits.append(
             Hit(
                 rank=rank,
@@ -207,6 +209,8 @@ def _hits(connection: Connection, candidates: Sequence[Candidate], top_k: int, e
                 context=row.context,
                 trust=Trust(row.trust),
                 also=tuple(also.get(content_hash, ())),
+                pages=pages_of(front_matter, row.line_start, row.line_end),
+                citation=citation_of(front_matter),
             )
         )
     return hits

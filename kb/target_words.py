@@ -1,10 +1,18 @@
-"""The target that a question names by its words: chip names, architecture codes, vendor terms."""
+"""The target that a question names by its words: chip names, architecture codes, vendor terms; and whether a passage speaks of it.
+
+The target is a filter only if the words leave no doubt (exactly one). A filter cannot tell apart documents that state no target, as manuals do, so passages
+are also judged by their own words: by where they stand (source, title, headings) first, then by what they say.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 
-from kb.targets import family
+from sqlalchemy import Connection, bindparam, text
+
+from kb.targets import GENERIC, family, normalise
 
 _EXACT: tuple[tuple[str, str], ...] = (
     (r"\bsm_?(\d{2,3})[af]?\b", "cuda:sm_{0}"),
@@ -24,9 +32,48 @@ _EXACT: tuple[tuple[str, str], ...] = (
 _FAMILY: tuple[tuple[str, str], ...] = (
     (r"\b(?:NVIDIA|CUDA|PTX|SASS|cuBLAS|cuDNN|CUTLASS|Nsight|Blackwell|Ampere)\b", "nvidia"),
     (r"\b(?:AMD|ROCm|HIP|hipBLAS\w*|MIOpen|rocprof\w*|AMDGPU|CDNA|Instinct|AMDGCN)\b", "amd"),
+    (r"\bcuda[A-Z]\w+|\bcu(?:Launch|Module|Mem|Ctx)[A-Z]\w+", "nvidia"),
+    (r"\bhip[A-Z]\w+|\bMI\d{2,3}[A-Z]?\b|\bRDNA ?\d?\b|\bRadeon\b", "amd"),
     (r"\bMTIA\b", "mtia"),
+    (r"\b(?:Tenstorrent|Tensix|Wormhole|Blackhole|TT-?NN|TT-?Metal(?:ium)?|SFPU)\b", "tenstorrent"),
+    (r"\b(?:Intel (?:Data Center )?(?:GPUs?|XPUs?|Arc|Max)|Ponte Vecchio|Battlemage|XPU|DPAS)\b", "intel"),
     (r"\b(?:AVX(?:-?512|2)?|x86(?:-64|_64)?|Xeon|EPYC|AArch64)\b|\bon (?:the |a |my )?CPUs?\b", "cpu"),
 )
+
+_COMPILED = [(re.compile(pattern, re.IGNORECASE), family(form.partition(":")[0])) for pattern, form in _EXACT]
+_COMPILED += [(re.compile(pattern, 0 if "[A-Z]" in pattern else re.IGNORECASE), name) for pattern, name in _FAMILY]
+
+AGAINST = -1.5
+"""What a passage of another target loses; scores are standardised, so few gaps among the first hits are as wide."""
+IN_FAVOUR = 0.3
+"""What a passage gains that speaks of the target."""
+
+
+def families(passage: str) -> set[str]:
+    """Return the families of targets that a text names."""
+    return {name for pattern, name in _COMPILED if pattern.search(passage)}
+
+
+def about(target: str | None) -> str | None:
+    """Return the family that the hits for a target should be about; None: any."""
+    name = family(normalise(target)) if target else GENERIC
+    return None if name == GENERIC else name
+
+
+def target_fit(connection: Connection, numbers: Sequence[int], wanted: str) -> dict[int, float]:
+    """Return what chunks gain or lose for being about this family or about others only; chunks that name none are left out."""
+    statement = text(
+        "SELECT c.number, c.section_path, c.context, c.text, d.source, d.title FROM chunks c JOIN documents d ON d.document_id = c.document_id "
+        "WHERE c.number IN :numbers"
+    ).bindparams(bindparam("numbers", expanding=True))
+    fit: dict[int, float] = {}
+    for row in connection.execute(statement, {"numbers": list(numbers)}):
+        path = row.section_path if isinstance(row.section_path, str) else json.dumps(row.section_path)
+        place = families(f"{re.sub(r'[/+_.-]', ' ', row.source)}\n{row.title}\n{path}")
+        named = place or families(f"{row.context}\n{row.text}")
+        if named:
+            fit[int(row.number)] = IN_FAVOUR if wanted in named else AGAINST
+    return fit
 
 
 def named_target(query: str) -> str | None:
@@ -36,9 +83,7 @@ def named_target(query: str) -> str | None:
         for pattern, form in _EXACT
         for match in re.finditer(pattern, query, re.IGNORECASE)
     }
-    families = {name for pattern, name in _FAMILY if re.search(pattern, query, re.IGNORECASE)}
-    families |= {family(target) for target in exact}
-    if len(families) != 1 or len(exact) > 1:
-        only = families.pop() if len(families) == 1 else None
-        return only
-    return next(iter(exact)) if exact else families.pop()
+    named = families(query)
+    if len(named) != 1:
+        return None
+    return next(iter(exact)) if len(exact) == 1 else named.pop()

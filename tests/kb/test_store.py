@@ -70,7 +70,7 @@ def test_explained_parts_add_up_to_the_score(filled: KnowledgeBase) -> None:
     hits = filled.query("shared memory per block", 10, explain=True).hits
     assert hits
     for hit in hits:
-        assert set(hit.explain) == {"dense", "lexical"}
+        assert {"dense", "lexical", "first", "document"} <= set(hit.explain)
         assert sum(hit.explain.values()) == pytest.approx(hit.score, abs=1e-9)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 

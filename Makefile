@@ -19,10 +19,11 @@ demo: install  ## ingest docs/, run the examples on this machine's CPU, print th
 	$(BIN)/kb query "how do I avoid a second pass over memory in a row-wise normalisation" --target cpu --top-k 3
 	$(BIN)/kevolve run examples/map_id_transform.py --target cpu --budget-evaluations 6 --seed 0
 
-check: install  ## formatting, lint, types
+check: install  ## formatting, lint, types, documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/kb lint docs/
 
 test: install  ## what CI runs; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"

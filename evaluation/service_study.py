@@ -1,0 +1,192 @@
+"""What the evaluation service and the pools are worth, measured: jobs over kills, throughput of one and two workers, overhead of a warm worker.
+
+`python -m evaluation.service_study faults|throughput|overhead --records FILE` appends one JSON line per observation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tools.problems import problem_from_source
+from tools.receipts import host_facts
+from tools.slots import Slot, find_slots
+from tools.types import QUICK, Candidate, Evaluation
+
+_TOKEN = "a-token-for-one-study-only"
+_SOURCE = """
+import torch
+from torch import nn
+class {name}(nn.Module):
+    def forward(self, x):
+        return {body}
+"""
+_PROBLEM = problem_from_source(
+    _SOURCE.format(name="Model", body="torch.tanh(x)")
+    + "def get_inputs():\n    return [torch.randn(256, 512)]\ndef get_init_inputs():\n    return []\n",
+    problem_id="study/tanh",
+)
+
+
+def candidate(number: int, *, honest: bool) -> Candidate:
+    """Return the number-th candidate: right, or wrong by a constant."""
+    body = "torch.tanh(x)" if honest else f"torch.tanh(x) + {number + 1}"
+    return Candidate(_SOURCE.format(name="ModelNew", body=body) + f"# {number}\n", language="torch")
+
+
+def faults(jobs: int, kills: int, seed: int) -> dict[str, Any]:  # Any: JSON
+    """Queue jobs at a service that is killed (SIGKILL) several times on the way; count what was lost or scored twice."""
+    import httpx
+
+    from agents.serving.wire import Request
+
+    generator = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        ids: list[str] = []
+        home, port, began = Path(folder), 0, time.monotonic()
+        killed_at: list[int] = []
+        for number in range(kills + 1):
+            with _service(home, port) as (url, process):
+                port = int(url.rsplit(":", 1)[1])
+                client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {_TOKEN}"}, timeout=60)
+                if not ids:
+                    requests = [Request(candidate(item, honest=False), _PROBLEM, "cpu", QUICK).to_json() for item in range(jobs)]
+                    ids = [
+                        client.post("/v1/jobs", json={"request": request, "key": str(item)}).json()["job_id"]
+                        for item, request in enumerate(requests)
+                    ]
+                goal = jobs if number == kills else generator.randrange(jobs * number // (kills + 1), jobs * (number + 1) // (kills + 1))
+                while (done := client.get("/health").json()["jobs"].get("done", 0)) < goal:
+                    time.sleep(0.2)
+                if number < kills:
+                    killed_at.append(done)
+                    process.kill()
+                    process.wait()
+                else:
+                    answers = [client.get(f"/v1/jobs/{job_id}").json() for job_id in ids]
+        receipts = len(list((home / "receipts").glob("*.json")))
+    statuses = [answer["answer"]["evaluation"]["status"] for answer in answers if answer["state"] == "done"]
+    return {
+        "study": "faults", "jobs": jobs, "kills": kills, "killed_after_jobs": killed_at, "answered": len(statuses), "lost": jobs - len(statuses),
+        "distinct_jobs": len(set(ids)), "wrong_verdicts": sum(status != "wrong_values" for status in statuses),
+        "evaluated_again_after_a_kill": receipts - jobs, "answers_per_job": 1, "seconds": time.monotonic() - began, "seed": seed,
+    }  # fmt: skip
+
+
+def throughput(kind: str, evaluations: int) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Compare two workers with one, each worker on one core."""
+    from agents.serving.pool import EvaluatorPool, local_pool
+    from agents.serving.ray_pool import ray_pool
+
+    make: Callable[..., EvaluatorPool] = ray_pool if kind == "ray" else local_pool
+    rates = {}
+    for workers in (1, 2):
+        slots = [Slot(cores=slot.cores) for slot in find_slots("cpu", 2)[:workers]]
+        with tempfile.TemporaryDirectory() as folder, make(Path(folder), slots, use_compiled_baseline=False) as pool:
+            _run(pool.evaluate, [candidate(-number - 1, honest=True) for number in range(2 * workers)], workers)  # warm
+            began = time.monotonic()
+            found = _run(pool.evaluate, [candidate(number, honest=True) for number in range(evaluations)], workers)
+            seconds = time.monotonic() - began
+        rates[workers] = evaluations / seconds
+        passed = sum(item.status.value == "passed" for item in found)
+        yield {
+            "study": "throughput",
+            "kind": kind,
+            "workers": workers,
+            "evaluations": evaluations,
+            "passed": passed,
+            "per_second": rates[workers],
+        }
+    yield {"study": "throughput", "kind": kind, "gain_of_the_second_worker": rates[2] / rates[1]}
+
+
+def overhead(evaluations: int) -> dict[str, Any]:  # Any: JSON
+    """Measure what a warm worker's evaluation takes beyond compiling and timed calls."""
+    from tools.evaluator import LocalEvaluator
+
+    extra, phases = [], []
+    with tempfile.TemporaryDirectory() as folder, LocalEvaluator(Path(folder)) as evaluator:
+        for number in range(evaluations + 2):
+            evaluation = evaluator.evaluate(candidate(number, honest=True), _PROBLEM, "cpu", QUICK)
+            receipt = json.loads(Path(evaluation.receipt).read_text(encoding="utf-8"))
+            if number >= 2:  # the first ones open the problem and compile the baseline
+                phases.append(receipt["phases_s"])
+                extra.append(evaluation.seconds - receipt["phases_s"]["timing"] - receipt["phases_s"].get("baseline", 0.0))
+    median = {name: statistics.median(item.get(name, 0.0) for item in phases) for name in phases[0]}
+    return {
+        "study": "overhead",
+        "evaluations": evaluations,
+        "median_s": statistics.median(extra),
+        "samples_s": extra,
+        "median_phases_s": median,
+    }
+
+
+def _run(evaluate: Callable[..., Evaluation], candidates: Sequence[Candidate], workers: int) -> list[Evaluation]:
+    with ThreadPoolExecutor(workers) as threads:
+        return list(threads.map(lambda item: evaluate(item, _PROBLEM, "cpu", QUICK), candidates))
+
+
+@contextlib.contextmanager
+def _service(home: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "agents.cli", "serve", "--target", "cpu", "--slots", "2", "--port", str(port), "--home", str(home)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "KEVOLVE_SERVICE_TOKEN": _TOKEN})
+    try:
+        if process.stderr is None:
+            raise RuntimeError("no pipe from the service")
+        found = next((match for line in process.stderr if (match := re.search(r"at (http://\S+);", line))), None)
+        if found is None:
+            raise RuntimeError("the service did not start")
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield found[1], process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        process.kill()
+        process.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one study and append its records."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.service_study", description=__doc__)
+    parser.add_argument("study", choices=("faults", "throughput", "overhead"))
+    parser.add_argument("--records", type=Path, required=True, help="a .jsonl file to append to")
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--evaluations", type=int, default=24)
+    parser.add_argument("--kind", choices=("local", "ray"), default="ray")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if options.study == "faults":
+        found: list[dict[str, Any]] = [faults(options.jobs, options.kills, options.seed)]
+    elif options.study == "overhead":
+        found = [overhead(options.evaluations)]
+    else:
+        found = list(throughput(options.kind, options.evaluations))
+    host = {**host_facts(), "command": ["python", "-m", "evaluation.service_study", *(arguments or sys.argv[1:])]}
+    options.records.parent.mkdir(parents=True, exist_ok=True)
+    with options.records.open("a", encoding="utf-8") as file:
+        for item in found:
+            file.write(json.dumps({**item, "host": host}, sort_keys=True) + "\n")
+            sys.stdout.write(json.dumps({name: value for name, value in item.items() if name != "samples_s"}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

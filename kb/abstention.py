@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from kb import fulltext
 from kb.retrieval import Candidate
@@ -62,7 +62,7 @@ def _coverage(hit: Hit, weights: dict[str, float]) -> float:
 
 def _information(connection: Connection, query: str) -> tuple[dict[str, float], list[str]]:
     """Return the inverse document frequency of each content word of the query, and those that occur nowhere."""
-    num_chunks = int(connection.execute(text("SELECT count(*) FROM chunks")).scalar_one())
+    num_chunks = fulltext.num_chunks(connection)
     weights: dict[str, float] = {}
     absent = []
     for term in query_terms(query)[:64]:

@@ -55,6 +55,11 @@ class VectorIndex:
         self._seen_generation = -1
         self._guard = threading.RLock()
 
+    @property
+    def is_server(self) -> bool:
+        """Whether a Chroma server holds the vectors."""
+        return self._address is not None
+
     def close(self) -> None:
         """Release the client."""
         with self._guard:

@@ -145,7 +145,7 @@ def test_documents_that_come_and_go_meanwhile_are_in_the_new_index(many: Knowled
         many.change_embedder(Hooked(64, 4, write))
         assert many.check().problems == ()
         assert many.query("zyzzyva tiles").hits[0].source.path == "late.md"
-        approximate = Searcher(many.catalogue, many.embedder, many.index, exact_limit=0)
+        approximate = Searcher(many.catalogue, many.embedder, many.index, scan_limit=0)
         assert "0.md" not in {hit.source.path for hit in approximate.query("tile 0 holds", 20, Filters(), False, MODES["dense"]).hits}
 
 

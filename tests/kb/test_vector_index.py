@@ -48,7 +48,7 @@ def _base_id(base: KnowledgeBase) -> str | None:
 
 @pytest.mark.parametrize("filters", [Filters(), Filters(target="cuda:sm_90"), Filters(source="n"), Filters(target="cpu")])
 def test_approximate_leg_ranks_as_the_exact_one(filled: KnowledgeBase, filters: Filters) -> None:
-    approximate = Searcher(filled.catalogue, filled.embedder, filled.index, exact_limit=0)
+    approximate = Searcher(filled.catalogue, filled.embedder, filled.index, scan_limit=0)
     exact = Searcher(filled.catalogue, filled.embedder, filled.index)
     from kb.retrieval import MODES
 
@@ -62,7 +62,7 @@ def test_approximate_leg_ranks_as_the_exact_one(filled: KnowledgeBase, filters: 
 def test_approximate_leg_forgets_removed_documents(filled: KnowledgeBase) -> None:
     from kb.retrieval import MODES
 
-    approximate = Searcher(filled.catalogue, filled.embedder, filled.index, exact_limit=0)
+    approximate = Searcher(filled.catalogue, filled.embedder, filled.index, scan_limit=0)
     assert any(hit.source.path == "amd.md" for hit in approximate.query("LDS", 9, Filters(), False, MODES["dense"]).hits)
     with KnowledgeBase.open(filled.home) as other:
         other.remove("amd.md")

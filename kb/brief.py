@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from kb.types import Hit
+from kb.conflicts import conflict_lines
+from kb.types import Conflict, Hit
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,21 @@ class Finding:
     support: float
     """Share of the part's content words that the chunk or its heading path holds, 0 to 1."""
     how: str
-    """How it was found: `query`, `section`, `link` or `expansion`."""
+    """What spoke most for it: `query`, `question`, `names`, `words`, `meaning`, `lexical`, `side`, `concept`, `expansion`, `section`, `link` or `model`."""
+
+
+@dataclass(frozen=True)
+class RankedSection:
+    """A section and what spoke for it."""
+
+    rank: int
+    """From 1."""
+    score: float
+    """Comparable within one brief."""
+    hit: Hit
+    """Its best chunk."""
+    explain: Mapping[str, float] = field(default_factory=dict)
+    """What each way of looking contributed; the parts add up to the score."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,15 @@ class Brief:
     """Parts of the question that nothing in the base answers, each with the reason."""
     queries: tuple[str, ...]
     """Every query that was put to the base, in order."""
+    sections: tuple[RankedSection, ...] = ()
+    """The ranking of sections over all parts, best first; also where nothing answers (then the nearest)."""
+    conflicts: tuple[Conflict, ...] = ()
+    """Where the findings and other documents give different numbers for one thing."""
+
+    @property
+    def calls(self) -> int:
+        """How often the base was asked."""
+        return len(self.queries)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """Return a JSON-ready mapping."""
@@ -63,8 +88,21 @@ class Brief:
             "question": self.question,
             "parts": list(self.parts),
             "findings": findings,
+            "sections": [
+                {
+                    "rank": section.rank,
+                    "score": section.score,
+                    "chunk_id": section.hit.chunk_id,
+                    "document": section.hit.document,
+                    "section_path": list(section.hit.section_path),
+                    "source": dataclasses.asdict(section.hit.source),
+                    "explain": dict(section.explain),
+                }
+                for section in self.sections
+            ],
             "not_found": list(self.not_found),
             "queries": list(self.queries),
+            "calls": self.calls,
         }
 
     def to_text(self) -> str:
@@ -80,4 +118,9 @@ class Brief:
                 lines += [f"- {finding.claim}", f"  [{hit.chunk_id}] {' > '.join(hit.section_path)} ({place}; {hit.trust})"]
         if self.not_found:
             lines += ["", "Not found:", *(f"- {item}" for item in self.not_found)]
+        if not self.findings and self.sections:
+            lines += ["", "Nearest, though they do not answer it:"]
+            lines += [f"- {' > '.join(section.hit.section_path)} ({section.hit.source.path})" for section in self.sections[:3]]
+        if self.conflicts:
+            lines += ["", "Documents disagree:", *conflict_lines(self.conflicts)]
         return "\n".join(lines)

@@ -1,64 +1,83 @@
-"""Deep search by rules: a question taken apart, asked in several ways, followed into sections and along links, until its parts are answered.
+"""Deep search: a question taken apart, asked in several formulations, followed into documents and along links, until its parts are answered.
 
-Every claim of the brief is quoted from the chunk it cites. The number of queries is bounded. Nothing here needs a language model.
+It works by rules and a thesaurus of the field (`kb/deep/concepts.yaml`), and better with a language model (`kb/deep/advisor.py`). Every claim of the brief is
+quoted from the chunk it cites. The number of queries is bounded and stands in the brief.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import posixpath
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from kb.abstention import support
-from kb.brief import Brief, Finding
+from kb.brief import Brief, Finding, RankedSection
+from kb.deep.claims import is_supported, quote
+from kb.deep.concepts import Meant, Thesaurus
+from kb.deep.decompose import content_words, decompose, names, sides
+from kb.deep.evidence import Evidence, Pool, take_turns
+from kb.deep.walk import Atlas, feedback_terms
 from kb.target_words import named_target
 from kb.types import Filters, Hit
-from kb.words import STOP_WORDS, looks_like_name, query_terms, stem, tokens, words
 
 if TYPE_CHECKING:
+    from kb.deep.advisor import Advisor
     from kb.store import KnowledgeBase
 
 __all__ = ["Brief", "DeepSearch", "DeepSearchOptions", "Finding", "decompose", "quote"]
 
-_SPLIT = re.compile(
-    r"[?;\n]+|,?\s+(?:and|but|as well as)\s+(?=(?:what|which|how|why|when|where|who|is|are|does|do|can|should)\b)|\.\s+(?=[A-Z])",
-    re.IGNORECASE,
-)
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n(?=\s*[-*|])")
-
 ENOUGH = 0.75
-"""A part counts as answered when a finding holds this share of its content words."""
-LEAST = 0.34
-"""Below this share a passage is no answer unless it is near in meaning."""
-CLAIM_CHARACTERS = 420
+"""A part counts as answered when a section holds this share of its content words."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each way of looking counts, in the fusion of ranks."""
+
+    query: float = 1.0
+    """The part as it was asked."""
+    whole: float = 0.5
+    """The whole question, for a part of it."""
+    words: float = 0.5
+    """Its content words and names."""
+    meaning: float = 0.3
+    """By meaning alone, or by words alone."""
+    concept: float = 0.6
+    """With the terms of a concept that it describes."""
+    named: float = 0.2
+    """With further names of a concept that it names."""
+    expansion: float = 0.2
+    """With words that the best sections share."""
+    section: float = 0.2
+    """Inside the documents with most evidence."""
+    link: float = 0.2
+    """Inside documents that the best sections link to."""
+    model: float = 1.0
+    """Formulations of a language model."""
 
 
 @dataclass(frozen=True)
 class DeepSearchOptions:
     """How far a deep search goes."""
 
-    max_queries: int = 24
+    max_queries: int = 48
     """Most queries put to the base."""
-    per_query: int = 8
+    per_query: int = 30
     """Hits looked at per query."""
     num_findings: int = 10
     """Most findings in the brief."""
-    num_expansions: int = 4
-    """Words taken from the best passages to ask again with."""
-
-
-@dataclass
-class _Seen:
-    """A chunk met during the search."""
-
-    hit: Hit
-    value: float
-    how: str
+    num_sections: int = 20
+    """Most sections in the ranking."""
+    num_concepts: int = 3
+    """Most concepts followed per part, of those named and of those described."""
+    num_expansions: int = 5
+    """Words taken from the best sections to ask again with."""
+    num_documents: int = 2
+    """Documents looked into, and links followed, per part."""
+    num_formulations: int = 6
+    """Most queries that a language model formulates."""
+    weights: Weights = field(default_factory=Weights)
 
 
 class DeepSearch:
@@ -67,11 +86,21 @@ class DeepSearch:
     Args:
         base: What is searched.
         options: How far it goes.
+        advisor: A language model that formulates and selects; None: by rules alone.
+        thesaurus: In place of the packaged one.
     """
 
-    def __init__(self, base: KnowledgeBase, options: DeepSearchOptions | None = None) -> None:
+    def __init__(
+        self,
+        base: KnowledgeBase,
+        options: DeepSearchOptions | None = None,
+        advisor: Advisor | None = None,
+        thesaurus: Thesaurus | None = None,
+    ) -> None:
         self._base = base
         self._options = options or DeepSearchOptions()
+        self._advisor = advisor
+        self._thesaurus = thesaurus
 
     def ask(self, question: str, filters: Filters | None = None) -> Brief:
         """Return a brief for a question.
@@ -85,150 +114,125 @@ class DeepSearch:
         filters = filters or Filters()
         if filters.target is None:
             filters = dataclasses.replace(filters, target=named_target(question))
-        session = _Session(self._base, filters, self._options)
-        answered: list[tuple[str, list[_Seen]]] = []
-        not_found: list[str] = []
-        subject = [word for word in words(question) if looks_like_name(word)]
-        for part in parts:
-            seen, reason = session.answer(part, question, subject)
-            if reason:
-                not_found.append(f"{part}: {reason}")
-            answered.append((part, [] if reason else seen))
-        findings = self._findings(answered)
-        return Brief(question, tuple(parts), tuple(findings), tuple(not_found), tuple(session.asked))
+        if self._thesaurus is None:
+            self._thesaurus = Thesaurus(self._base.embedder(), self._base.home / "kb" / "deep")
+        session = _Session(self._base, filters, self._options, self._thesaurus)
+        subject = names(question)
+        formulations = tuple(self._advisor.formulate(question, self._options.num_formulations)) if self._advisor else ()
+        answers = [(part, *session.answer(part, question, subject, formulations)) for part in parts]
+        not_found = [f"{part}: {reason}" for part, _, reason in answers if reason]
+        answered = [(part, pool) for part, pool, reason in answers if not reason]
+        wanted = max(self._options.num_sections, self._options.num_findings)
+        merged = self._selected(question, take_turns([pool.ranked() for _, pool in answered or [answer[:2] for answer in answers]], wanted))
+        findings = [_finding(answered[index][0], item) for index, item in merged[: self._options.num_findings]] if answered else []
+        sections = tuple(_section(rank, item) for rank, (_, item) in enumerate(merged[: self._options.num_sections], start=1))
+        kept = tuple(finding for finding in findings if finding is not None)
+        return Brief(
+            question,
+            tuple(parts),
+            kept,
+            tuple(not_found),
+            tuple(session.asked),
+            sections,
+            self._base.conflicts([finding.hit.chunk_id for finding in kept]),
+        )
 
-    def _findings(self, answered: Sequence[tuple[str, list[_Seen]]]) -> list[Finding]:
-        """Take turns between the parts, so that each is represented."""
-        findings: list[Finding] = []
-        used: set[str] = set()
-        for rank in range(max((len(seen) for _, seen in answered), default=0)):
-            for part, seen in answered:
-                if rank < len(seen) and seen[rank].hit.chunk_id not in used and len(findings) < self._options.num_findings:
-                    hit = seen[rank].hit
-                    used.add(hit.chunk_id)
-                    findings.append(Finding(quote(hit.text, part), part, hit, support(hit, part), seen[rank].how))
-        return findings
+    def _selected(self, question: str, merged: list[tuple[int, Evidence]]) -> list[tuple[int, Evidence]]:
+        """Put what a language model finds helpful first; nothing is lost."""
+        if self._advisor is None or not merged:
+            return merged
+        shown = [f"{' > '.join(item.hit.section_path)}\n{item.hit.text}" for _, item in merged]
+        chosen = list(self._advisor.select(question, shown))
+        return [merged[index] for index in chosen] + [item for index, item in enumerate(merged) if index not in set(chosen)]
 
 
 class _Session:
     """The state of one deep search."""
 
-    def __init__(self, base: KnowledgeBase, filters: Filters, options: DeepSearchOptions) -> None:
+    def __init__(self, base: KnowledgeBase, filters: Filters, options: DeepSearchOptions, thesaurus: Thesaurus) -> None:
         self._base = base
         self._filters = filters
         self._options = options
+        self._weights = options.weights
+        self._thesaurus = thesaurus
+        self._atlas = Atlas(base)
+        self._answers: dict[tuple[str, str, str | None], tuple[Sequence[Hit], str]] = {}
         self.asked: list[str] = []
 
-    def answer(self, part: str, question: str, subject: Sequence[str]) -> tuple[list[_Seen], str]:
-        """Return what answers a part, best first, and why nothing does (empty if something does)."""
-        seen: dict[str, _Seen] = {}
-        first = self._ask(part, "query", seen, 1.0, part)
-        named = " ".join(dict.fromkeys([*subject, *query_terms(part)]))
-        if subject and not any(name in part for name in subject):
-            self._ask(f"{part} {' '.join(subject)}", "query", seen, 0.9, part)
-        self._ask(named, "query", seen, 0.7, part)
+    def answer(self, part: str, question: str, subject: Sequence[str], formulations: Sequence[str]) -> tuple[Pool, str]:
+        """Return what speaks for which section, and why nothing answers the part (empty if something does)."""
+        pool, weights = Pool(), self._weights
+        reason = self._ask(pool, part, "query", weights.query)
+        missing = [name for name in subject if name not in part]
         if part != question:
-            self._ask(question, "query", seen, 0.4, part)
-        self._descend(part, seen)
-        self._follow(part, seen)
-        if not self._is_answered(part, seen):
-            extra = self._expansions(part, seen)
-            if extra:
-                self._ask(f"{part} {' '.join(extra)}", "expansion", seen, 0.6, part)
-                self._ask(" ".join(extra), "expansion", seen, 0.3, part)
-        ranked = sorted(seen.values(), key=lambda item: (-item.value, item.hit.chunk_id))
-        if not ranked:
-            return [], "the base holds nothing within these filters"
-        return ranked, first or ""
+            self._ask(pool, question, "question", weights.whole)
+            if missing:
+                self._ask(pool, f"{part} {' '.join(missing)}", "names", weights.words)
+        self._ask(pool, " ".join(dict.fromkeys([*subject, *content_words(part)])), "words", weights.words)
+        self._ask(pool, part, "meaning", weights.meaning, mode="dense")
+        self._ask(pool, part, "lexical", weights.meaning, mode="lexical")
+        for side in sides(part):
+            self._ask(pool, side, "side", weights.words)
+        for formulation in formulations:
+            self._ask(pool, formulation, "model", weights.model / len(formulations))
+        need = 1.0 - max((support(item.hit, part) for item in pool.ranked()[:5]), default=0.0)
+        self._ask_concepts(pool, part, need)
+        self._expand(pool, part)
+        self._descend(pool, part)
+        self._follow(pool, part)
+        if not pool.sections:
+            return pool, "the base holds nothing within these filters"
+        return pool, reason
 
-    def _ask(self, query: str, how: str, seen: dict[str, _Seen], weight: float, part: str, source: str | None = None) -> str:
-        """Put a query to the base; return the reason if it abstained."""
-        if len(self.asked) >= self._options.max_queries or not query.strip():
+    def _ask(self, pool: Pool, query: str, how: str, weight: float, source: str | None = None, mode: str = "hybrid") -> str:
+        """Put a query to the base and add what it found; return the reason if it abstained."""
+        if not query.strip() or weight <= 0:
             return ""
-        filters = self._filters if source is None else dataclasses.replace(self._filters, source=source)
-        self.asked.append(query if source is None else f"{query} [in {source}]")
-        result = self._base.query(query, self._options.per_query, filters, infer_target=False)
-        for hit in result.hits:
-            value = weight * (1.0 / (2 + hit.rank)) + 0.25 * weight * support(hit, part)
-            known = seen.get(hit.chunk_id)
-            if known is None:
-                seen[hit.chunk_id] = _Seen(hit, value, how)
-            else:
-                known.value += value
-        return result.reason if result.abstained else ""
+        key = (query, mode, source)
+        if key not in self._answers:
+            if len(self.asked) >= self._options.max_queries:
+                return ""
+            filters = self._filters if source is None else dataclasses.replace(self._filters, source=source)
+            self.asked.append(query if source is None else f"{query} [in {source}]")
+            result = self._base.query(query, self._options.per_query, filters, mode=mode, infer_target=False)
+            self._answers[key] = (result.hits, result.reason if result.abstained else "")
+        hits, reason = self._answers[key]
+        pool.add(hits, how, weight)
+        return reason
 
-    def _descend(self, part: str, seen: dict[str, _Seen]) -> None:
-        """Look again inside the documents that hold most of what was found."""
-        totals: dict[str, float] = {}
-        for item in seen.values():
-            totals[item.hit.source.path] = totals.get(item.hit.source.path, 0.0) + item.value
-        for source in sorted(totals, key=lambda name: (-totals[name], name))[:2]:
-            self._ask(part, "section", seen, 0.35, part, source)
+    def _ask_concepts(self, pool: Pool, part: str, need: float) -> None:
+        """Ask with the terms of the concepts that the part names or describes; the less of its own words was found, the more they count."""
+        for meant in self._thesaurus.meant(part, self._options.num_concepts):
+            weight = self._weights.named if meant.is_named else self._weights.concept * meant.score * (0.5 + need)
+            self._ask(pool, _with_terms(part, meant), "concept", weight)
 
-    def _follow(self, part: str, seen: dict[str, _Seen]) -> None:
-        """Look into the documents that the best passages link to."""
-        best = sorted(seen.values(), key=lambda item: (-item.value, item.hit.chunk_id))[:3]
-        for source in self._linked([item.hit.chunk_id for item in best])[:2]:
-            self._ask(part, "link", seen, 0.35, part, source)
+    def _expand(self, pool: Pool, part: str) -> None:
+        extra = feedback_terms(pool.ranked()[:5], part, self._options.num_expansions)
+        if extra:
+            self._ask(pool, f"{part} {' '.join(extra)}", "expansion", self._weights.expansion)
 
-    def _linked(self, chunk_ids: Sequence[str]) -> list[str]:
-        known = {stored.source for stored in self._base.documents()}
-        found: dict[str, None] = {}
-        with self._base.catalogue.read() as connection:
-            for chunk_id in chunk_ids:
-                rows = connection.execute(
-                    text(
-                        "SELECT d.source, l.address FROM chunks c JOIN links l ON l.section_id = c.section_id "
-                        "JOIN documents d ON d.document_id = c.document_id WHERE c.chunk_id = :id ORDER BY l.position"
-                    ),
-                    {"id": chunk_id},
-                )
-                for source, address in rows:
-                    target = posixpath.normpath(posixpath.join(posixpath.dirname(str(source)), str(address).partition("#")[0]))
-                    if target in known and target != source:
-                        found[target] = None
-        return list(found)
+    def _descend(self, pool: Pool, part: str) -> None:
+        """Look again inside the documents that hold most of the evidence."""
+        for source in pool.documents()[: self._options.num_documents]:
+            self._ask(pool, part, "section", self._weights.section, source)
 
-    def _is_answered(self, part: str, seen: dict[str, _Seen]) -> bool:
-        return any(support(item.hit, part) >= ENOUGH for item in seen.values())
-
-    def _expansions(self, part: str, seen: dict[str, _Seen]) -> list[str]:
-        """Return words that several of the best passages share and the part lacks (pseudo relevance feedback, Lavrenko and Croft 2001)."""
-        mine = set(query_terms(part))
-        counts: dict[str, int] = {}
-        for item in sorted(seen.values(), key=lambda entry: (-entry.value, entry.hit.chunk_id))[:5]:
-            heading = " ".join(item.hit.section_path)
-            for term in set(tokens(f"{heading} {item.hit.text[:600]}")) - STOP_WORDS - mine:
-                if len(term) > 2 and not term.isdigit():
-                    counts[term] = counts.get(term, 0) + (2 if term in tokens(heading) else 1)
-        ranked = sorted(counts, key=lambda term: (-counts[term], term))
-        return [term for term in ranked if counts[term] > 1][: self._options.num_expansions]
+    def _follow(self, pool: Pool, part: str) -> None:
+        """Look into the documents that the best sections link to."""
+        best = [item.hit.chunk_id for item in pool.ranked()[:5]]
+        for source in self._atlas.linked(best, part)[: self._options.num_documents]:
+            self._ask(pool, part, "link", self._weights.link, source)
 
 
-def decompose(question: str) -> list[str]:
-    """Return the questions that a question consists of; a part without content words of its own is joined to the one before."""
-    parts: list[str] = []
-    for piece in _SPLIT.split(question):
-        cleaned = piece.strip(" ,.")
-        if not cleaned:
-            continue
-        if parts and len([term for term in query_terms(cleaned) if term not in STOP_WORDS]) < 2:
-            parts[-1] = f"{parts[-1]}, {cleaned}"
-        else:
-            parts.append(cleaned)
-    return parts
+def _with_terms(part: str, meant: Meant) -> str:
+    return f"{part} {' '.join(term for term in meant.concept.terms[:4] if term.lower() != meant.phrase.lower())}"
 
 
-def quote(passage: str, part: str) -> str:
-    """Return the sentences of a passage that answer a part, verbatim, in their order, within a length for reading."""
-    sentences = [sentence.strip() for sentence in _SENTENCE.split(passage) if sentence.strip()]
-    terms = {stem(term) for term in query_terms(part) if term not in STOP_WORDS}
-    values = [len(terms & {stem(term) for term in query_terms(sentence)}) for sentence in sentences]
-    chosen: set[int] = set()
-    length = 0
-    for index in sorted(range(len(sentences)), key=lambda position: (-values[position], position)):
-        if chosen and (length + len(sentences[index]) > CLAIM_CHARACTERS or values[index] == 0):
-            continue
-        chosen.add(index)
-        length += len(sentences[index])
-    return " ".join(sentences[index][: 2 * CLAIM_CHARACTERS] for index in sorted(chosen))
+def _finding(part: str, item: Evidence) -> Finding | None:
+    claim = quote(item.hit.text, part)
+    if not is_supported(claim, item.hit.text):
+        return None
+    return Finding(claim, part, item.hit, support(item.hit, part), max(item.how, key=lambda how: (item.how[how], how)))
+
+
+def _section(rank: int, item: Evidence) -> RankedSection:
+    return RankedSection(rank, item.score, item.hit, dict(item.how))

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from kb.deep.advisor import PromptedAdvisor
+from kb.deep.claims import is_supported
+from kb.deep.concepts import Concept, Thesaurus, load_concepts
+from kb.deep.decompose import phrases, sides
 from kb.deep_search import DeepSearch, DeepSearchOptions, decompose, quote
+from kb.embedders.registry import make_embedder
 from kb.store import KnowledgeBase
 from kb.types import Document, Filters
 
@@ -63,3 +69,111 @@ def test_brief_reads_as_text_and_json(filled: KnowledgeBase) -> None:
     brief = DeepSearch(filled).ask("How many lanes has a warp?")
     assert brief.findings[0].hit.chunk_id in brief.to_text()
     assert brief.to_json()["findings"][0]["source"]["path"] == "nvidia.md"
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("difference between LDS and L1 cache", ["LDS", "L1 cache"]),
+        ("Compare the tile scheduler with stream-K", ["Compare the tile scheduler", "stream-K"]),
+        ("how many banks has shared memory", []),
+    ],
+)
+def test_comparisons_have_two_sides(question: str, expected: list[str]) -> None:
+    found = sides(question)
+    assert [side.removeprefix("Compare ").strip() for side in found] == [side.removeprefix("Compare ").strip() for side in expected]
+
+
+@pytest.mark.parametrize(
+    ("question", "second"),
+    [
+        ("Which mode is thread-safe, and how is memory handed over at execution?", "how is memory handed over at execution"),
+        ("What does rowwise scaling bring in prefill, and what in training?", "what in training"),
+        ("Which options keep the aperture small, and below which address should BAR0 be set?", "below which address should BAR0 be set"),
+    ],
+)
+def test_clauses_with_a_question_word_are_parts(question: str, second: str) -> None:
+    parts = decompose(question)
+    assert second in parts[-1]
+
+
+def test_every_concept_has_names_and_descriptions() -> None:
+    concepts = load_concepts()
+    assert len(concepts) > 200
+    for concept in concepts:
+        assert concept.terms and concept.lay
+        assert all(text == text.strip() and text for text in (*concept.terms, *concept.lay))
+    assert len({concept.terms for concept in concepts}) == len(concepts)
+
+
+def test_a_concept_is_recognised_by_name_and_by_description() -> None:
+    thesaurus = Thesaurus(
+        make_embedder("hashing"),
+        concepts=[Concept(("warp", "wavefront"), ("threads that march together",)), Concept(("cache",), ("recently used data",))],
+    )
+    (named,) = [meant for meant in thesaurus.meant("Which wavefronts stall?", 3) if meant.is_named]
+    assert named.concept.terms[0] == "warp"
+    described = thesaurus.meant("how many threads that march together are there", 3)
+    assert described[0].concept.terms[0] == "warp"
+    assert not described[0].is_named
+
+
+def test_vectors_of_descriptions_are_kept_and_a_broken_file_is_made_again(tmp_path: Path) -> None:
+    embedder, concepts = make_embedder("hashing"), [Concept(("cache",), ("recently used data",))]
+    Thesaurus(embedder, tmp_path, concepts).meant("used data", 2)
+    (stored,) = tmp_path.glob("concepts-*.npy")
+    stored.write_bytes(b"not numpy")
+    assert Thesaurus(embedder, tmp_path, concepts).meant("recently used data", 2)[0].concept.terms == ("cache",)
+
+
+def test_a_description_in_everyday_words_leads_to_the_documents_term(base: KnowledgeBase, make_document: Callable[..., Document]) -> None:
+    base.add_document(make_document("a.md", {"Wavefront width": "A wavefront is 64 wide."}))
+    for number in range(12):
+        base.add_document(make_document(f"other{number}.md", {"Marching": f"Bands march, number {number}."}))
+    thesaurus = Thesaurus(base.embedder(), concepts=[Concept(("wavefront",), ("lanes that march in step",))])
+    brief = DeepSearch(base, thesaurus=thesaurus).ask("lanes that march in step")
+    assert "concept" in next(section.explain for section in brief.sections if section.hit.source.path == "a.md")
+
+
+def test_explained_parts_add_up_and_sections_are_distinct(filled: KnowledgeBase) -> None:
+    brief = DeepSearch(filled).ask("How many banks does shared memory have?")
+    assert brief.calls == len(brief.queries)
+    assert [section.rank for section in brief.sections] == list(range(1, len(brief.sections) + 1))
+    assert len({(section.hit.source.path, section.hit.section_path) for section in brief.sections}) == len(brief.sections)
+    for section in brief.sections:
+        assert sum(section.explain.values()) == pytest.approx(section.score)
+
+
+def test_same_question_gives_the_same_brief(filled: KnowledgeBase) -> None:
+    question = "How many banks does shared memory have and how many lanes has a warp?"
+    assert DeepSearch(filled).ask(question) == DeepSearch(filled).ask(question)
+
+
+def test_a_model_formulates_and_selects_but_writes_no_claim(filled: KnowledgeBase) -> None:
+    prompts: list[str] = []
+
+    def complete(prompt: str) -> str:
+        prompts.append(prompt)
+        return "1. lanes of a warp\n2. pointwise fusion" if len(prompts) == 1 else "2, 99, 1"
+
+    plain = DeepSearch(filled).ask("How many banks does shared memory have?")
+    brief = DeepSearch(filled, advisor=PromptedAdvisor(complete)).ask("How many banks does shared memory have?")
+    assert {"lanes of a warp", "pointwise fusion"} <= set(brief.queries) - set(plain.queries)
+    assert "[2]" in prompts[1]
+    assert all(is_supported(finding.claim, filled.get_chunk(finding.hit.chunk_id).text) for finding in brief.findings)
+
+
+def test_a_silent_model_leaves_the_rules_ranking(filled: KnowledgeBase) -> None:
+    question = "How many banks does shared memory have?"
+    assert DeepSearch(filled, advisor=PromptedAdvisor(lambda _: "")).ask(question) == DeepSearch(filled).ask(question)
+
+
+def test_a_claim_that_does_not_stand_in_the_passage_is_not_supported() -> None:
+    passage = "Shared memory has 32 banks.\nA warp has 32 lanes."
+    assert is_supported("Shared memory has 32 banks. A warp has 32 lanes.", passage)
+    assert not is_supported("Shared memory has 64 banks.", passage)
+    assert not is_supported(" ", passage)
+
+
+def test_phrases_hold_the_runs_of_content_words() -> None:
+    assert "neighbouring addresses" in phrases("how do we go to the neighbouring addresses at once")

@@ -10,6 +10,7 @@ from kb.types import CodeBlock, Section
 
 _DIRECTIVE = re.compile(r"^(\s*)\.\. ([\w.-]+)::")
 _COMMENT = re.compile(r"^\.\.(?:\s+(?!\[|_|\||[\w.:+-]+::)\S.*|\s*)$")
+_LABEL = re.compile(r"^\.\. _[^:`]+:\s*$")
 _RULE = re.compile(r"^\s*={2,}(\s+={2,})*\s*$")
 _GRID = re.compile(r"^\s*\+[-=+]+\+\s*$")
 CODE_DIRECTIVES = frozenset({"code", "code-block", "sourcecode", "parsed-literal", "highlight", "math", "productionlist"})
@@ -80,6 +81,9 @@ def rst_blocks(lines: Sequence[str]) -> list[Block]:
             index += 1
             continue
         begin = index
+        if _LABEL.match(line):
+            index += 1
+            continue
         if _COMMENT.match(line):
             index = _indented_end(lines, begin + 1, 0)
             continue
@@ -100,7 +104,7 @@ def rst_blocks(lines: Sequence[str]) -> list[Block]:
             while (
                 index < len(lines)
                 and lines[index].strip()
-                and not (index > begin and (_GRID.match(lines[index]) or _DIRECTIVE.match(lines[index])))
+                and not (index > begin and (_GRID.match(lines[index]) or _DIRECTIVE.match(lines[index]) or _LABEL.match(lines[index])))
             ):
                 index += 1
             is_list = line.lstrip().startswith(("- ", "* ", "+ ", "#. ", "1. "))

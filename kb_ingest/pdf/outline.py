@@ -239,7 +239,13 @@ def _looks_like_heading(lines: Sequence[Line], index: int, body: float) -> bool:
     text = line.text
     if line.table or line.is_mono or not 3 <= len(text) <= 120 or len(text.split()) > 16 or _LEADERS.search(text) or "   " in text:
         return False
-    if text[-1] in ",;" or (text[-1] == "." and not _NUMBER.match(text)) or _BULLET.match(text) or text[0].islower():
+    if (
+        text[-1] in ",;"
+        or (text[-1] == "." and not _NUMBER.match(text))
+        or _BULLET.match(text)
+        or text[0].islower()
+        or text.startswith(("- ", "* "))
+    ):
         return False
     letters = sum(map(str.isalpha, text))
     if letters < 0.5 * len(text.replace(" ", "")):
@@ -269,6 +275,7 @@ class _Writer:
     def __init__(self, text: Text) -> None:
         self._text = text
         self._last: Line | None = None
+        self._in_list = False
 
     def page(self, lines: Sequence[Line], marks: dict[int, tuple[str, int, int]]) -> None:
         """Write a page."""
@@ -332,21 +339,25 @@ class _Writer:
         out, last = self._text.lines, self._last
         text = _BULLET.sub("- ", line.text)
         if last is not None and not last.table and out and out[-1]:
-            gap = line.y0 - last.y1
-            if (
-                text.startswith("- ")
-                or gap > 0.55 * max(line.size, last.size, 1.0)
-                or (gap < -line.size and not _runs_on(last))
-                or abs(line.size - last.size) > 1.5
-            ):
-                out.append("")
+            if self._parts(last, line, text):
+                if not (text.startswith("- ") and self._in_list):
+                    out.append("")
             elif _WORD_END.search(out[-1]) and text[:1].islower():
                 word, _, rest = text.partition(" ")
                 out[-1] = out[-1][:-1] + word
                 text = rest
+        if not out or not out[-1] or text.startswith("- "):
+            self._in_list = text.startswith("- ")
         if text:
             out.append(text)
         self._last = line
+
+    @staticmethod
+    def _parts(last: Line, line: Line, text: str) -> bool:
+        """Return whether a line begins another paragraph or item than the one before it."""
+        gap = line.y0 - last.y1
+        is_far = gap > 0.55 * max(line.size, last.size, 1.0) or (gap < -line.size and not _runs_on(last))
+        return text.startswith("- ") or is_far or abs(line.size - last.size) > 1.5
 
     def _code(self, lines: Sequence[Line]) -> None:
         """Write lines of fixed pitch: a fenced block, or, for a single one, a line of text."""

@@ -22,6 +22,9 @@ MAX_RULES = 3000
 """A page with more is a drawing; its rules are not looked at."""
 
 
+_MARKS = frozenset(" -–•▪◦‣●■○➢✓·*\uf0b7\uf0a7")
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of cells and the place they were found at."""
@@ -187,6 +190,8 @@ def _filled(runs: Sequence[Run], columns: Sequence[float], bands: Sequence[float
     rows = [row for row in rows if any(row)]
     used = [index for index in range(len(columns) - 1) if any(row[index] for row in rows)]
     rows = [tuple(row[index] for index in used) for row in rows]
+    if any(all(set(cell) <= _MARKS for cell in column) for column in zip(*rows, strict=True)):
+        return None  # a framed list: one column holds nothing but its marks
     filled = sum(1 for row in rows for cell in row if cell)
     if len(rows) < 2 or len(used) < 2 or filled < 0.35 * len(rows) * len(used):
         return None

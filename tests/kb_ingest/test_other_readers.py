@@ -75,6 +75,11 @@ def test_rst_rules_of_tables_are_not_titles() -> None:
     ) == ["Title"]
 
 
+def test_rst_labels_alone_are_no_blocks() -> None:
+    assert rst_blocks([".. _label:", "", "Text.", ".. _next:"])[0].begin == 2
+    assert len(rst_blocks([".. _label:", "", "Text.", ".. _next:"])) == 1
+
+
 def test_notebook_cells_become_markdown_and_fences() -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# Title\n", "\n", "Words."]},

@@ -85,6 +85,14 @@ def flush(timeout_s: float = 10.0) -> None:
         provider.force_flush(int(timeout_s * 1000))
 
 
+def forget() -> None:
+    """Send what is left and stop tracing until the endpoint is looked at anew."""
+    for provider in _providers:
+        provider.shutdown()
+    _providers.clear()
+    _tracer.cache_clear()
+
+
 @contextmanager
 def span(name: str, **attributes: str | int | float | bool) -> Iterator[None]:
     """Trace a piece of work under `name`; attributes get the prefix `kevolve.`."""

@@ -49,6 +49,7 @@ def run(
     model: Annotated[str, typer.Option(help="For the llm coder: provider:name, openai-compatible, spool:DIR or replay:FILE.")] = "",
     base_url: Annotated[str, typer.Option(help="Address of an OpenAI-compatible server.")] = "",
     model_id: Annotated[str, typer.Option(help="The model's name at that server (default: the first it lists).")] = "",
+    models: Annotated[Path | None, typer.Option(help="YAML with the model and limits of each role: coder, diagnosis, deep_search.")] = None,
     budget_evaluations: Annotated[
         int | None, typer.Option(help="Most evaluations, finalists' re-measurements included. Default: 30.")
     ] = None,
@@ -76,6 +77,7 @@ def run(
         from agents.config import ModelOptions, RunConfig
         from agents.driver import create_run
         from agents.errors import OptionError
+        from agents.models_file import read_models
         from agents.runs.store import RunStore
         from agents.strategies.registry import create_strategy
         from agents.types import Budget, Limits
@@ -90,11 +92,15 @@ def run(
             budget = Budget(budget_evaluations, budget_seconds, budget_tokens, budget_dollars)
         except ValueError as error:
             raise OptionError(str(error)) from error
+        written_by, role_models = ModelOptions(name=model, base_url=base_url, model_id=model_id), {}
+        if models is not None:
+            written_by, role_models = read_models(models, written_by)
         config = RunConfig(
             strategy=strategy,
             strategy_options=_pairs(option or []),
             coder=coder,
-            model=ModelOptions(name=model, base_url=base_url, model_id=model_id),
+            model=written_by,
+            role_models=role_models,
             seed=seed,
             budget=budget,
             limits=Limits(attempts=attempts),

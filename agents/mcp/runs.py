@@ -15,6 +15,7 @@ from agents.mcp.laboratory import Drive, Laboratory
 from agents.mcp.limits import MAX_ITEMS, waited
 from agents.mcp.outside import Ticket
 from agents.outcome import evaluation_to_json
+from agents.prompts import render
 from agents.runs.store import RunStore
 from agents.threads import in_thread
 from tools.types import Evaluation
@@ -138,6 +139,7 @@ def _wanted(ticket: Ticket, waiting: int) -> dict[str, Any]:  # Any: JSON
         "parents": [parent.node_id for parent in task.parents],
         "evaluations_left": task.budget_left.evaluations,
         "seconds_left": task.budget_left.seconds,
+        "rules": render("rules.md"),
         "prompt": prompt.text,
         "cited_chunk_ids": list(prompt.chunk_ids),
         "left_out": list(prompt.left_out),

@@ -114,7 +114,7 @@ def test_refused_candidate_costs_no_evaluation_and_says_why(tmp_path: Path) -> N
         verdict = await ok(client, "submit", run_id=run_id, ticket_id=wanted["ticket_id"], source="x = 1", summary="no class")
         assert verdict["evaluation"]["status"] == "lint_error" and "ModelNew" in verdict["evaluation"]["reason"]
         wanted = await ok(client, "next_node", run_id=run_id)
-        assert "ModelNew" in wanted["prompt"] and "Repair" in wanted["prompt"]
+        assert "ModelNew" in wanted["prompt"] and "repair it" in wanted["prompt"]
 
     in_memory(tmp_path, use, evaluator)
     assert evaluator.calls == []

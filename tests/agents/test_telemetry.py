@@ -1,0 +1,75 @@
+"""Traces against a real collector: a small HTTP server that receives OTLP and decodes it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from test_llm_coder import ScriptedModel, client
+
+from agents import telemetry
+
+pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    spans: list[Any] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            request = ExportTraceServiceRequest.FromString(body)
+            spans.extend(span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    telemetry.forget()
+    yield spans
+    telemetry.forget()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def ask(script: list[AIMessage]) -> None:
+    asyncio.run(client(ScriptedModel(script=script), name="scripted:one").ask([HumanMessage("a secret prompt")]))
+
+
+def test_model_call_is_a_span_by_the_conventions_and_holds_no_text(collector: list[Any]) -> None:
+    usage = {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}
+    with telemetry.span("kevolve.session", session_id="s1"):
+        ask([AIMessage("a secret answer", usage_metadata=usage)])
+    telemetry.flush()
+    by_name = {span.name: span for span in collector}
+    chat, session = by_name["chat scripted:one"], by_name["kevolve.session"]
+    values = {item.key: item.value for item in chat.attributes}
+    assert values["gen_ai.operation.name"].string_value == "chat" and values["gen_ai.request.model"].string_value == "scripted:one"
+    assert values["gen_ai.usage.input_tokens"].int_value == 5 and values["gen_ai.usage.output_tokens"].int_value == 7
+    assert chat.parent_span_id == session.span_id
+    assert "secret" not in str(chat) + str(session)
+
+
+def test_nothing_is_sent_without_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in telemetry.ENDPOINT_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    telemetry.forget()
+    ask([AIMessage("fine")])
+    assert not telemetry.is_wanted() and telemetry._tracer() is None

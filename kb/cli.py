@@ -9,15 +9,18 @@ import sys
 
 import typer
 
-from kb.commands import content, embedder, evaluate, history, lint, overview, search, serve, transfer, upkeep
+from kb.commands import content, embedder, evaluate, experience, history, lint, overview, search, serve, transfer, upkeep, validity, watch
 from kb.commands.console import EXIT_ENVIRONMENT, EXIT_MISUSE
 from kb.errors import DocumentError, KnowledgeError, UnknownNameError
 
 GROUPS = (
     content,
+    watch,
     search,
     overview,
     history,
+    validity,
+    experience,
     upkeep,
     lint,
     embedder,

@@ -206,15 +206,17 @@ document_status = Table(  # only of documents that are no longer current
     Column("since", Float, nullable=False),
 )
 
-facts = Table(  # numbers with a unit that a chunk states; derived, see kb/facts.py
-    "facts",
+statements = Table(  # numbers with a unit that a chunk states; derived, see kb/statements.py
+    "statements",
     metadata,
-    Column("fact_id", Integer, primary_key=True, autoincrement=True),
+    Column("statement_id", Integer, primary_key=True, autoincrement=True),
     Column("document_id", ForeignKey("documents.document_id", ondelete="CASCADE"), nullable=False, index=True),
     Column("chunk_id", String, nullable=False, index=True),
     Column("subject", String, nullable=False, index=True),
     Column("unit", String, nullable=False),
-    Column("value", Float, nullable=False),
+    Column("scope", String, nullable=False),  # target that the words name; empty: those of the document
+    Column("low", Float, nullable=False),
+    Column("high", Float, nullable=False),
     Column("line", Integer, nullable=False),
     Column("quote", Text, nullable=False),
 )

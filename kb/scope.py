@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from kb.status import NOT_CURRENT
 from kb.targets import visible
 from kb.types import Filters
 
@@ -61,6 +62,8 @@ def scope(connection: Connection, filters: Filters) -> tuple[str, dict[str, obje
         excluded = excluded_by_version(connection, dict(filters.valid_for))
         if excluded:
             among("d.document_id", "excluded", excluded, negate=True)
+    if not filters.include_retired and connection.execute(text(NOT_CURRENT + " LIMIT 1")).first() is not None:
+        conditions.append(f"d.document_id NOT IN ({NOT_CURRENT})")
     if not conditions:
         return "", {}
     return f"SELECT c.number FROM chunks c JOIN documents d ON d.document_id = c.document_id WHERE {' AND '.join(conditions)}", values

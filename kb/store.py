@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, select, text
 from kb.blocks import code_blocks
 from kb.catalogue import Catalogue, Prepared, StoredDocument, drop_control, identifier, leaf_key
 from kb.chunking import SHAPE, chunk_document
+from kb.conflicts import conflicts, is_current, refresh, refresh_all
 from kb.embedders.base import differences
 from kb.errors import EmbedderMismatch, StoreError, UnknownNameError
 from kb.home import catalogue_place, default_embedder, vectors_address
@@ -22,9 +25,12 @@ from kb.records import winner_document
 from kb.retrieval import MODES, Fusion
 from kb.schema import chunks
 from kb.search import Searcher
+from kb.status import reinstate, retire, statuses, supersessions, take_from_front_matter
 from kb.types import (
     CheckReport,
     Chunk,
+    Confirmation,
+    Conflict,
     Document,
     Filters,
     KernelDocument,
@@ -312,7 +318,7 @@ class KnowledgeBase:
             with self.catalogue.write() as connection:
                 self._record_embedder(connection, epoch)
                 needed |= self._rescue(connection, prepared, needed)
-                status = self.catalogue.put_document(connection, prepared, needed)
+                status = self._put(connection, prepared, needed)
             embedded = len(needed.keys() - counted)
             counted |= needed.keys()
             outcomes[position] = Added(prepared.document.source, prepared.document_id, status, len(prepared.leaves), embedded)
@@ -523,7 +529,49 @@ class KnowledgeBase:
         """
         if mode not in MODES:
             raise UnknownNameError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
-        return self._searcher.query(query, top_k, filters or Filters(), explain, fusion or MODES[mode], infer_target)
+        result = self._searcher.query(query, top_k, filters or Filters(), explain, fusion or MODES[mode], infer_target)
+        found = self.conflicts([hit.chunk_id for hit in result.hits])
+        return dataclasses.replace(result, conflicts=found) if found else result
+
+    def conflicts(self, chunk_ids: Sequence[str] | None = None) -> tuple[Conflict, ...]:
+        """Return where documents give different numbers for one thing, over the whole base or only where these chunks take part."""
+        with self.catalogue.read() as connection:
+            if chunk_ids is not None or is_current(connection):
+                return conflicts(connection, chunk_ids)
+        with self.catalogue.write() as connection:
+            refresh_all(connection)
+            return conflicts(connection)
+
+    # Status
+
+    def retire(self, source: str, *, successor: str = "", reason: str = "") -> None:
+        """Hide a document (by source or id), a lesson (`lesson:ID`) or a winner (`winner:ID`) from every query; it stays in the base.
+
+        Args:
+            source: What is no longer right.
+            successor: Source of the document that holds instead.
+            reason: For people.
+
+        Raises:
+            UnknownNameError: There is none, or no such successor.
+        """
+        if source.startswith("lesson:"):
+            self.retire_lesson(source.removeprefix("lesson:"))
+        elif source.startswith("winner:"):
+            self.retire_winner(source.removeprefix("winner:"))
+        else:
+            with self.catalogue.write() as connection:
+                retire(connection, source, successor, reason)
+
+    def reinstate(self, source: str) -> bool:
+        """Make a retired or superseded document current again; return whether it was not."""
+        with self.catalogue.write() as connection:
+            return reinstate(connection, source)
+
+    def statuses(self) -> Mapping[str, Mapping[str, object]]:
+        """Return by source which documents are retired or superseded, since when, why and by what."""
+        with self.catalogue.read() as connection:
+            return statuses(connection)
 
     # Winners and lessons
 
@@ -575,6 +623,55 @@ class KnowledgeBase:
         self.index.flush()
         return stored_id
 
+    def confirm_lesson(self, lesson_id: str, confirmation: Confirmation) -> Lesson:
+        """Add a fresh measurement to a lesson, for or against; return the lesson as it stands now.
+
+        It is promoted when the gain is certain on two problems, or on one with an ablation; retired when fresh measurements refute it.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        from kb.experience import add_evidence, judged_lesson
+
+        with self.catalogue.write() as connection:
+            add_evidence(connection, lesson_id, confirmation)
+            lesson = judged_lesson(connection, lesson_id)
+        self.add_lesson(lesson)
+        return lesson
+
+    def lesson_evidence(self, lesson_id: str) -> tuple[Confirmation, ...]:
+        """Return the measurements behind a lesson, oldest first."""
+        from kb.experience import evidence_of
+
+        with self.catalogue.read() as connection:
+            return evidence_of(connection, lesson_id)
+
+    def retire_lesson(self, lesson_id: str) -> None:
+        """Take a lesson out of `lessons` and search; its record and evidence stay.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        from kb.experience import get_lesson
+
+        with self.catalogue.read() as connection:
+            lesson = get_lesson(connection, lesson_id)
+        self.add_lesson(dataclasses.replace(lesson, status="retired"))
+
+    def retire_stale_lessons(self, now: float) -> tuple[str, ...]:
+        """Retire provisional lessons whose evidence has decayed; return their ids.
+
+        Args:
+            now: Seconds since 1970.
+        """
+        from kb.experience import stale_lessons
+
+        with self.catalogue.read() as connection:
+            found = stale_lessons(connection, now)
+        for lesson_id in found:
+            self.retire_lesson(lesson_id)
+        return found
+
     def lessons(
         self,
         target: str,
@@ -584,6 +681,8 @@ class KnowledgeBase:
         anchor: str | None = None,
         status: tuple[str, ...] = ("provisional", "promoted"),
         limit: int = 16,
+        versions: Mapping[str, str] | None = None,
+        now: float | None = None,
     ) -> tuple[LessonMatch, ...]:
         """Return lessons that hold for a target, promoted ones first, or by relevance to a question.
 
@@ -594,11 +693,14 @@ class KnowledgeBase:
             anchor: Only those whose precondition `anchor` names this operator or none.
             status: Which ones.
             limit: Most lessons to return.
+            versions: Of the packages at hand; lessons measured with others count less.
+            now: Seconds since 1970; None: the clock.
         """
-        from kb.experience import find_lessons
+        from kb.experience import LessonQuery, find_lessons
 
+        wanted = LessonQuery(target, question, problem_id, anchor, status, limit, versions or {}, time.time() if now is None else now)
         with self.catalogue.read() as connection:
-            return find_lessons(connection, self.embedder, target, question, problem_id, anchor, status, limit)
+            return find_lessons(connection, self.embedder, wanted)
 
     # Overview and upkeep
 
@@ -650,7 +752,7 @@ class KnowledgeBase:
     def put_prepared(self, connection: Connection, prepared: Prepared, new_vectors: Mapping[str, bytes]) -> str:
         """Write a prepared document with the vectors it needs; return `added` or `updated`."""
         needed = {**new_vectors, **self._rescue(connection, prepared, new_vectors)}
-        return self.catalogue.put_document(connection, prepared, needed)
+        return self._put(connection, prepared, needed)
 
     @staticmethod
     def texts_of(prepared: Iterable[Prepared]) -> dict[str, str]:
@@ -669,6 +771,13 @@ class KnowledgeBase:
         return {key: texts[key] for key in texts if key in missing}
 
     # Inner steps
+
+    def _put(self, connection: Connection, prepared: Prepared, new_vectors: Mapping[str, bytes]) -> str:
+        """Write a document with what is read off it."""
+        status = self.catalogue.put_document(connection, prepared, new_vectors)
+        refresh(connection, prepared.document_id)
+        take_from_front_matter(connection, prepared.document, prepared.document_id, supersessions(connection) if status == "added" else {})
+        return status
 
     def collect_vectors(self) -> int:
         """Delete vectors that nothing uses; return how many."""

@@ -109,6 +109,8 @@ class Filters:
     """Prefix of the source path."""
     trust: tuple[Trust, ...] = ()
     valid_for: Mapping[str, str] = field(default_factory=dict)
+    include_retired: bool = False
+    """Retired and superseded documents too."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,31 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What one document says, word for word."""
+
+    quote: str
+    chunk_id: str
+    document: str
+    """Title of the document."""
+    source: Source
+    trust: Trust
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Different numbers for one thing in several documents. Nobody has decided which is right; trust is a hint."""
+
+    subject: str
+    """The words that all claims share, as stems."""
+    unit: str
+    targets: tuple[str, ...]
+    """For which targets all of them would hold."""
+    claims: tuple[Claim, ...]
+    """One a document, most trusted first."""
+
+
+@dataclass(frozen=True)
 class QueryResult:
     """Ranked hits, or an abstention with the nearest ones."""
 
@@ -158,6 +185,8 @@ class QueryResult:
     reason: str = ""
     target: str | None = None
     """The target that the hits hold for: the filter's, else the one that the query's words name; None: any."""
+    conflicts: tuple[Conflict, ...] = ()
+    """Where the hits and other documents give different numbers for one thing."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +214,27 @@ class Lesson:
     def __post_init__(self) -> None:
         if not self.evidence:
             raise ValueError("a lesson needs evidence: pass the ids of the evaluations behind it")
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A fresh measurement of what a lesson claims."""
+
+    evidence_id: str
+    """Of the evaluation (candidate id or receipt); the same one counts once."""
+    problem_id: str
+    effect: float
+    """Measured speedup that the change is credited with here."""
+    effect_low: float
+    effect_high: float
+    """95 % interval of `effect`."""
+    is_ablation: bool = False
+    """The change alone was taken out or put in, everything else equal."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.effect_low <= self.effect <= self.effect_high:
+            raise ValueError(f"effect {self.effect!r} must lie in its interval {self.effect_low!r} to {self.effect_high!r}, above 0")
 
 
 @dataclass(frozen=True)
@@ -265,6 +315,8 @@ class LessonMatch:
     """1.0 where no question was asked; else relevance, 0 to 1."""
     document_id: str
     chunk_ids: tuple[str, ...]
+    strength: float = 1.0
+    """How fresh its evidence is: 1.0 just measured with the versions at hand, halved with every half-life and for every package of another version."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from kb.commands.options import (
     ValidOption,
     parse_filters,
 )
+from kb.conflicts import conflict_lines
 
 if TYPE_CHECKING:
     from kb.brief import Brief
@@ -40,6 +41,7 @@ def query(
     source: SourceOption = None,
     trust: TrustOption = None,
     valid_for: ValidOption = None,
+    include_retired: Annotated[bool, typer.Option("--include-retired", help="Retired and superseded documents too.")] = False,
     any_target: Annotated[bool, typer.Option("--any-target", help="Do not restrict to the target that the text names.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     mode: Annotated[str, typer.Option("--mode", help="hybrid, dense or lexical.")] = "hybrid",
@@ -48,7 +50,7 @@ def query(
     embedder: EmbedderOption = None,
 ) -> None:
     """Find the paragraphs that answer a question, best first, each with its source."""
-    filters = parse_filters(target, kind, source, trust, valid_for)
+    filters = dataclasses.replace(parse_filters(target, kind, source, trust, valid_for), include_retired=include_retired)
     result = answered(
         home,
         embedder,
@@ -62,6 +64,7 @@ def query(
                 "abstained": result.abstained,
                 "reason": result.reason,
                 "target": result.target,
+                "conflicts": [dataclasses.asdict(conflict) for conflict in result.conflicts],
             }
         )
     else:
@@ -69,6 +72,8 @@ def query(
             print(f"Nothing here answers this: {result.reason}." + (" Nearest:" if result.hits else ""))
         for hit in result.hits:
             _print_hit(hit)
+        if result.conflicts:
+            print("\nDocuments disagree:\n" + "\n".join(conflict_lines(result.conflicts)))
     if result.abstained:
         raise typer.Exit(EXIT_NO)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from agents.commands.console import AsJson, Home, errors, home_of, print_json, s
 
 if TYPE_CHECKING:
     from agents.runs.records import RunRecord
+    from agents.show import LineageStep
 
 group = typer.Typer()
 
@@ -55,14 +57,20 @@ def runs(limit: Annotated[int, typer.Option(help="Latest so many.")] = 20, home:
         stdout().print(table if records else "no runs yet; `kevolve run PROBLEM` starts one")
 
 
-@group.command(epilog="Examples: kevolve show 261122-4f2a9c; kevolve show NODE")
+@group.command(epilog="Examples: kevolve show 261122-4f2a9c --svg graph.svg; kevolve show 261122-4f2a9c --lineage; kevolve show NODE")
 def show(
     what: Annotated[str, typer.Argument(help="Id of a run or of a node, or an unambiguous beginning.")],
+    svg: Annotated[Path | None, typer.Option(help="Write the graph of a run as a picture to this file.")] = None,
+    dot: Annotated[Path | None, typer.Option(help="Write the graph of a run for Graphviz to this file.")] = None,
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Show the way to the winner: the diff and the measured effect of every step.")
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a run as a graph with its outcome, or a node with its source and the way to it."""
     with errors():
+        from agents.drawing import best_so_far, sparkline, to_dot, to_svg
         from agents.errors import UnknownNameError
         from agents.runs.store import RunStore
         from agents.show import lineage_steps, node_to_json, outcome_table, run_to_json, run_tree
@@ -81,6 +89,10 @@ def show(
             if record is not None:
                 nodes = store.nodes(record.run_id)
                 spent = store.spent(record.run_id)
+                title = f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}"
+                for path, draw in ((svg, to_svg), (dot, to_dot)):
+                    if path is not None:
+                        _write(path, draw(nodes, title))
                 if as_json:
                     events = [
                         {"kind": event.kind, **event.data}
@@ -92,11 +104,20 @@ def show(
                             **run_to_json(record),
                             "num_evaluations": spent.evaluations,
                             "nodes": [node_to_json(item) for item in nodes],
+                            "best_so_far": best_so_far(nodes),
                             "events": events,
                         }
                     )
                     return
+                if lineage:
+                    best = max(nodes, key=lambda item: item.fitness, default=None)
+                    if best is None:
+                        raise UnknownNameError(f"run {record.run_id} has no node yet")
+                    _print_steps(lineage_steps(nodes, best.node_id))
+                    return
                 console.print(run_tree(record, nodes))
+                if curve := sparkline(best_so_far(nodes)):
+                    console.print(f"best so far  {curve}  {best_so_far(nodes)[-1]:.3f}×", highlight=False)
                 if record.result is not None:
                     console.print(outcome_table(record.result))
                 else:
@@ -105,19 +126,14 @@ def show(
                 return
             steps = lineage_steps(store.nodes(owner), node.node_id)
             if as_json:
-                lineage = [
+                way = [
                     {"node_id": step.node.node_id, "fitness": step.node.fitness, "gain": step.gain, "diff": step.diff} for step in steps
                 ]
-                print_json({"run_id": owner, **node_to_json(node), "source": node.candidate.source, "lineage": lineage})
+                print_json({"run_id": owner, **node_to_json(node), "source": node.candidate.source, "lineage": way})
                 return
             from rich.syntax import Syntax
 
-            for step in steps:
-                gain = f", {step.gain:.3f} times its parent" if step.gain else ""
-                console.rule(f"{step.node.node_id}: {step.node.evaluation.status.value}, fitness {step.node.fitness:.3f}{gain}")
-                console.print(step.node.notes, markup=False, highlight=False)
-                if step.diff and step.node.node_id != node.node_id:
-                    console.print(Syntax(step.diff, "diff", background_color="default"))
+            _print_steps(steps)
             console.print(Syntax(node.candidate.source, "python", background_color="default"))
             if node.evaluation.reason:
                 console.print(node.evaluation.reason, markup=False, highlight=False)
@@ -142,6 +158,27 @@ def export(
         else:
             for path in files:
                 typer.echo(path)
+
+
+def _print_steps(steps: Sequence[LineageStep]) -> None:
+    from rich.syntax import Syntax
+
+    console = stdout()
+    for step in steps:
+        gain = f", {step.gain:.3f} times its parent" if step.gain else ""
+        console.rule(f"{step.node.node_id}: {step.node.evaluation.status.value}, fitness {step.node.fitness:.3f}{gain}")
+        console.print(step.node.notes, markup=False, highlight=False)
+        if step.diff:
+            console.print(Syntax(step.diff, "diff", background_color="default"))
+
+
+def _write(path: Path, text: str) -> None:
+    from agents.errors import OptionError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _best_text(record: RunRecord) -> str:

@@ -67,6 +67,16 @@ def run(
     attempts: Annotated[int, typer.Option(help="Most candidates a session writes until one passes.")] = 3,
     stall_window: Annotated[int, typer.Option(help="Stop after so many sessions without a better candidate; 0: never.")] = 0,
     fitness_threshold: Annotated[float | None, typer.Option(help="Stop once the speedup over the stronger baseline reaches this.")] = None,
+    roofline_threshold: Annotated[
+        float | None, typer.Option(help="Stop once the best candidate reaches this fraction of its physical floor, 0 to 1.")
+    ] = None,
+    injection_rate: Annotated[
+        float, typer.Option(help="Share of sessions that start from a winner of a sibling or similar task, 0 to 1.")
+    ] = 0.0,
+    reuse_threshold: Annotated[
+        float, typer.Option(help="Least similarity of the descriptions at which a task counts as similar, 0 to 1.")
+    ] = 0.8,
+    approve: Annotated[bool, typer.Option("--approve", help="Ask before every round.")] = False,
     no_knowledge: Annotated[bool, typer.Option("--no-knowledge", help="Search without the knowledge base and write nothing back.")] = False,
     kernelbench: KernelBench = None,
     home: Home = None,
@@ -110,6 +120,10 @@ def run(
             use_knowledge=not no_knowledge,
             stall_window=stall_window,
             fitness_threshold=fitness_threshold,
+            roofline_threshold=roofline_threshold,
+            injection_rate=injection_rate,
+            reuse_threshold=reuse_threshold,
+            approve=approve,
         )
         create_strategy(config.strategy, config.strategy_options)
         loaded = load_problem(problem, kernelbench_root=kernelbench)
@@ -186,10 +200,21 @@ def bench(
             sys.stdout.write(render(records, f"{suite} on {exact}"))
 
 
-@group.command(epilog="Example: kevolve resume 261122-4f2a9c")
-def resume(run_id: Annotated[str, typer.Argument(help="Id of an open run.")], home: Home = None, as_json: AsJson = False) -> None:
-    """Continue a run that was interrupted or killed."""
+@group.command(epilog="Examples: kevolve resume 261122-4f2a9c; kevolve resume 261122-4f2a9c --answer yes")
+def resume(
+    run_id: Annotated[str, typer.Argument(help="Id of an open run.")],
+    answer: Annotated[
+        str, typer.Option(help="Answer for a run that waits for approval: yes, no or stop; asked for if it is left out.")
+    ] = "",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Continue a run that was interrupted, killed or paused."""
     with errors():
+        from agents.errors import OptionError
+
+        if answer not in ("", "yes", "no", "stop"):
+            raise OptionError(f"--answer is yes, no or stop, got {answer!r}")
         from agents.config import RunConfig
         from agents.runs.store import RunStore
 
@@ -201,7 +226,7 @@ def resume(run_id: Annotated[str, typer.Argument(help="Id of an open run.")], ho
             spent = store.spent(record.run_id)
             stderr().print(f"run {record.run_id}: {spent.evaluations} evaluations made before", highlight=False)
             with _workbench(place, record.target, config, spent.evaluations) as machinery:
-                result = _drive(store, record.run_id, machinery)
+                result = _drive(store, record.run_id, machinery, answer)
         _finish(result, as_json)
 
 
@@ -238,15 +263,29 @@ def _workbench(home: Path, target: str, config: RunConfig, known: int) -> Iterat
         yield machinery
 
 
-def _drive(store: RunStore, run_id: str, machinery: Any) -> Mapping[str, Any]:
+def _drive(store: RunStore, run_id: str, machinery: Any, answer: str = "") -> Mapping[str, Any]:
     from agents.driver import drive
+    from agents.errors import RunPaused
+
+    given = [answer] if answer else []
+
+    def ask(question: Mapping[str, Any]) -> str:
+        if given:
+            return given.pop()
+        stderr().print(f"round {question['round']} would start:", highlight=False)
+        for item in question["sessions"]:
+            what = f"expand {' and '.join(item['parents'])}" if item["parents"] else "a new draft"
+            stderr().print(f"  {what} (memory: {item['memory']})", highlight=False, markup=False)
+        return str(typer.prompt("go on? yes, no (never expand these) or stop", default="yes", err=True)).strip()
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        return asyncio.run(drive(store, run_id, machinery))
+        return asyncio.run(drive(store, run_id, machinery, ask if given or sys.stdin.isatty() else None))
+    except RunPaused as error:
+        fail(str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         fail(f"interrupted; nothing is lost. `kevolve resume {run_id}` continues the run", EXIT_INTERRUPTED)
     except Exception as error:

@@ -420,16 +420,39 @@ class RunStore:
             has_places = session.scalar(select(PlaceRow.place_id).where(PlaceRow.run_id == run_id).limit(1))
             if has_places is not None:
                 return
-            columns = (NodeRow.session_id, NodeRow.node_id, NodeRow.fitness, NodeRow.features, NodeRow.step)
-            nodes = {row[0]: row for row in session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step))}
-            settling = Settling(lambda _: None)
-            latest = -1
-            for item in self.sessions(run_id):
-                row = nodes.get(item.session_id)
-                latest = row[4] if row else latest
-                place = _place(item, row[1], row[2], row[3], row[4]) if row else None
-                settling.settle(_settled(item, place, latest, needs))
+            settling = self._settle_all(session, run_id, needs)
             _write_places(session, run_id, settling)
+
+    def _settle_all(self, session: Session, run_id: str, needs: Needs) -> Settling:
+        columns = (NodeRow.session_id, NodeRow.node_id, NodeRow.fitness, NodeRow.features, NodeRow.step)
+        nodes = {row[0]: row for row in session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step))}
+        settling = Settling(lambda _: None)
+        latest = -1
+        for item in self.sessions(run_id):
+            row = nodes.get(item.session_id)
+            latest = row[4] if row else latest
+            place = _place(item, row[1], row[2], row[3], row[4]) if row else None
+            settling.settle(_settled(item, place, latest, needs))
+        return settling
+
+    def counted(self, run_id: str) -> Spent:
+        """Return what the run has used up, added up from the single entries; `spent` reads running totals and is as good."""
+        with self._read() as session:
+            mine = EvaluationRow.run_id == run_id
+            counts = dict(
+                session.execute(select(EvaluationRow.purpose, func.count()).where(mine).group_by(EvaluationRow.purpose)).tuples().all()
+            )
+            device = session.scalar(select(func.sum(EvaluationRow.seconds)).where(mine))
+            summed = select(LedgerRow.kind, func.sum(LedgerRow.amount)).where(LedgerRow.run_id == run_id).group_by(LedgerRow.kind)
+            ledger = dict(session.execute(summed).tuples().all())
+            return Spent(
+                evaluations=sum(counts.values()),
+                remeasurements=counts.get("final", 0),
+                seconds=_run_row(session, run_id).seconds,
+                device_seconds=float(device or 0.0),
+                tokens=int(ledger.get("tokens", 0)),
+                dollars=float(ledger.get("dollars", 0.0)),
+            )
 
     def graph(self, run_id: str) -> StoredGraph:
         """Return the run's graph as strategies see it."""
@@ -744,6 +767,13 @@ class RunStore:
             algorithm=row.algorithm,
             features=row.features,
         )
+
+
+def replayed(store: RunStore, run_id: str, needs: Needs) -> list[Place]:
+    """Return the places of a run as they follow from its sessions and nodes alone, in logical order."""
+    with store._read() as session:
+        settling = store._settle_all(session, run_id, needs)
+    return sorted(settling.places.values(), key=lambda place: place.position)
 
 
 def new_attempt(

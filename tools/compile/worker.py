@@ -1,7 +1,8 @@
 """The compiler's process: imports torch and Triton once, then forks one child per job, so that a crash or a hang costs one job.
 
 Started by `server.CompileServer` as `python -m tools.compile.worker`; reads one JSON job per line on stdin and writes one JSON report per line on stdout.
-The child runs the candidate's host code (not its kernels) with the rights of this process and no further sandbox; its output is kept off the channel.
+The child runs the candidate's host code (not its kernels), so it is confined as one that evaluates: it writes to a folder of its own, reads neither the state nor
+this checkout nor other temporary files, and has no network. What it reports about itself is evidence of compiling, never a verdict; its output is kept off the channel.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import dataclasses
 import importlib
 import json
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -20,9 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from tools.compile.job import Job, digest, run_job
+from tools.sandbox.apply import confine
+from tools.sandbox.layers import NAMES
 from tools.targets.base import CompileReport
 
 _POLL_S = 0.01
+_FILE_BYTES = 1 << 30
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_STATE = Path(os.environ["KEVOLVE_HOME"]).resolve() if os.environ.get("KEVOLVE_HOME") else None
 _PRELOADED = (
     "torch._subclasses.fake_tensor",
     "triton.backends.amd.compiler",
@@ -80,8 +85,9 @@ def _child(job: Job, folder: Path, answer: Path) -> None:
     """Run the job and leave; never returns."""
     try:
         os.setpgid(0, 0)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.environ["TRITON_CACHE_DIR"] = str(folder / "cache")
+        os.environ.update(HOME=str(folder), TMPDIR=str(folder), TRITON_CACHE_DIR=str(folder / "cache"))
+        tempfile.tempdir = None  # ask the environment again
+        confine(_confinement(folder))
         report = dataclasses.asdict(run_job(job))
     except Exception as error:  # the process boundary: whatever went wrong must reach the parent
         report = dataclasses.asdict(CompileReport(job.target, "error", error=digest(error)))
@@ -89,6 +95,18 @@ def _child(job: Job, folder: Path, answer: Path) -> None:
     part.write_text(json.dumps(report), encoding="utf-8")
     part.rename(answer)
     os._exit(0)
+
+
+def _confinement(folder: Path) -> dict[str, Any]:  # Any: JSON
+    """Return what a compiling child may touch."""
+    libraries = [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).resolve() != _ROOT]
+    return {
+        "layers": NAMES,
+        "hidden": [str(path) for path in (_STATE, Path("/tmp"), Path("/var/tmp"), _ROOT) if path is not None],
+        "readable": [str(path) for path in (Path(sys.prefix), Path(sys.base_prefix), _ROOT / "tools", *libraries)],
+        "writable": [str(folder)],
+        "file_bytes": _FILE_BYTES,
+    }
 
 
 def _wait(child: int, deadline: float) -> int | None:

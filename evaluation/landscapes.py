@@ -269,6 +269,11 @@ def regret_figure(means: Sequence[float], pulls: int, seeds: int) -> tuple[Figur
     return figure, found
 
 
+def _steps(best: Sequence[float]) -> list[tuple[int, float]]:
+    """Return a curve as its changes: the evaluation, counted from 1, and the value from there on."""
+    return [(index + 1, round(value, 4)) for index, value in enumerate(best) if index == 0 or value != best[index - 1]]
+
+
 def main() -> None:
     """Run the study and write records, table and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -282,15 +287,15 @@ def main() -> None:
     figure, regret = regret_figure((0.8, 0.6, 0.5, 0.4), options.pulls, 5)
     with (options.out / "traces.jsonl").open("w", encoding="utf-8") as file:
         for trace in traces:
-            file.write(json.dumps({**dataclasses.asdict(trace), "best": [round(value, 4) for value in trace.best]}) + "\n")
+            file.write(json.dumps({**dataclasses.asdict(trace), "best": _steps(trace.best), "evaluations": len(trace.best)}) + "\n")
     (options.out / "regret.json").write_text(
         json.dumps([[round(value, 3) for value in row[::20]] for row in regret]) + "\n", encoding="utf-8"
     )
     head = f"# Strategies on synthetic landscapes\n\n{options.seeds} seeds, {options.evaluations} evaluations each; mean true fitness of the best at the end "
     head += f"(1 is the optimum) and how many searches exceeded {ESCAPED}.\n\n"
-    (options.out / "report.md").write_text(f"{head}{table(traces)}\n![curves](curves.svg)\n\n![regret](regret.svg)\n", encoding="utf-8")
-    curves(traces).savefig(options.out / "curves.svg")
-    figure.savefig(options.out / "regret.svg")
+    (options.out / "report.md").write_text(f"{head}{table(traces)}\n![curves](curves.png)\n\n![regret](regret.png)\n", encoding="utf-8")
+    curves(traces).savefig(options.out / "curves.png", dpi=90)
+    figure.savefig(options.out / "regret.png")
 
 
 if __name__ == "__main__":

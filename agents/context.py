@@ -25,6 +25,7 @@ from agents.types import Attempt, BudgetLeft
 from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Feedback, Problem, Status
 
 if TYPE_CHECKING:
+    from agents.advisers import Advisers
     from kb.deep_search import Brief
     from kb.store import KnowledgeBase
     from kb.types import Winner
@@ -111,6 +112,8 @@ class RunContext:
     base: KnowledgeBase | None = None
     """None when the run goes without knowledge."""
     report: Report = lambda _: None
+    advisers: Advisers | None = None
+    """Models of other roles than the coder's; None: rules alone."""
     clock: Callable[[], float] = time.monotonic
     seconds_before: float = 0.0
     """Wall time the run had used when this process took it over, in s."""

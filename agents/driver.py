@@ -20,6 +20,7 @@ from agents.threads import in_thread
 from tools.types import Problem
 
 if TYPE_CHECKING:
+    from agents.advisers import Advisers
     from kb.store import KnowledgeBase
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Machinery:
     lint: Lint
     base: KnowledgeBase | None = None
     report: Report = lambda _: None
+    advisers: Advisers | None = None
+    """Models of other roles than the coder's; None: rules alone."""
 
 
 def versions() -> dict[str, str]:
@@ -103,6 +106,7 @@ async def drive(
         lint=machinery.lint,
         base=machinery.base,
         report=machinery.report,
+        advisers=machinery.advisers,
         seconds_before=record.seconds,
     )
     try:

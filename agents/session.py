@@ -14,6 +14,7 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
+from agents.advisers import joined
 from agents.coders.base import CoderTask, Draft
 from agents.context import History, RunContext
 from agents.diagnosis import diagnose
@@ -75,8 +76,33 @@ async def diagnose_step(state: SessionState, runtime: Runtime[RunContext]) -> di
 async def search_knowledge_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Ask the knowledge base what the diagnosis raises, and keep the cited brief for the writer."""
     if not _is_seed(state):
-        await _ask(runtime.context, _situation(state, runtime.context, state["attempt"]).diagnosis)
+        context, attempt = runtime.context, state["attempt"]
+        if len(context.store.attempts(context.run_id, state["session_id"])) < attempt:
+            await _take_advice(state, context, attempt)
+            await _ask(context, _situation(state, context, attempt).diagnosis, state)
     return {}
+
+
+async def _take_advice(state: SessionState, context: RunContext, attempt: int) -> None:
+    """Let the diagnosis model speak, once for each attempt of the run: what it said is in the store, and a resumed run takes it from there."""
+    if context.advisers is None or not context.advisers.has("diagnosis"):
+        return
+    situation, session_id = _situation(state, context, attempt), state["session_id"]
+    known = [
+        event.data
+        for event in context.store.events(context.run_id, "advised")
+        if (event.data["session"], event.data["attempt"]) == (session_id, attempt)
+    ]
+    if known:
+        advised = Diagnosis(**{key: tuple(item) if isinstance(item, list) else item for key, item in known[0]["diagnosis"].items()})
+    else:
+        about = {"run_id": context.run_id, "session_id": session_id, "attempt": attempt}
+        found = await context.advisers.diagnose(
+            context.problem, context.target, situation.parents, situation.diagnosis, context.meter, **about
+        )
+        advised = found or situation.diagnosis
+        context.tell("advised", session=session_id, attempt=attempt, diagnosis=dataclasses.asdict(advised), is_used=found is not None)
+    context.situations[session_id, attempt] = dataclasses.replace(situation, diagnosis=advised)
 
 
 async def write_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
@@ -100,7 +126,9 @@ async def write_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[
             diagnosis=dataclasses.asdict(situation.diagnosis),
         )
         record = dataclasses.replace(record, duplicate_of=_duplicate(state, context, record, stored))
-        context.store.add_attempt(context.run_id, state["session_id"], record, tokens=draft.tokens, dollars=draft.dollars)
+        context.store.add_attempt(
+            context.run_id, state["session_id"], record, tokens=draft.tokens, dollars=draft.dollars, messages=draft.messages
+        )
     else:
         record = stored[attempt - 1]
     if record.candidate is None:
@@ -237,8 +265,8 @@ def _duplicate(state: SessionState, context: RunContext, record: AttemptRecord, 
     return ""
 
 
-async def _ask(context: RunContext, diagnosis: Diagnosis) -> Any:  # Any: kb.deep_search.Brief, imported for types only
-    """Return the brief that answers the diagnosis; asked once per process and set of questions."""
+async def _ask(context: RunContext, diagnosis: Diagnosis, state: SessionState) -> Any:  # Any: kb.deep_search.Brief, imported for types only
+    """Return the brief that answers the diagnosis, and what the deep search model asks on; once per process and set of questions."""
     base = context.base
     if base is None or not diagnosis.questions:
         return None
@@ -249,7 +277,15 @@ async def _ask(context: RunContext, diagnosis: Diagnosis) -> Any:  # Any: kb.dee
         question = "; ".join(diagnosis.questions)
         while len(context.briefs) >= _MAX_BRIEFS:
             context.briefs.pop(next(iter(context.briefs)))
-        context.briefs[diagnosis.questions] = await in_thread(lambda: DeepSearch(base).ask(question, Filters(target=context.target)))
+        brief = await in_thread(lambda: DeepSearch(base).ask(question, Filters(target=context.target)))
+        if context.advisers is not None and context.advisers.has("deep_search"):
+            about = {"run_id": context.run_id, "session_id": state["session_id"], "attempt": state["attempt"]}
+            further = await context.advisers.further_questions(brief, context.target, context.meter, **about)
+            more = await asyncio.gather(
+                *(in_thread(lambda text=text: DeepSearch(base).ask(text, Filters(target=context.target))) for text in further)  # type: ignore[misc]  # the default binds the text
+            )
+            brief = joined(brief, more)
+        context.briefs[diagnosis.questions] = brief
     return context.briefs[diagnosis.questions]
 
 
@@ -277,7 +313,7 @@ async def _draft(state: SessionState, context: RunContext, situation: _Situation
         remembered=situation.remembered,
         memory=Memory(state["memory"]),
         diagnosis=situation.diagnosis,
-        brief=await _ask(context, situation.diagnosis),
+        brief=await _ask(context, situation.diagnosis, state),
         winners=tuple(context.winners[winner_id].winner for winner_id in state["winner_ids"]),
         seed=derived_seed(context.config.seed, state["session_id"], attempt),
         attempt=attempt,

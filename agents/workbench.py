@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agents.coders.registry import create_coder
+from agents.coders.registry import create_advisers, create_coder
 from agents.config import RunConfig
 from agents.context import Report
 from agents.driver import Machinery
@@ -37,7 +37,14 @@ def workbench(home: Path, target: str, config: RunConfig, report: Report) -> Ite
     with ExitStack() as stack:
         base = stack.enter_context(_open_base(home)) if config.use_knowledge else None
         evaluator = stack.enter_context(open_evaluator(config.evaluator, home, target, config.evaluator_slots))
-        yield Machinery(coder=coder, evaluator=evaluator, lint=lambda candidate: lint_errors(chip, candidate), base=base, report=report)
+        yield Machinery(
+            coder=coder,
+            evaluator=evaluator,
+            lint=lambda candidate: lint_errors(chip, candidate),
+            base=base,
+            report=report,
+            advisers=create_advisers(config, home),
+        )
 
 
 def resolve_target(name: str, evaluator: str = "local") -> str:

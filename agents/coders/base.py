@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from agents.runs.records import Message
 from agents.types import Attempt, BudgetLeft, Diagnosis, Limits, Memory
 from tools.types import Candidate, Evaluation, Problem
 
@@ -95,6 +96,8 @@ class Draft:
     """Tokens sent and received for this draft that the task's meter has not counted; 0 for coders without a model."""
     dollars: float = 0.0
     """Cost of this draft that the task's meter has not counted, in USD."""
+    messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
+    """What was sent to a model and came from it, in order, without keys; empty for coders without a model."""
 
     def __post_init__(self) -> None:
         if (self.candidate is None) != self.exhausted:

@@ -6,17 +6,20 @@ A model's answer is never trusted: what it writes is a candidate like any other,
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from agents.chat_models.calls import CallOutcome, ModelCallError, OpenMeter
 from agents.chat_models.client import ChatClient, outcome_of, text_of, tokens_of
+from agents.chat_models.keys import scrub
 from agents.coders.base import CoderTask, Draft
 from agents.coders.prompt import Prompt, PromptTooLong, compose, language_of_target
 from agents.coders.repair import calls_in, code_in, is_open, loose_object
 from agents.coders.workspace import KERNEL, Workspace, tools_for
 from agents.prompts import render
+from agents.runs.records import Message
 from tools.types import Candidate, Problem
 
 if TYPE_CHECKING:
@@ -223,4 +226,10 @@ class _Conversation:
             candidate=Candidate(source=source, language=self._language, provenance=provenance),
             summary=summary,
             chunk_ids=tuple(dict.fromkeys((*self._prompt.chunk_ids, *workspace.chunk_ids))),
+            messages=tuple(Message(message.type, scrub(_whole_text(message))) for message in self._messages),
         )
+
+
+def _whole_text(message: BaseMessage) -> str:
+    calls = [{"name": call["name"], "args": call["args"]} for call in getattr(message, "tool_calls", [])]
+    return text_of(message) + (f"\n{json.dumps({'tool_calls': calls})}" if calls else "")

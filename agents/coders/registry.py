@@ -6,11 +6,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.coders.base import Coder
-from agents.config import ModelOptions
+from agents.config import ModelOptions, RunConfig
 from agents.errors import OptionError, UnknownNameError
 from tools.types import Candidate
+
+if TYPE_CHECKING:
+    from agents.advisers import Advisers
+    from agents.chat_models.transcript import Transcript
 
 
 def _library(options: ModelOptions, home: Path) -> Coder:
@@ -21,7 +26,6 @@ def _library(options: ModelOptions, home: Path) -> Coder:
 
 def _llm(options: ModelOptions, home: Path) -> Coder:
     from agents.chat_models.registry import create_client
-    from agents.chat_models.transcript import Transcript
     from agents.coders.library import LibraryCoder
     from agents.coders.llm import LlmCoder
     from tools.targets.registry import get_target
@@ -29,8 +33,7 @@ def _llm(options: ModelOptions, home: Path) -> Coder:
     def lint(candidate: Candidate, target: str) -> tuple[str, ...]:
         return tuple(str(finding) for finding in get_target(target).lint(candidate))
 
-    transcript = Transcript(home / "transcripts" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl")
-    return LlmCoder(create_client(options, "coder", home, transcript), lint=lint, describe=LibraryCoder().signature)
+    return LlmCoder(create_client(options, "coder", home, _transcript(home)), lint=lint, describe=LibraryCoder().signature)
 
 
 def _reference(options: ModelOptions, home: Path) -> Coder:
@@ -44,6 +47,26 @@ def _outside(options: ModelOptions, home: Path) -> Coder:
 
 
 CODERS: dict[str, Callable[[ModelOptions, Path], Coder]] = {"library": _library, "llm": _llm, "outside": _outside, "reference": _reference}
+
+
+def create_advisers(config: RunConfig, home: Path) -> Advisers | None:
+    """Build the models of the roles beside the coder's; None if the run has none.
+
+    Raises:
+        ModelError: A chat model cannot be set up.
+    """
+    if not config.role_models:
+        return None
+    from agents.advisers import Advisers
+    from agents.chat_models.registry import create_client
+
+    return Advisers({role: create_client(options, role, home, _transcript(home)) for role, options in config.role_models.items()})
+
+
+def _transcript(home: Path) -> Transcript:
+    from agents.chat_models.transcript import Transcript
+
+    return Transcript(home / "transcripts" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl")
 
 
 def create_coder(name: str, options: ModelOptions, home: Path) -> Coder:

@@ -12,7 +12,7 @@ MAX_LINKS = 500
 INCLUDE = "include"
 """Label of an edge to a file whose text belongs at this place."""
 
-_INLINE = re.compile(r"(?<!!)\[([^\]\n]{1,200})\]\(\s*<?([^)\s>]{1,500})>?[^)]*\)")
+_INLINE = re.compile(r"(?<!!)\[([^\]\n]{1,200})\]\(\s{0,9}<?([^()\s>]{1,500})>?(?:\s[^)\n]{0,300})?\)")
 _DEFINITION = re.compile(r"^\s{0,3}\[([^\]\n^]{1,200})\]:\s*<?(\S{1,500}?)>?(?:\s+[\"'(].*)?$", re.MULTILINE)
 _MYST_INCLUDE = re.compile(r"^\s*(?:`{3,}|:{3,}|~{3,})\s*\{(?:include|literalinclude)\}\s*(\S{1,500})\s*$", re.MULTILINE)
 _MYST_ROLE = re.compile(r"\{(doc|ref|any|numref|download)\}`(?:([^`<]{1,200}?)\s*<([^`>]{1,500})>|([^`<]{1,500}))`")

@@ -6,6 +6,7 @@ What does not parse is kept: tree-sitter goes on behind an error, and every line
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,16 @@ from kb_ingest.readers.base import RawFile, decode, make_document
 from kb_ingest.readers.outline import Heading, build_tree
 
 if TYPE_CHECKING:
-    from tree_sitter import Node
+    from tree_sitter import Node, Parser
 
 LEAST_MEMBER_LINES = 8
 """Members of a class become sections of their own when they are this long; shorter ones stay in the text of their class."""
 MAX_NAME = 120
 MAX_DEPTH = 60
 """Nested namespaces, conditionals and classes looked into."""
+SLICE_BYTES = 4096
+SLICE_SECONDS = 1.0
+"""Processor time for one slice; usual code takes a thousandth of it."""
 _CUDA = re.compile(rb"__global__|__device__|__shared__|<<<")
 _CONTAINERS = frozenset(
     {
@@ -93,6 +97,16 @@ def _title(name: str, lines: list[str]) -> str:
     return f"{name}: {said[0]}"[:MAX_NAME]
 
 
+def _is_parsable(parser: Parser, data: bytes) -> bool:
+    """Return whether every slice parses in reasonable time: text that is far from C++ takes the parser quadratic time, and it has no limit of its own."""
+    for begin in range(0, len(data), SLICE_BYTES):
+        started = time.process_time()
+        parser.parse(data[begin : begin + SLICE_BYTES])
+        if time.process_time() - started > SLICE_SECONDS:
+            return False
+    return True
+
+
 class _Walk:
     """Finds the definitions of one file."""
 
@@ -104,7 +118,7 @@ class _Walk:
         language = tree_sitter.Language(tree_sitter_cuda.language() if is_cuda else tree_sitter_cpp.language())
         self._data = data
         self._lines = lines
-        self._root = tree_sitter.Parser(language).parse(data).root_node
+        self._root = tree_sitter.Parser(language).parse(data if _is_parsable(tree_sitter.Parser(language), data) else b"").root_node
         self._found: list[Heading] = []
 
     def headings(self) -> list[Heading]:

@@ -121,3 +121,7 @@ def test_hit_of_a_manual_names_its_page(base: KnowledgeBase, tmp_path: Path) -> 
 )
 def test_cross_references_are_edges(text: str, syntax: str, expected: list[tuple[str, str]]) -> None:
     assert links_in(Section("T", 0, text, 1, 9, syntax=syntax)) == expected
+
+
+def test_unclosed_links_do_not_take_forever() -> None:
+    assert links_in(Section("T", 0, "[a](" * 5000 + "[b](c.md)", 1, 1)) == [("b", "c.md")]

@@ -25,6 +25,8 @@ TRUST_ORDER = {trust.value: place for place, trust in enumerate(Trust)}
 
 def refresh(connection: Connection, document_id: str) -> None:
     """Read the statements of a document anew, in the transaction that wrote it."""
+    if Catalogue.get_meta(connection, META_KEY) is None and len(connection.execute(text("SELECT 1 FROM documents LIMIT 2")).all()) == 1:
+        Catalogue.set_meta(connection, META_KEY, VERSION)  # a new base: nothing was read by an older program
     connection.execute(delete(statements).where(statements.c.document_id == document_id))
     kind = connection.execute(text("SELECT kind FROM documents WHERE document_id = :id"), {"id": document_id}).scalar_one_or_none()
     if kind not in KINDS:
@@ -70,7 +72,7 @@ def conflicts(connection: Connection, chunk_ids: Sequence[str] | None = None) ->
         statement = statement.bindparams(bindparam("chunk_ids", expanding=True))
     groups: dict[tuple[str, str, str], list[Row[Any]]] = {}  # Any: columns of several types
     for row in connection.execute(statement, values):
-        groups.setdefault((row.subject, row.unit, row.scope or row.target), []).append(row)
+        groups.setdefault((row.subject, _statement(row).kind, row.scope or row.target), []).append(row)
     found: dict[tuple[str, ...], Conflict] = {}
     for (subject, unit, target), rows in groups.items():
         claims = _claims(rows)

@@ -6,8 +6,10 @@ never blocked, all of a transaction or nothing.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -58,11 +60,22 @@ class Sqlite:
         self.name = str(path)
 
     def engine(self) -> Engine:
-        """Return an engine over the file."""
-        engine = create_engine(f"sqlite:///{self.path}")
+        """Return an engine over the file; on a read-only disk it reads without the files that WAL mode would have to write."""
+        engine = create_engine(f"sqlite:///{self._read_only() or self.path}")
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+    def _read_only(self) -> str:
+        """Return the address for a file that cannot be written, empty for one that can.
+
+        `immutable` skips the write-ahead log, so it is left out where one was left behind: SQLite then needs the `-shm` file beside it.
+        """
+        if not self.path.exists() or (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+            return ""
+        log = self.path.with_name(self.path.name + "-wal")
+        options = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+        return f"file:{quote(str(self.path))}?{options}&uri=true"
 
     def require(self) -> None:
         """See `Database`."""

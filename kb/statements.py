@@ -1,12 +1,13 @@
 """Numbers that documents state: "shared memory per block is 227 KB", or a cell of a table. Made for telling where two documents contradict each other.
 
 Precise rather than complete: a sentence counts only if it has one number, a known unit and a subject of its own (no "it", no condition that the subject does
-not carry). What was read is an interval in the unit's base: `227 KB` is 226.5 to 227.5 times 1,000 to 1,024 bytes, `about 3 TB/s` is 10 % wide; two statements
-disagree only if their intervals do not touch.
+not carry). What was read is an interval in the unit's base: `227 KB` is 226.5 to 227.5 times 1,000 or 1,024 bytes, `about 3 TB/s` is 10 % wide to both sides; two
+statements disagree only if no reading lets their intervals meet.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,20 +65,36 @@ class Statement:
     subject: str
     """Stems of the content words it is about, sorted; equal means the same subject."""
     unit: str
-    """Kind of quantity: `bytes`, `bytes/s`, `Hz`, a counted noun, …"""
+    """Kind of quantity: `bytes`, `bytes/s`, `Hz`, a counted noun, …; `bytes:2` where a prefix (M, the second) may be decimal or binary."""
     scope: str
     """Target that the words name (`cuda:sm_90`), empty if none."""
     low: float
-    """Least value that was meant, in the unit's base."""
+    """Least value that was meant, in the unit's base, an ambiguous prefix read as decimal."""
     high: float
     line: int
     """Line in the source."""
     quote: str
     """The sentence, or label and cell."""
 
+    @property
+    def kind(self) -> str:
+        """The unit without its prefix."""
+        return self.unit.partition(":")[0]
+
     def contradicts(self, other: Statement) -> bool:
-        """Return whether both cannot be true, given that they are about the same thing."""
-        return self.high < other.low or other.high < self.low
+        """Return whether both cannot be true in any reading, given that they are about the same thing; the same prefix is read the same way."""
+        mine, yours = self._readings(), other._readings()
+        pairs = zip(mine, yours, strict=True) if self.unit == other.unit else itertools.product(mine, yours)
+        return not any(_meet(one, another) for one, another in pairs)
+
+    def _readings(self) -> list[tuple[float, float]]:
+        power = self.unit.partition(":")[2]
+        ratios = (1.0, 1.024 ** int(power)) if power else (1.0,)
+        return [(self.low * ratio, self.high * ratio) for ratio in ratios]
+
+
+def _meet(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one == other or (one[0] < other[1] and other[0] < one[1])
 
 
 def statements_in(chunk: Chunk) -> tuple[Statement, ...]:
@@ -196,12 +213,12 @@ def _quantity(text: str) -> tuple[str, float, float, int, int] | None:
     low, high = value - half, value + half
     if _ROUGH.search(text[: match.start()]) or match.group(0).startswith("~"):
         low, high = min(low, value * (1 - ROUGH)), max(high, value * (1 + ROUGH))
-    name, least, most = _base(unit)
-    return name, low * least, high * most, match.start(), unit.end()
+    name, factor = _base(unit)
+    return name, low * factor, high * factor, match.start(), unit.end()
 
 
-def _base(unit: re.Match[str]) -> tuple[str, float, float]:
-    """Return the kind of quantity and the factor to its base, as an interval where a prefix is decimal or binary."""
+def _base(unit: re.Match[str]) -> tuple[str, float]:
+    """Return the unit of a statement and the factor to its base."""
     if unit.group("bytes"):
         word = unit.group("bytes").lower()
         per = unit.group("per") or ""
@@ -209,22 +226,22 @@ def _base(unit: re.Match[str]) -> tuple[str, float, float]:
         if unit.group("bytes").endswith("b"):
             kind = kind.replace("bytes", "bits")
         if word[0] not in _DECIMAL or word in ("b", "byte", "bytes"):
-            return kind, 1.0, 1.0
-        power = 1024.0 ** (list(_DECIMAL).index(word[0]) + 1)
-        return (kind, power, power) if "i" in word[1:2] else (kind, _DECIMAL[word[0]], power)
+            return kind, 1.0
+        power = list(_DECIMAL).index(word[0]) + 1
+        return (kind, 1024.0**power) if "i" in word[1:2] else (f"{kind}:{power}", _DECIMAL[word[0]])
     for group, name in (("hertz", "Hz"), ("flops", "op/s"), ("watt", "W")):
         if unit.group(group):
             first = unit.group(group)[0].lower()
             factor = _DECIMAL.get(first, 1.0) if not unit.group(group).lower().startswith(("flop", "hz", "w")) else 1.0
-            return name, factor, factor
+            return name, factor
     if unit.group("time"):
         word = unit.group("time").lower()
         factor = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "s": 1.0}.get(word[0], 1e-6 if word.startswith("mic") else 1e-3)
-        return "s", factor, factor
+        return "s", factor
     if unit.group("percent"):
-        return "%", 1.0, 1.0
+        return "%", 1.0
     counted = unit.group("count").lower()
-    return stem(re.sub(r"^\d+-bit\s+", "", counted)), 1.0, 1.0
+    return stem(re.sub(r"^\d+-bit\s+", "", counted)), 1.0
 
 
 def _subject(text: str, unit: str) -> str | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlparse
+from urllib.parse import ParseResult, urlparse
 
 from kb.errors import StoreError
 
@@ -53,10 +53,14 @@ def locked(path: Path, timeout_s: float = 120.0) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system releases it when the holder dies.
 
     Raises:
-        StoreError: Another process held it for longer than `timeout_s`.
+        StoreError: Another process held it for longer than `timeout_s`, or the lock's file cannot be written.
     """
     deadline = time.monotonic() + timeout_s
-    with path.open("a") as stream:
+    try:
+        stream = path.open("a")
+    except OSError as err:
+        raise StoreError(f"cannot write in {str(path.parent)!r}: {err.strerror}; check the disk and the permissions") from err
+    with stream:
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,13 +77,27 @@ def locked(path: Path, timeout_s: float = 120.0) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_UN)
 
 
+def server_address(text: str) -> ParseResult:
+    """Return the parts of a server's address.
+
+    Raises:
+        StoreError: It is not one.
+    """
+    address = urlparse(text)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise StoreError(f"not the address of a Chroma server: {text!r}; write http://HOST:PORT")
+    return address
+
+
 class ChromaStore:
     """Chroma, embedded in a folder or at `http(s)://host:port`.
 
     Args:
-        place: Folder or address.
+        place: Folder (a `Path`) or address (a `str`).
         base_id: Put before collection names, so that bases can share a server.
-        dimension: Of the vectors; a vector of another length is refused by Chroma.
+
+    Raises:
+        StoreError: chromadb is not installed, or no server answers at the address.
     """
 
     def __init__(self, place: str | Path, base_id: str) -> None:
@@ -91,11 +109,16 @@ class ChromaStore:
         settings = Settings(anonymized_telemetry=False)
         self._prefix = f"kb{base_id}-"
         self._client: Any  # Any: chromadb's clients share no public base type
-        if isinstance(place, str) and place.startswith(("http://", "https://")):
-            address = urlparse(place)
-            self._client = chromadb.HttpClient(
-                host=address.hostname or "localhost", port=address.port or 8000, ssl=address.scheme == "https", settings=settings
-            )
+        if isinstance(place, str):
+            address = server_address(place)
+            try:
+                self._client = chromadb.HttpClient(
+                    host=address.hostname or "", port=address.port or 8000, ssl=address.scheme == "https", settings=settings
+                )
+            except Exception as err:  # the outside: Chroma's errors have no common root across its backends
+                raise StoreError(
+                    f"no Chroma server answers at {place}: {err}; start one with `chroma run`, or correct the address"
+                ) from err
         else:
             Path(place).mkdir(parents=True, exist_ok=True)
             self._client = chromadb.PersistentClient(path=str(place), settings=settings)

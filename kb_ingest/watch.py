@@ -68,19 +68,20 @@ def watch(
 
     take()
     ended = stop or threading.Event()
-    for _ in changes(
+    is_first = True
+    for found in changes(
         *chosen,
         debounce=LONGEST_WAIT_MS,
         step=debounce_ms,
         stop_event=ended,
         rust_timeout=1000,
-        yield_on_timeout=False,
+        yield_on_timeout=True,
         raise_interrupt=True,
     ):
-        try:
-            take()
-        except StoreError as err:  # for example, another process was writing for long
-            log.warning("%s; once more", err)
-            take()
-        if ended.is_set():
-            break
+        if found or is_first:  # the first time also what changed while nobody was watching yet
+            try:
+                take()
+            except StoreError as err:  # for example, another process was writing for long
+                log.warning("%s; once more", err)
+                take()
+        is_first = False

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from kb.errors import StoreError
 from kb.schema import meta, outbox
-from kb.vectors import ChromaStore, VectorStore, locked
+from kb.vectors import ChromaStore, VectorStore, locked, server_address
 
 if TYPE_CHECKING:
     from kb.catalogue import Catalogue
@@ -50,6 +50,8 @@ class VectorIndex:
     def __init__(self, catalogue: Catalogue, folder: Path, address: str | None) -> None:
         self._catalogue = catalogue
         self._folder = folder
+        if address is not None:
+            server_address(address)
         self._address = address
         self._store: VectorStore | None = None
         self._seen_generation = -1

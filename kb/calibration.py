@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from kb.embedders.base import Embedder
     from kb.store import KnowledgeBase
 
-LEAST_CHUNKS = 400
+LEAST_CHUNKS = 1000
 """Smaller bases keep the default: the sample would say nothing."""
 GROWTH = 1.5
 SAMPLE = 3000
-NUM_PROBES = 96
+NUM_PROBES = 64
 LEAST_PROBES = 32
 LEAST_BODY = 80
 """Characters that must be left of a section without its heading."""
 GRID = tuple(round(0.3 + 0.05 * step, 2) for step in range(13))
 """Dense weights that are tried; the lexical weight is the rest to 1."""
-PRIOR_PULL = 0.15
-"""Loss in mean reciprocal log rank per squared distance from the default weight. At 0.3 from it: 0.0135, about what the sample's noise is."""
+PRIOR_PULL = 0.6
+"""Loss in mean reciprocal log rank per squared distance from the default weight. At 0.15 from it: 0.0135, about the standard error of the curve's differences."""
 KEY = "calibration"
 
 _DEFINITION = re.compile(r"(?:\s*@[^\n]*\n)*\s*(?:async\s+def|def|class)\s+(\w+)[^\n]*\n")

@@ -21,8 +21,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from kb.calibration import calibrate, calibrated
 from kb.errors import StoreError
-from kb.retrieval import MODES
+from kb.retrieval import DEFAULT, MODES
 from kb.store import Incoming, KnowledgeBase
 from kb.suite import Question, Suite, read_suite
 from kb.targets import visible
@@ -122,6 +123,8 @@ class SuiteReport:
     embedder: str
     embedder_latency_ms: float
     """Median time of embedding one query, part of every latency but that of `lexical`."""
+    weights: Mapping[str, float]
+    """Of the parts of the default's scores on this base."""
     modes: tuple[ModeReport, ...]
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
@@ -141,7 +144,7 @@ class SuiteReport:
         names = list(self.modes[0].metrics)
         lines = [
             f"{self.suite} ({self.split}): {self.num_documents} documents, {self.num_chunks} chunks, {self.num_queries} questions, "
-            f"embedder {self.embedder} ({self.embedder_latency_ms:.1f} ms a query)",
+            f"embedder {self.embedder} ({self.embedder_latency_ms:.1f} ms a query), dense weight {self.weights['dense_weight']:.2f}",
             f"{'mode':10s}" + "".join(f"{name:>12s}" for name in names) + f"{'default-mode':>14s}{'p':>8s}{'p50 ms':>9s}{'p99 ms':>9s}",
         ]
         for mode in self.modes:
@@ -212,6 +215,8 @@ def measure(
             reports.append(_measure_mode(base, known, mode, use_targets, reports[0] if reports else None))
         counts: Any = base.stats()  # Any: mixed values by name
         name = base.embedder().identity.name
+        with base.catalogue.read() as connection:
+            fusion = calibrated(connection, DEFAULT)
     targeted = sum(bool(question.target or question.wrong) for question in known.questions)
     return SuiteReport(
         known.name,
@@ -222,6 +227,7 @@ def measure(
         counts["chunks"],
         name,
         latency_ms,
+        {key: float(value) for key, value in vars(fusion).items() if key.endswith(("_weight", "_penalty"))},
         tuple(reports),
     )
 
@@ -246,6 +252,8 @@ def _bring_corpus(base: KnowledgeBase, suite: Suite, on_progress: Callable[[Any]
         base.add_documents(part, lambda number: tell("embedded", number))
         tell("read", len(part))
     base.index.flush()
+    if waiting:
+        calibrate(base)
 
 
 def _measure_mode(base: KnowledgeBase, suite: Suite, mode: str, use_targets: bool, default: ModeReport | None) -> ModeReport:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kb.calibration import calibrate
 from kb.errors import DocumentError
 from kb.store import Incoming, KnowledgeBase
 from kb_ingest import checkout
@@ -183,10 +184,12 @@ class _Session:
                 self._remove(stored.document_id)
 
     def finish(self) -> None:
-        """Write the vector index and drop vectors that nothing uses."""
+        """Write the vector index, drop vectors that nothing uses, and weigh the legs anew if the base has grown much."""
         if self._is_changed:
             self._base.collect_vectors()
         self._base.index.flush()
+        if self._is_changed:
+            calibrate(self._base)
 
     def report(self) -> IngestReport:
         """Return what was done."""

@@ -133,7 +133,7 @@ class Faults:
         folder = self._scratch / "case"
         shutil.rmtree(folder, ignore_errors=True)
         write_folder(folder, 1)
-        environment = dict(self._environment)
+        environment = {**self._environment, "KEVOLVE_HOME": str(folder / "home")}
         if self._database is not None:
             environment["KEVOLVE_CATALOGUE_URL"] = self._database(self._number)
         return folder / "home", environment

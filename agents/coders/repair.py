@@ -11,6 +11,7 @@ from typing import Any
 _FENCE = re.compile(r"(?:^|\n)[ \t]*(```+|~~~+)[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:\n[ \t]*\1[ \t]*(?=\n|$)|\Z)", re.DOTALL)
 _CALL = re.compile(r"<(tool_call|function_call)>\s*(.*?)\s*(?:</\1>|\Z)", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
+_CALL_BLOCKS = ("json", "tool_call", "tool_code")
 _PYTHON = ("python", "py", "python3", "kernel.py", "")
 _ALIASES = {
     "file": "path", "filename": "path", "file_path": "path", "filepath": "path", "code": "content", "text": "content", "source": "content",
@@ -37,8 +38,13 @@ def is_open(text: str) -> bool:
 
 def calls_in(text: str, names: frozenset[str]) -> list[tuple[str, dict[str, Any]]]:  # Any: JSON
     """Return tool calls that a model wrote as text: `<tool_call>{…}</tool_call>`, or a fenced JSON object with a known tool's name."""
-    bodies = [found[2] for found in _CALL.finditer(text)]
-    bodies += [found[3] for found in _FENCE.finditer(text) if found[2].lower() in ("json", "tool_call", "tool_code")]
+    blocks = list(_FENCE.finditer(text))
+    bodies = [found[3] for found in blocks if found[2].lower() in _CALL_BLOCKS]
+    # What stands inside a block of code is code, whatever it looks like.
+    outside = text
+    for found in blocks:
+        outside = outside.replace(found[0], "\n")
+    bodies += [found[2] for found in _CALL.finditer(outside)]
     found_calls = []
     for body in bodies:
         data = loose_object(body)

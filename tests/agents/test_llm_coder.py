@@ -78,9 +78,7 @@ def client(model: BaseChatModel, transcript: Transcript | None = None, **options
     return ChatClient(model, ModelOptions(**options), transcript=transcript, sleep=at_once)
 
 
-def write(
-    model: BaseChatModel, given: CoderTask | None = None, transcript: Transcript | None = None, retries: int = 2, **more: Any
-) -> Any:
+def write(model: BaseChatModel, given: CoderTask | None = None, transcript: Transcript | None = None, retries: int = 2, **more: Any) -> Any:
     return asyncio.run(LlmCoder(client(model, transcript, retries=retries), **more).write(given or task()))
 
 
@@ -282,3 +280,93 @@ def test_server_that_is_down_is_a_clear_error() -> None:
 def test_unusable_model_is_refused_before_the_run(options: ModelOptions, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         create_chat_model(options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'I write it.\n<tool_call>{"name": "write_file", "arguments": {"path": "kernel.py", "content": "class ModelNew: pass"}}</tool_call>',
+        '```json\n{"name": "write_file", "arguments": {"filename": "kernel.py", "code": "class ModelNew: pass",}}\n```',
+        '<tool_call>\n{"function": {"name": "write_file", "arguments": "{\\"path\\": \\"kernel.py\\", \\"content\\": \\"class ModelNew: pass\\"}"}}',
+    ],
+)
+def test_tool_call_written_as_text_is_carried_out(text: str) -> None:
+    model = ScriptedModel(script=[AIMessage(text), call("submit", summary="done")])
+    assert write(model).candidate.source == "class ModelNew: pass"
+    assert "Wrote 20 characters" in str(model.asked[1][-1].content)
+
+
+def test_tool_call_inside_a_block_of_code_is_code() -> None:
+    code = f'{KERNEL}# <tool_call>{{"name": "submit", "arguments": {{"summary": "x"}}}}</tool_call>\n'
+    assert write(ScriptedModel(script=[fenced(code)])).candidate.source == code
+
+
+@pytest.mark.parametrize(
+    ("broken", "repaired"),
+    [
+        ('{"content": "a\nb", "path": "kernel.py"}', True),
+        ("{'content': 'x = 1', 'path': 'kernel.py'}", True),
+        ('{"content": "x", "path": "kernel.py",}', True),
+        ('{"content": "x", "path": "kernel.py"', True),
+        ("content: x", False),
+    ],
+)
+def test_arguments_that_are_nearly_json_are_repaired(broken: str, repaired: bool) -> None:
+    answer = AIMessage(
+        "", invalid_tool_calls=[{"name": "write_file", "args": broken, "id": "1", "error": "bad", "type": "invalid_tool_call"}]
+    )
+    model = ScriptedModel(script=[answer, call("submit", summary="done"), fenced()])
+    write(model)
+    assert str(model.asked[1][-1].content).startswith("Wrote" if repaired else "The arguments of write_file are no JSON object")
+
+
+def test_answer_that_is_cut_off_is_not_taken_for_a_whole_file() -> None:
+    half = AIMessage("```python\nimport torch\nclass ModelNew:\n    def forward(self", response_metadata={"finish_reason": "length"})
+    model = ScriptedModel(script=[half, fenced()])
+    assert write(model).candidate.source == KERNEL
+    assert "cut off" in str(model.asked[1][-1].content)
+
+
+def test_prompt_that_is_too_long_for_the_model_is_composed_anew_at_half_its_length() -> None:
+    class Small(ScriptedModel):
+        def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+            if sum(len(str(message.content)) for message in messages) > 14_000:
+                raise ValueError("This model's maximum context length is 4096 tokens")
+            return super()._generate(messages, stop, run_manager, **kwargs)
+
+    long = Attempt(candidate_at((3, 4), "x" * 50_000), evaluation_of(candidate_at((3, 4)), Status.PASSED))
+    draft = write(Small(script=[fenced()]), task(parents=(long,)))
+    assert draft.candidate.source == KERNEL and any("cut to" in item for item in draft.candidate.provenance["left_out"])
+
+
+def test_problem_that_alone_is_too_long_ends_with_a_clear_error() -> None:
+    import dataclasses
+
+    huge = dataclasses.replace(PROBLEM, source=PROBLEM.source + "# x\n" * 100_000)
+    with pytest.raises(ModelError, match="larger context"):
+        write(ScriptedModel(script=[fenced()]), dataclasses.replace(task(), problem=huge))
+
+
+def test_coder_tests_its_file_before_it_hands_it_in(tmp_path: Path) -> None:
+    script = [call("write_file", path="kernel.py", content=KERNEL), call("test"), call("profile"), call("submit", summary="tested")]
+    model = ScriptedModel(script=script)
+    evaluator = LandscapeEvaluator()
+    tools = machinery(evaluator, LlmCoder(client(model)))  # type: ignore[arg-type]  # another coder
+    store, run_id, result = search(tmp_path, config("one_shot", 4, finalists=1, strategy_options={"drafts": "1"}), tools)
+    assert "status: passed" in str(model.asked[2][-1].content) and model.asked[3][-1].content == model.asked[2][-1].content
+    assert result["best"]["notes"] == "tested"  # type: ignore[index]  # JSON
+    assert [effort for _, effort in evaluator.calls] == ["quick", "full"], "what was tested is not measured again when it is handed in"
+    assert [message.role for message in store.messages(run_id, store.sessions(run_id)[0].session_id, 1)][:2] == ["system", "human"]
+
+
+@pytest.mark.parametrize("size", [0, 500, 5_000, 60_000, 400_000])
+@pytest.mark.parametrize("letters", ["x", "é", "漢", "\n"])
+def test_prompt_never_exceeds_its_limit(size: int, letters: str) -> None:
+    text = letters * size
+    attempts = tuple(
+        Attempt(candidate_at((1, index), text), evaluation_of(candidate_at((1, index)), status), notes=text[:1000], node_id=f"n{index}")
+        for index, status in enumerate((Status.PASSED, Status.WRONG_VALUES, Status.COMPILE_ERROR, Status.PASSED))
+    )
+    for limit in (700, 2_000, 8_000, 24_000, 32_000):
+        prompt = compose(task(parents=attempts[:2], remembered=attempts, limits=Limits(prompt_tokens=limit)))
+        assert prompt.tokens <= limit and PROBLEM.source.strip() in prompt.text

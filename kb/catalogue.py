@@ -19,6 +19,7 @@ from kb.chunking import Leaf, embedded_text, flatten
 from kb.databases import Database, database_at
 from kb.errors import StoreError
 from kb.links import links_in
+from kb.meta import settings
 from kb.schema import (
     SCHEMA_VERSION,
     WORDS_VERSION,
@@ -182,8 +183,7 @@ class Catalogue:
     @staticmethod
     def get_meta(connection: Connection, key: str) -> str | None:
         """Return a setting of the base, or None."""
-        value = connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
-        return None if value is None else str(value)
+        return settings(connection).get(key)
 
     @staticmethod
     def recorded_embedder(connection: Connection) -> dict[str, str]:

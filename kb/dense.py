@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 
 from kb.derived import Derived, State
+from kb.meta import settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,10 +60,8 @@ class Snapshots:
 
     def at(self, connection: Connection) -> State[VectorPart]:
         """Return the vectors of the state that the connection sees."""
-        keys = ("generation", "base_id", "embedder_epoch", "embedder_hash", "embedder_dimension")
-        names = ", ".join(f"'{key}'" for key in keys)
-        values = dict(connection.execute(text(f"SELECT key, value FROM meta WHERE key IN ({names})")).tuples().all())
-        stamp = "-".join(str(values.get(key, "")) for key in keys[1:])
+        values = settings(connection)
+        stamp = "-".join(values.get(key, "") for key in ("base_id", "embedder_epoch", "embedder_hash", "embedder_dimension"))
         return self._derived.at(connection, int(values.get("generation", 0)), stamp)
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from kb.errors import StoreError
-from kb.schema import meta, outbox
+from kb.meta import settings
+from kb.schema import outbox
 from kb.vectors import ChromaStore, VectorStore, locked, server_address
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ FIRST_EPOCH = "0"
 
 def embedder_epoch(connection: Connection) -> str:
     """Return which of its embedders a base is at: another value means vectors of another embedder."""
-    value = connection.execute(select(meta.c.value).where(meta.c.key == "embedder_epoch")).scalar_one_or_none()
-    return str(value) if value else FIRST_EPOCH
+    return settings(connection).get("embedder_epoch") or FIRST_EPOCH
 
 
 class VectorIndex:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, text
 
 from kb.derived import Derived, State
+from kb.meta import settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,9 +148,7 @@ class PostingsCache:
 
     def at(self, connection: Connection) -> Postings:
         """Return the postings of the state that the connection sees."""
-        values = dict(
-            connection.execute(text("SELECT key, value FROM meta WHERE key IN ('generation', 'words_epoch', 'base_id')")).tuples().all()
-        )
+        values = settings(connection)
         stamp = f"{values.get('base_id', '')}-{values.get('words_epoch', '')}"
         state = self._derived.at(connection, int(values.get("generation", 0)), stamp)
         current = self._current

@@ -236,7 +236,7 @@ def strength(last_evidence_at: float, now: float, measured: Mapping[str, str], v
     """
     others = sum(measured[name].split(".")[:2] != versions[name].split(".")[:2] for name in measured.keys() & versions.keys())
     age_days = max(0.0, now - last_evidence_at) / 86_400.0
-    return float(0.5 ** (age_days / HALF_LIFE_DAYS + others))
+    return round(float(0.5 ** (age_days / HALF_LIFE_DAYS + others)), 4)
 
 
 def stale_lessons(connection: Connection, now: float) -> tuple[str, ...]:
@@ -262,7 +262,7 @@ def find_lessons(connection: Connection, embedder: EmbedderSource, wanted: Lesso
         order = sorted(range(len(found)), key=lambda index: (-scores[index], index))
     else:
         scores = [1.0] * len(found)
-        order = sorted(range(len(found)), key=lambda index: (found[index][1].status != "promoted", -round(strengths[index], 3), index))
+        order = sorted(range(len(found)), key=lambda index: (found[index][1].status != "promoted", -strengths[index], index))
     return tuple(
         LessonMatch(
             found[index][0]["lesson_id"],

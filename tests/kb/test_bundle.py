@@ -65,7 +65,7 @@ def test_import_into_a_new_base_gives_the_same_base_without_embedding(exported: 
         report = base.import_(exported)
         assert (report.added, report.embedded, report.winners, report.lessons) == (6, 0, 1, 1)
         assert contents(base) == contents(origin)
-        assert base.lessons("cpu") == origin.lessons("cpu")
+        assert base.lessons("cpu", now=0.0) == origin.lessons("cpu", now=0.0)
         assert base.winners("cpu") == origin.winners("cpu")
         here, there = (one.query("shared memory per block").hits for one in (base, origin))
         assert {hit.chunk_id: hit.score for hit in here} == pytest.approx({hit.chunk_id: hit.score for hit in there})

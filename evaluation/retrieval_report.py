@@ -1,0 +1,68 @@
+"""Make one report from the records of `kb eval --json`.
+
+kb eval SUITE --json > evaluation/results/retrieval/SUITE.json
+python -m evaluation.retrieval_report evaluation/results/retrieval
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.errors import EvaluationError
+
+TITLE = "# Retrieval, measured\n\nMade by `python -m evaluation.retrieval_report` from the records beside it.\n"
+
+
+def report(records: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON of `kb.measure.SuiteReport`
+    """Return the report as Markdown, suites in the given order."""
+    return "\n".join([TITLE, *(_suite(record) for record in records)])
+
+
+def _suite(record: Mapping[str, Any]) -> str:  # Any: JSON
+    default = record["modes"]["hybrid"]
+    names = list(default["metrics"])
+    weights = ", ".join(f"{name} {value:g}" for name, value in record["weights"].items())
+    lines = [
+        f"## {record['suite']} ({record['split']})\n",
+        f"{record['num_documents']} documents, {record['num_chunks']} chunks, {record['num_queries']} questions, embedder {record['embedder']}; {weights}.\n",
+        f"| way of searching | {' | '.join(names)} | default minus it, 95 % interval | p |",
+        "|---|" + "---|" * (len(names) + 2),
+    ]
+    for mode, values in record["modes"].items():
+        other = values["comparison"]
+        against = f"{other['difference']:+.4f} ({other['low']:+.4f} to {other['high']:+.4f}) | {other['p_value']:.4f}" if other else " | "
+        lines.append(f"| {mode} | {_numbers(values['metrics'], names)} | {against} |")
+    if len(default["by_kind"]) > 1:
+        lines += [f"\n| type (default) | questions | {' | '.join(names)} |", "|---|" + "---|" * (len(names) + 1)]
+        for kind, values in default["by_kind"].items():
+            lines.append(f"| {kind} | {values['questions']:.0f} | {_numbers(values, names)} |")
+    found = default["abstention"]
+    lines.append(
+        f"\nAbstained on {found['caught']} of {found['num_unanswerable']} unanswerable and {found['false']} of {found['num_answerable']} answerable questions; "
+        f"a document of another target among the first three hits: {default['wrong_target_top3']} of {record['num_targeted']} questions that have one.\n"
+    )
+    return "\n".join(lines)
+
+
+def _numbers(values: Mapping[str, float], names: Sequence[str]) -> str:
+    return " | ".join(f"{values[name]:.4f}" for name in names)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command: write `README.md` into the folder of the records."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.retrieval_report", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(arguments).folder
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise EvaluationError(f"no records in {str(folder)!r}; write some with `kb eval SUITE --json`")
+    (folder / "README.md").write_text(report([json.loads(path.read_text(encoding="utf-8")) for path in paths]), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

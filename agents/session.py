@@ -94,7 +94,8 @@ async def _take_advice(state: SessionState, context: RunContext, attempt: int) -
         if (event.data["session"], event.data["attempt"]) == (session_id, attempt)
     ]
     if known:
-        advised = Diagnosis(**{key: tuple(item) if isinstance(item, list) else item for key, item in known[0]["diagnosis"].items()})
+        said: Any = known[0]["diagnosis"]  # Any: JSON of a Diagnosis
+        advised = Diagnosis(said["bottleneck"], said["summary"], tuple(said["questions"]), tuple(said["failed_ideas"]))
     else:
         about = {"run_id": context.run_id, "session_id": session_id, "attempt": attempt}
         found = await context.advisers.diagnose(
@@ -209,9 +210,9 @@ def _work_out(state: SessionState, context: RunContext, attempt: int) -> _Situat
     store, run_id = context.store, context.run_id
     earlier = store.attempts(run_id, state["session_id"])
     own = tuple(_to_attempt(state, context, item, earlier) for item in earlier[: attempt - 1] if item.candidate is not None)
-    by_id = {node.node_id: node for node in store.nodes_by_id(run_id, state["parents"])} if state["parents"] else {}
+    by_id = {node.node_id: node for node in context.nodes_by_id(state["parents"])}
     parents = tuple(by_id[node_id].to_attempt() for node_id in state["parents"]) + own[-1:]
-    nodes = remember(store, run_id, state["parents"], Memory(state["memory"]), state["known"])
+    nodes = remember(context, state["parents"], Memory(state["memory"]), state["known"])
     remembered = tuple(node.to_attempt() for node in nodes) + own[:-1]
     diagnosis = diagnose(context.problem, context.target, parents, remembered)
     advice = [f"A person advises: {note}" for note in state.get("notes", [])]

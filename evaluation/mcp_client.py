@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,15 @@ def main() -> None:
     given = parser.parse_args()
     home = given.home or Path(tempfile.mkdtemp(prefix="kevolve-mcp-"))
     command = [sys.executable, "-m", "agents.cli", "mcp", "--transport", "http", "--port", "0", "--home", str(home)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "mcp.log"
+    with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, stderr=out) as server:
         try:
-            assert server.stderr is not None
-            address = next(found[0] for line in server.stderr if (found := re.search(r"http://\S+/mcp", line)))
-            told = session(Client(address, (home / "mcp-token").read_text().strip()))
+            while not (found := re.search(r"http://\S+/mcp", log.read_text(errors="replace"))):
+                if server.poll() is not None:
+                    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
+                time.sleep(0.2)
+            told = session(Client(found[0], (home / "mcp-token").read_text().strip()))
         finally:
             server.terminate()
     sys.stdout.write(json.dumps(told, indent=1) + "\n")

@@ -102,7 +102,9 @@ class ChatClient:
             ModelCallError: It failed for good; `outcome` says how. The ledger has every try.
         """
         meter = meter or OpenMeter()
-        asked: Any = self.model.bind_tools(list(tools)) if tools else self.model  # Any: a Runnable over langchain's message types
+        asked: Any = (
+            self.model.bind_tools([dict(tool) for tool in tools]) if tools else self.model
+        )  # Any: a Runnable over langchain's message types
         expected = tokens_of(messages, tools)
         for attempt in range(self.options.retries + 1):
             call_id = uuid.uuid4().hex

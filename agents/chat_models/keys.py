@@ -31,7 +31,7 @@ def find_key(name: str = KEY_VARIABLE, *others: str) -> str | None:
         if value := os.environ.get(variable, "").strip():
             return value
     try:
-        import keyring
+        import keyring  # type: ignore[import-not-found,unused-ignore]  # optional
     except ImportError:
         return None
     try:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kb.deep.decompose import content_words, phrases
-from kb.words import stem
 
 if TYPE_CHECKING:
     from kb.embedders.base import Embedder, Vectors
@@ -149,7 +148,5 @@ def _pattern(term: str) -> re.Pattern[str]:
     """Return what finds a name in a question: whole words, plural or not; short names only in the same case."""
     if len(term) <= 3:
         return re.compile(rf"(?<!\w){re.escape(term)}(?!\w)")
-    pattern = r"[\s-]+".join(
-        re.escape(stem(word)) + r"\w{0,3}" if len(word) > 4 and word.isalpha() else re.escape(word) for word in term.split()
-    )
-    return re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE)
+    pattern = r"[\s-]+".join(re.escape(word) for word in term.split())
+    return re.compile(rf"(?<!\w){pattern}(?:s|es)?(?!\w)", re.IGNORECASE)

@@ -6,12 +6,12 @@ A win needs the interval's lower end above the threshold, so noise around 1.0 is
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.errors import RecordError
+from tools.timing import stats
 from tools.types import Evaluation, Interval, Status
 
 
@@ -42,12 +42,10 @@ def geometric_mean(values: Sequence[float]) -> float:
     Raises:
         RecordError: `values` is empty or holds a number that is not finite and positive (a zero or NaN is a missing measurement, not a speedup).
     """
-    if not values:
-        raise RecordError("geometric mean of no values")
-    for value in values:
-        if isinstance(value, bool) or not (math.isfinite(value) and value > 0):
-            raise RecordError(f"not a speedup: {value!r}")
-    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
+    try:
+        return stats.geometric_mean(values)
+    except ValueError as err:
+        raise RecordError(str(err)) from err
 
 
 def summarise(evaluations: Sequence[Evaluation], baseline: str) -> Summary:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import anyio.to_thread
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,7 +22,7 @@ from kb.errors import DocumentError, EmbedderMismatch, KnowledgeError, UnknownNa
 from kb.lookup import find_chunk, find_document, find_section
 from kb.server.mcp import make_server
 from kb.server.security import Access, BodyTooLargeError, Guard
-from kb.types import Filters, Kind, Trust
+from kb.types import Filters
 from kb.wire import encode
 
 if TYPE_CHECKING:
@@ -40,18 +41,16 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FiltersBody(_Body):
-    """Restrictions, as in `kb.types.Filters`."""
+def _known_filters(value: Any) -> Any:  # Any: JSON on its way into `Filters`
+    """Refuse filters that do not exist: pydantic would leave them out, and nothing would be restricted."""
+    known = [field.name for field in dataclasses.fields(Filters)]
+    unknown = sorted(set(value) - set(known)) if isinstance(value, dict) else []
+    if unknown:
+        raise ValueError(f"unknown filter {unknown[0]!r}; known: {', '.join(known)}")
+    return value
 
-    target: str | None = None
-    kinds: tuple[Kind, ...] = ()
-    source: str | None = None
-    trust: tuple[Trust, ...] = ()
-    valid_for: dict[str, str] = Field(default_factory=dict)
 
-    def to_filters(self) -> Filters:
-        """Return the dataclass that the base takes."""
-        return Filters(self.target, self.kinds, self.source, self.trust, dict(self.valid_for))
+FiltersBody = Annotated[Filters, BeforeValidator(_known_filters)]
 
 
 class QueryBody(_Body):
@@ -59,7 +58,7 @@ class QueryBody(_Body):
 
     query: str
     top_k: Annotated[int, Field(ge=1, le=1000)] = 8
-    filters: FiltersBody = FiltersBody()
+    filters: FiltersBody = Filters()
     explain: bool = False
     mode: str = "hybrid"
     infer_target: bool = True
@@ -69,7 +68,7 @@ class AskBody(_Body):
     """Body of `POST /v1/ask`."""
 
     question: str
-    filters: FiltersBody = FiltersBody()
+    filters: FiltersBody = Filters()
 
 
 class IngestBody(_Body):
@@ -146,16 +145,15 @@ class _Service:
 
     async def query(self, request: Request) -> JSONResponse:
         body = await _parsed(QueryBody, request)
-        filters = body.filters.to_filters()
         return await self._answer(
-            lambda: self._base.query(body.query, body.top_k, filters, body.explain, mode=body.mode, infer_target=body.infer_target)
+            lambda: self._base.query(body.query, body.top_k, body.filters, body.explain, mode=body.mode, infer_target=body.infer_target)
         )
 
     async def ask(self, request: Request) -> JSONResponse:
         from kb.deep_search import DeepSearch
 
         body = await _parsed(AskBody, request)
-        return await self._answer(lambda: DeepSearch(self._base).ask(body.question, body.filters.to_filters()))
+        return await self._answer(lambda: DeepSearch(self._base).ask(body.question, body.filters))
 
     async def ingest(self, request: Request) -> JSONResponse:
         body = await _parsed(IngestBody, request)

@@ -110,6 +110,8 @@ def test_ids_lead_to_chunk_section_and_document(client: KnowledgeClient) -> None
         ("POST", "/v1/query", {"query": "a", "colour": 1}, 400, "colour"),
         ("POST", "/v1/query", {"query": "a", "top_k": 0}, 400, "top_k"),
         ("POST", "/v1/query", {"query": "a", "filters": {"target": "§"}}, 400, "not a target"),
+        ("POST", "/v1/query", {"query": "a", "filters": {"kind": ["guide"]}}, 400, "known: target, kinds"),
+        ("POST", "/v1/query", {"query": "a", "filters": {"kinds": ["poem"]}}, 400, "filters.kinds"),
         ("POST", "/v1/query", {"query": "a", "mode": "psychic"}, 404, "known: "),
         ("POST", "/v1/query", [1], 400, "object"),
         ("GET", "/v1/chunks/nothing", None, 404, "no chunk"),

@@ -124,6 +124,7 @@ class RunContext:
     situations: dict[tuple[str, int], Any] = field(default_factory=dict)  # Any: what `agents.session` works out and reads
     """What the attempts under way know, by session and attempt."""
     _nodes: OrderedDict[int, NodeRecord] = field(default_factory=OrderedDict)
+    _steps: dict[str, int] = field(default_factory=dict)
     _in_flight: int = 0
 
     def __post_init__(self) -> None:
@@ -151,12 +152,30 @@ class RunContext:
         """Return the nodes of a range of logical steps; the latest read are kept in memory, however long the run is."""
         missing = [step for step in range(since, until) if step not in self._nodes]
         if missing:
-            for node in self.store.nodes(self.run_id, since=missing[0], until=missing[-1] + 1):
-                self._nodes[node.step] = node
+            self._keep(self.store.nodes(self.run_id, since=missing[0], until=missing[-1] + 1))
         found = [self._nodes[step] for step in range(since, until)]
-        while len(self._nodes) > KEPT_NODES:
-            self._nodes.popitem(last=False)
+        self._forget()
         return found
+
+    def nodes_by_id(self, node_ids: Sequence[str]) -> list[NodeRecord]:
+        """Return these nodes in logical order; those that are kept in memory are not read again."""
+        missing = [node_id for node_id in node_ids if node_id not in self._steps]
+        if missing:
+            self._keep(self.store.nodes_by_id(self.run_id, missing))
+        steps = sorted({self._steps[node_id] for node_id in node_ids if node_id in self._steps})
+        found = [self._nodes[step] for step in steps]
+        self._forget()
+        return found
+
+    def _keep(self, nodes: Sequence[NodeRecord]) -> None:
+        for node in nodes:
+            self._nodes[node.step] = node
+            self._steps[node.node_id] = node.step
+
+    def _forget(self) -> None:
+        while len(self._nodes) > KEPT_NODES:
+            _, node = self._nodes.popitem(last=False)
+            del self._steps[node.node_id]
 
     # --- budget ----------------------------------------------------------------------------------------------------------
 

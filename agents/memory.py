@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.context import RunContext
 from agents.runs.records import NodeRecord
 from agents.runs.store import RunStore
 from agents.types import Memory
 
-MAX_ANCESTORS = 64
+MAX_ANCESTORS = 24
 """Nearest ancestors that a session may remember: more fit into no prompt, and a chain may be very long."""
-MAX_SIBLINGS = 64
+MAX_SIBLINGS = 24
 """Latest siblings that a session may remember."""
 
 
-def remember(
-    store: RunStore, run_id: str, parents: Sequence[str], memory: Memory, known: int, limit: int = MAX_ANCESTORS
-) -> list[NodeRecord]:
+def remember(context: RunContext, parents: Sequence[str], memory: Memory, known: int) -> list[NodeRecord]:
     """Return the part of the history that the mode lets a session see, in logical order.
 
-    Ancestors are the parents with all that led to them, the nearest `limit`; siblings are the attempts of the latest sessions that expanded exactly these
-    parents (for a draft: the other drafts).
+    Ancestors are the parents with all that led to them, the nearest `MAX_ANCESTORS`; siblings are the attempts of the latest sessions that expanded exactly
+    these parents (for a draft: the other drafts).
 
     Args:
         known: Nodes recorded when the session's round began; later ones are not seen.
     """
     chosen: list[str] = []
     if memory in (Memory.PARENT, Memory.BOTH):
-        chosen += store.ancestors(run_id, parents, limit)
+        chosen += context.store.ancestors(context.run_id, parents, MAX_ANCESTORS)
     if memory in (Memory.SIBLINGS, Memory.BOTH):
-        chosen += store.siblings(run_id, parents, MAX_SIBLINGS, until=known)
-    return store.nodes_by_id(run_id, chosen) if chosen else []
+        chosen += context.store.siblings(context.run_id, parents, MAX_SIBLINGS, until=known)
+    return context.nodes_by_id(chosen)
 
 
 def lineage(store: RunStore, run_id: str, node_id: str) -> list[NodeRecord]:

@@ -74,19 +74,15 @@ class StoredGraph:
         """See `GraphView.island`."""
         statistics = next(iter(self._fetch(self._query().where(PlaceRow.place_id == island_place(number)))), None)
         mine = (PlaceRow.run_id == self._run_id, PlaceRow.kind == "node", PlaceRow.island == number)
-        best = (
-            select(PlaceRow.cell.label("cell"), func.max(PlaceRow.fitness).label("fitness")).where(*mine).group_by(PlaceRow.cell).subquery()
-        )
-        earliest = (
-            select(best.c.fitness, func.min(PlaceRow.position))
-            .join(best, (PlaceRow.cell == best.c.cell) & (PlaceRow.fitness == best.c.fitness))
-            .where(*mine)
-            .group_by(best.c.cell, best.c.fitness)
-        )
+        # From cell to cell by the index, and in each to its first entry: the number of nodes does not matter, only that of the cells.
+        cells = select(func.min(PlaceRow.cell).label("cell")).where(*mine).cte("cells", recursive=True)
+        further = select(func.min(PlaceRow.cell)).where(*mine, PlaceRow.cell > cells.c.cell).scalar_subquery()
+        cells = cells.union_all(select(further).where(cells.c.cell.is_not(None)))
+        ordered = select(PlaceRow.place_id).where(*mine, PlaceRow.cell == cells.c.cell).order_by(PlaceRow.fitness.desc(), PlaceRow.position)
         with self._read() as session:
-            cells = session.execute(earliest).tuples().all()
-        positions = [position for fitness, position in cells if fitness > 0] or [position for _, position in cells]
-        elites = self._fetch(self._query("node").where(PlaceRow.position.in_(positions)).order_by(PlaceRow.position)) if positions else []
+            ids = session.scalars(select(ordered.limit(1).scalar_subquery()).where(cells.c.cell.is_not(None))).all()
+        found = self._fetch(self._query("node").where(PlaceRow.place_id.in_(ids)).order_by(PlaceRow.position)) if ids else []
+        elites = [place for place in found if place.fitness > 0] or found
         since_best = statistics.visits - statistics.best_at if statistics else 0
         return IslandView(statistics.visits if statistics else 0, since_best, tuple(elites))
 

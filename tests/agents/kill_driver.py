@@ -1,6 +1,7 @@
 """Drives one search in child processes that are killed with SIGKILL again and again, until one of them reaches the end.
 
-Usage: python kill_driver.py HOME STRATEGY SEED WIDTH MODE. MODE `time`: after random delays; `write`: right before or after the n-th commit, for growing n.
+Usage: python kill_driver.py HOME STRATEGY SEED WIDTH MODE [EVALUATIONS STRIDE]. MODE `time`: after random delays; `write`: right before or after the n-th
+commit, where n grows by STRIDE (5) from kill to kill.
 Prints how many children were killed.
 """
 
@@ -48,7 +49,7 @@ class DyingStore(RunStore):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def child(home: Path, strategy: str, seed: int, width: int, mode: str, dies_after: float) -> None:
+def child(home: Path, strategy: str, seed: int, width: int, mode: str, dies_after: float, evaluations: int) -> None:
     store = RunStore(home) if mode == "time" else DyingStore(home, int(dies_after))
     runs = store.runs()
     if runs and runs[0].result is not None:
@@ -59,20 +60,25 @@ def child(home: Path, strategy: str, seed: int, width: int, mode: str, dies_afte
         run_id = runs[0].run_id
         store.acquire(run_id)
     else:
-        run_id = create_run(store, PROBLEM, "cpu", config(strategy, 16, seed=seed, width=width))
+        run_id = create_run(store, PROBLEM, "cpu", config(strategy, evaluations, seed=seed, width=width))
     asyncio.run(drive(store, run_id, machinery(LandscapeEvaluator(delay_s=0.005), WalkingCoder())))
 
 
 def main() -> None:
     home, strategy, seed, width, mode = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+    evaluations, stride = (int(sys.argv[6]), float(sys.argv[7])) if len(sys.argv) > 6 else (16, 5.0)
     rng = random.Random(seed)
     kills = 0
     while True:
         # Early kills first; later ones leave more and more time, so that the run ends.
-        dies_after = rng.uniform(0.02, 0.1) + 0.05 * max(0, kills - 12) if mode == "time" else 3 + 5 * kills + rng.randrange(4)
+        dies_after = (
+            rng.uniform(0.02, 0.1) + 0.05 * max(0, kills - 12)
+            if mode == "time"
+            else (3 if stride >= 1 else 24) + stride * kills + rng.randrange(4)
+        )
         pid = os.fork()
         if pid == 0:
-            child(home, strategy, seed, width, mode, dies_after)
+            child(home, strategy, seed, width, mode, dies_after, evaluations)
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status):

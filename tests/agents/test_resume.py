@@ -14,10 +14,33 @@ from landscape import PROBLEM, LandscapeEvaluator, WalkingCoder, config, machine
 
 from agents.driver import create_run, drive
 from agents.errors import RunStateError, UnknownNameError
+from agents.runs.audit import audit
 from agents.runs.lease import Holder
 from agents.runs.store import RunStore
 
 DRIVER = Path(__file__).parent / "kill_driver.py"
+
+
+def killed_equals_unbroken(home: Path, strategy: str, seed: int, width: int, mode: str, evaluations: int, stride: str) -> int:
+    """Kill a run again and again until it ends, compare it with an unbroken one, and return how often it was killed."""
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(home / "killed"), strategy, str(seed), str(width), mode, str(evaluations), stride],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        env={**os.environ, "PYTHONPATH": str(DRIVER.parent.parent.parent)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    killed = RunStore(home / "killed")
+    (record,) = killed.runs()
+    store, run_id, result = search(home / "unbroken", config(strategy, evaluations, seed=seed, width=width))
+    assert shape(killed, record.run_id) == shape(store, run_id)
+    assert audit(killed, record) == []
+    assert record.result is not None
+    for name in ("num_evaluations", "num_nodes", "reason"):
+        assert record.result[name] == result[name]
+    assert record.result["best"]["candidate_id"] == result["best"]["candidate_id"]  # type: ignore[index]  # JSON
+    return int(done.stdout)
 
 
 @pytest.mark.parametrize(
@@ -25,23 +48,14 @@ DRIVER = Path(__file__).parent / "kill_driver.py"
     [("greedy", 3, 1, "time"), ("evolutionary", 5, 3, "time"), ("greedy", 1, 1, "write"), ("mcts", 2, 2, "write")],
 )
 def test_killed_and_resumed_run_equals_the_unbroken_one(tmp_path: Path, strategy: str, seed: int, width: int, mode: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(DRIVER), str(tmp_path / "killed"), strategy, str(seed), str(width), mode],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, "PYTHONPATH": str(DRIVER.parent.parent.parent)},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) >= 10
-    killed = RunStore(tmp_path / "killed")
-    (record,) = killed.runs()
-    store, run_id, result = search(tmp_path / "unbroken", config(strategy, 16, seed=seed, width=width))
-    assert shape(killed, record.run_id) == shape(store, run_id)
-    assert record.result is not None
-    for name in ("num_evaluations", "num_nodes", "reason"):
-        assert record.result[name] == result[name]
-    assert record.result["best"]["candidate_id"] == result["best"]["candidate_id"]  # type: ignore[index]  # JSON
+    assert killed_equals_unbroken(tmp_path, strategy, seed, width, mode, 16, "5") >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("strategy", ["evolutionary", "greedy", "linear", "mcts", "one_shot"])
+def test_run_killed_at_fifty_commits_equals_the_unbroken_one(tmp_path: Path, strategy: str) -> None:
+    assert killed_equals_unbroken(tmp_path, strategy, 1, 1, "write", 120, "0.1") >= 50
 
 
 def test_second_process_is_refused_while_the_first_one_drives(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ extern "C" void run(const float* x, float* out, int64_t rows, int64_t columns) {
     const float* up = gate + columns;
     float* to = out + row * columns;
     #pragma omp simd
-    for (int64_t c = 0; c < columns; ++c) to[c] = gate[c] / (1.0f + std::exp(-gate[c])) * up[c];
+    for (int64_t c = 0; c < columns; ++c) to[c] = gate[c] / (1.0f + kexp(-gate[c])) * up[c];
   }
 }
 """

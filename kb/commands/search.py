@@ -20,7 +20,6 @@ from kb.commands.options import (
     ValidOption,
     parse_filters,
 )
-from kb.conflicts import conflict_lines
 
 if TYPE_CHECKING:
     from kb.brief import Brief
@@ -73,6 +72,8 @@ def query(
         for hit in result.hits:
             _print_hit(hit)
         if result.conflicts:
+            from kb.conflicts import conflict_lines  # imports the database: a command that asks the server does without
+
             print("\nDocuments disagree:\n" + "\n".join(conflict_lines(result.conflicts)))
     if result.abstained:
         raise typer.Exit(EXIT_NO)

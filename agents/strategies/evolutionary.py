@@ -74,10 +74,11 @@ class Evolutionary:
         if not elites:
             return Expansion(memory=Memory.CLEAN, algorithm=_mark(island, (), "draft")) if may_draft else None
         first = self._pick(elites, rng)
-        others = [place for place in elites if place.place_id != first.place_id and view.place(first.place_id, place.place_id).is_open]
+        others = [place for place in elites if place.place_id != first.place_id]
         if others and rng.random() < self.crossover:
             second = self._pick(others, rng)
-            return Expansion((first.place_id, second.place_id), Memory.PARENT, _mark(island, (first, second), "crossover"))
+            if view.place(first.place_id, second.place_id).is_open:
+                return Expansion((first.place_id, second.place_id), Memory.PARENT, _mark(island, (first, second), "crossover"))
         return Expansion((first.place_id,), Memory.BOTH, _mark(island, (first,), "mutation"))
 
     def _pick(self, places: Sequence[Place], rng: random.Random) -> Place:

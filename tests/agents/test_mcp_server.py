@@ -77,7 +77,7 @@ def test_offers_tools_resources_and_prompts_with_descriptions(tmp_path: Path) ->
 
 def test_outside_agent_is_the_coder_of_a_real_search(tmp_path: Path) -> None:
     async def use(client: Client) -> None:
-        run_id = (await ok(client, "start_run", **PROBLEM, budget_evaluations=6, strategy="greedy", use_knowledge=False))["run_id"]
+        run_id = (await ok(client, "start_run", **PROBLEM, budget_evaluations=6, strategy="linear", use_knowledge=False))["run_id"]
         wanted = await ok(client, "next_node", run_id=run_id)
         assert wanted["state"] == "candidate_wanted" and "class Model" in wanted["prompt"] and wanted["evaluations_left"] == 5
         first = await ok(

@@ -7,10 +7,10 @@ import sys
 
 import typer
 
-from agents.commands import comparing, compiling, learning, machine, measuring, people, runs, searching, serving
+from agents.commands import comparing, compiling, learning, machine, measuring, people, profiling, runs, searching, serving
 from agents.mcp import cli as mcp
 
-GROUPS = (searching, runs, people, comparing, measuring, compiling, learning, serving, machine, mcp)
+GROUPS = (searching, runs, people, comparing, measuring, profiling, compiling, learning, serving, machine, mcp)
 """Modules with commands, in the order of `kevolve --help`."""
 
 app = typer.Typer(

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from tools.profiling.merge import agreements
-from tools.profiling.rules import Cause, diagnose_profile
+from tools.profiling.rules import Cause, ProfileDiagnosis, diagnose_profile
 from tools.profiling.types import Figure, KernelProfile, Profile
 
 MAX_KERNEL_SECTIONS = 40
 MAX_FIGURES = 40
 
 
-def as_markdown(profile: Profile, name: str) -> str:
+def as_markdown(profile: Profile, name: str, diagnosis: ProfileDiagnosis | None = None) -> str:
     """Return the document.
 
     Args:
         name: Of the file or candidate that it is about.
+        diagnosis: By the target's limits; None: by rules that need none.
     """
-    lines = [f"# Profile of {name}", "", *_summary(profile), "", "## What stands out", "", *_anomalies(profile), ""]
+    diagnosis = diagnosis or diagnose_profile(profile, {})
+    lines = [f"# Profile of {name}", "", *_summary(profile), "", "## What stands out", "", *_anomalies(profile, diagnosis), ""]
     shown = [kernel for kernel in profile.kernels if kernel.time_us > 0 or not kernel.launches][:MAX_KERNEL_SECTIONS]
     for kernel in shown:
         lines += [*_kernel(kernel, profile), ""]
@@ -37,6 +41,11 @@ def as_markdown(profile: Profile, name: str) -> str:
     return "\n".join(lines)
 
 
+def diagnosis_json(diagnosis: ProfileDiagnosis) -> dict[str, Any]:  # Any: JSON
+    """Return a diagnosis as JSON."""
+    return asdict(diagnosis)
+
+
 def _summary(profile: Profile) -> Iterator[str]:
     device = [kernel for kernel in profile.kernels if kernel.kind != "operator"]
     operators = [kernel for kernel in profile.kernels if kernel.kind == "operator"]
@@ -53,8 +62,7 @@ def _summary(profile: Profile) -> Iterator[str]:
             yield f"- {kernel.kind} `{kernel.name[:200]}`: {kernel.time_us:,.4g} µs, {kernel.time_us / total:.1%}, {kernel.launches:,} times"
 
 
-def _anomalies(profile: Profile) -> Iterator[str]:
-    diagnosis = diagnose_profile(profile, {})
+def _anomalies(profile: Profile, diagnosis: ProfileDiagnosis) -> Iterator[str]:
     causes: Sequence[Cause] = ([diagnosis.dominant] if diagnosis.dominant else []) + list(diagnosis.deferred)
     for cause in causes[:12]:
         yield f"- {cause.name.replace('_', ' ')}{f' in `{cause.kernel[:120]}`' if cause.kernel else ''}: {cause.claim} Evidence: {'; '.join(cause.evidence)}."
@@ -63,6 +71,8 @@ def _anomalies(profile: Profile) -> Iterator[str]:
             yield f"- {item.left.source} and {item.right.source} differ by {item.difference:.0%} in {item.name} of `{item.kernel[:120]}`. {item.explanation}".rstrip()
     if not causes:
         yield "No rule found a cause with the figures at hand."
+    if diagnosis.cannot_tell:
+        yield f"- Cannot be told without other figures: {', '.join(name.replace('_', ' ') for name in diagnosis.cannot_tell)}."
 
 
 def _kernel(kernel: KernelProfile, profile: Profile) -> Iterator[str]:

@@ -1,0 +1,262 @@
+"""Run the passes of a profile, each in a process of its own, and keep what each one yields. A tool that is missing, refused or hangs costs its own pass only.
+
+Confinement: passes in Python run under the evaluator's sandbox (files, system calls, limits), falling back where a tool does not work under it, which the pass's record
+says. `ncu`, `rocprofv3` and `perf` need what the sandbox forbids: their programs get a private environment, session and directories only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.errors import ToolsError
+from tools.profiling.derive import against_peaks, with_derived
+from tools.profiling.emit import Settings, ncu_command, script_files, write_scripts
+from tools.profiling.errors import ReportError
+from tools.profiling.formats.registry import read_profile_file
+from tools.profiling.merge import merged
+from tools.profiling.perf import perf_command, profile_of_perf
+from tools.profiling.static import static_profile
+from tools.profiling.types import Missing, MissingKind, PassRecord, Profile
+from tools.sandbox.environment import base_environment, private_environment
+from tools.sandbox.layers import NAMES
+from tools.targets.registry import get_target
+from tools.types import Candidate, Problem
+
+PASSES = ("compile", "torch", "ncu", "proton", "perf", "regions")
+"""In the order in which they run: the ones that disturb least come first, and are the base of the merge."""
+DEFAULTS = {
+    "cpu": ("torch", "perf"),
+    "cuda": ("torch", "compile", "ncu", "proton", "regions"),
+    "rocm": ("torch", "compile", "proton", "regions"),
+    "mtia": ("compile",),
+}
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_FILE_BYTES = 4 << 30
+_LAYERS: tuple[tuple[str, ...], ...] = (NAMES, ("rlimits",), ())
+_CONFINED = "import json, sys; config = json.loads(sys.argv[1]); sys.path[:0] = [config['root']]; from tools.sandbox.apply import confine; confine(config); sys.path.pop(0); sys.path.insert(0, config['folder']); sys.argv = sys.argv[2:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to profile and how."""
+
+    candidate: Candidate
+    problem: Problem
+    target: str
+    """Exact name."""
+    passes: tuple[str, ...] = ()
+    """Empty: what suits the target."""
+    which: str = "candidate"
+    """Or `reference`."""
+    calls: int = 5
+    seed: int = 0
+    workload: int = 0
+    timeout_s: float = 300.0
+    """For each pass."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a child process ended."""
+
+    status: int | None
+    """None: killed after the time limit."""
+    output: str
+    """The end of what it printed."""
+    seconds: float
+
+
+def collect(request: Request, *, keep: Path | None = None) -> Profile:
+    """Return the merged profile of all passes. Never raises for what a tool or the candidate does: that is in `missing`.
+
+    Args:
+        keep: Folder that gets the tools' own files; None: they are deleted.
+
+    Raises:
+        UnknownTargetError: No such target.
+        ToolsError: A pass is unknown.
+    """
+    target = get_target(request.target)
+    toolchain = request.target.partition(":")[0]
+    wanted = request.passes or DEFAULTS[toolchain]
+    unknown = [name for name in wanted if name not in PASSES]
+    if unknown:
+        raise ToolsError(f"unknown pass {unknown[0]!r}; known: {', '.join(PASSES)}")
+    limits = {name: limit.value for name, limit in target.limits().items()}
+    with contextlib.ExitStack() as stack:
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kevolve-profile-")))
+        folder = folder.absolute()
+        device = target.describe().torch_device or "cpu"
+        runs_here = target.describe().evidence.value == "measured"
+        settings = Settings(device=device, seed=request.seed, workload=request.workload, calls=request.calls)
+        write_scripts(script_files(request.candidate, request.problem, settings), folder)
+        collected: list[Profile] = []
+        for name in sorted(wanted, key=PASSES.index):
+            if name != "compile" and not runs_here:
+                collected.append(_absent(request.target, name, "no_device", f"no device of {request.target} is here"))
+                continue
+            collected.append(_pass(name, request, folder, limits, collected))
+    whole = against_peaks(with_derived(merged(_base_first(collected))), limits, request.target)
+    return dataclasses.replace(
+        whole,
+        target=request.target,
+        candidate_id=request.candidate.candidate_id,
+        problem_id=request.problem.problem_id,
+        num_calls=request.calls,
+    )
+
+
+def _base_first(collected: Sequence[Profile]) -> list[Profile]:
+    """Return the passes that ran before the one that only compiled, so that launches are those of a run."""
+    return sorted(collected, key=lambda profile: bool(profile.passes) and profile.passes[0].name == "compile")
+
+
+def _pass(name: str, request: Request, folder: Path, limits: Mapping[str, float], before: Sequence[Profile]) -> Profile:
+    try:
+        if name == "compile":
+            return static_profile(request.candidate, request.problem, get_target(request.target), timeout_s=request.timeout_s)
+        if name == "regions":
+            from tools.profiling.multipass import profile_regions
+
+            return profile_regions(request, folder, before)
+        if name == "ncu":
+            return _external(name, "ncu", ncu_command(sys.executable, "run_calls.py", "ncu.csv"), folder / "ncu.csv", request, folder)
+        if name == "perf":
+            return _perf(request, folder)
+        script, report = (
+            ("profile_torch.py", f"torch-{request.which}.json.gz")
+            if name == "torch"
+            else ("profile_proton.py", f"proton-{request.which}.hatchet")
+        )
+        return _confined(name, script, folder / report, request, folder)
+    except ToolsError as error:
+        return _absent(request.target, name, error.kind if isinstance(error, ReportError) else "failed", str(error))
+
+
+def _confined(name: str, script: str, report: Path, request: Request, folder: Path) -> Profile:
+    """Run a script under the strictest sandbox that its tool works in."""
+    tried: list[str] = []
+    outcome = Outcome(None, "", 0.0)
+    for layers in _LAYERS:
+        report.unlink(missing_ok=True)
+        config = json.dumps({**confinement(folder, layers), "root": str(_ROOT), "folder": str(folder)})
+        outcome = run_child([sys.executable, "-I", "-c", _CONFINED, config, str(folder / script), request.which], folder, request.timeout_s)
+        how = f"confined by {', '.join(layers)}" if layers else "not confined"
+        if report.exists() and report.stat().st_size:
+            detail = how + (f"; did not work {'; '.join(tried)}" if tried else "")
+            return _read(name, report, outcome, detail)
+        tried.append(how)
+        if outcome.status is None or _is_the_candidates_fault(outcome.output):
+            break
+    return _absent(request.target, name, *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
+
+
+def _external(name: str, tool: str, command: Sequence[str], report: Path, request: Request, folder: Path) -> Profile:
+    if shutil.which(tool) is None:
+        return _absent(
+            request.target,
+            name,
+            "tool_missing",
+            f"{tool} is not installed or not on PATH; see `kevolve profile --emit-scripts` to run it elsewhere",
+        )
+    outcome = run_child([*command, request.which], folder, request.timeout_s)
+    if report.exists() and report.stat().st_size:
+        return _read(name, report, outcome, "own session and environment; not confined, since the tool injects itself")
+    return _absent(request.target, name, *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
+
+
+def _perf(request: Request, folder: Path) -> Profile:
+    if shutil.which("perf") is None:
+        return _absent(request.target, "perf", "tool_missing", "perf is not installed; install linux-perf")
+    log = folder / "perf.csv"
+    outcome = run_child([*perf_command(log), sys.executable, "run_calls.py", request.which], folder, request.timeout_s)
+    if outcome.status != 0 or not log.exists():
+        return _absent(request.target, "perf", *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
+    profile = profile_of_perf(log.read_text(encoding="utf-8", errors="replace"))
+    return dataclasses.replace(profile, passes=tuple(dataclasses.replace(record, seconds=outcome.seconds) for record in profile.passes))
+
+
+def _read(name: str, report: Path, outcome: Outcome, detail: str) -> Profile:
+    profile = read_profile_file(report)
+    records = tuple(
+        dataclasses.replace(record, name=name, seconds=outcome.seconds, detail=f"{record.detail}; {detail}") for record in profile.passes
+    )
+    return dataclasses.replace(profile, passes=records)
+
+
+def confinement(folder: Path, layers: Sequence[str]) -> dict[str, object]:
+    """Return what a profiled program may touch: it reads everything but temporary files and this checkout, and writes below its folder."""
+    hidden = [Path(tempfile.gettempdir()), *([_ROOT] if (_ROOT / "pyproject.toml").exists() else [])]
+    libraries = [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).resolve() != _ROOT]
+    return {
+        "layers": list(layers), "hidden": [str(path) for path in hidden], "readable": [str(path) for path in (Path(sys.prefix), Path(sys.base_prefix), _ROOT / "tools", *libraries)],
+        "writable": [str(folder)], "file_bytes": _FILE_BYTES, "processes": None, "open_files": 4096,
+    }  # fmt: skip
+
+
+def run_child(command: Sequence[str], folder: Path, timeout_s: float) -> Outcome:
+    """Run a command in a session, environment and directories of its own; kill the whole session at the time limit."""
+    cache = folder / "cache"
+    cache.mkdir(exist_ok=True)
+    environment = {**base_environment(folder), **private_environment(folder, cache)}
+    if "OMP_NUM_THREADS" in os.environ:
+        environment["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
+    log = folder / "output.log"
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(command),
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        status: int | None = None
+        try:
+            status = process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    with log.open("rb") as written:
+        written.seek(max(0, log.stat().st_size - 6000))
+        text = written.read().decode(errors="replace")
+    return Outcome(status, text, time.monotonic() - began)
+
+
+def _reason(outcome: Outcome, timeout_s: float) -> tuple[MissingKind, str]:
+    if outcome.status is None:
+        return "timeout", f"it did not end within {timeout_s:g} s and was killed"
+    if "NVGPUCTRPERM" in outcome.output or "Permission" in outcome.output or "No permission" in outcome.output:
+        return "no_permission", f"performance counters may not be read here: {_last_line(outcome.output)}"
+    if "active drivers" in outcome.output or "No CUDA GPUs" in outcome.output or "cuptiSubscribe" in outcome.output:
+        return "no_device", f"it needs a device that is not here: {_last_line(outcome.output)}"
+    return "failed", f"it ended with code {outcome.status}: {_last_line(outcome.output)}"
+
+
+def _is_the_candidates_fault(output: str) -> bool:
+    return "candidate.py" in output and "Traceback" in output and "PermissionError" not in output
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip()[:300] for line in reversed(text.splitlines()) if line.strip()), "it printed nothing")
+
+
+def _absent(target: str, name: str, kind: MissingKind, reason: str, *, seconds: float = 0.0) -> Profile:
+    return Profile(target=target, passes=(PassRecord(name, name, "failed", seconds, reason),), missing=(Missing(name, kind, reason),))

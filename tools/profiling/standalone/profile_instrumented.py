@@ -1,0 +1,23 @@
+"""Run the candidate with Proton's marks inside its kernels: python profile_instrumented.py OUT. Writes OUT.hatchet with cycles for each region."""
+
+from __future__ import annotations
+
+import sys
+
+import triton.profiler as proton
+import workload  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import build, load, synchronize
+
+
+def main(out: str) -> None:
+    """Start before the first launch: kernels are instrumented when they are compiled."""
+    workload.load = lambda wanted: load("instrumented" if wanted == "candidate" else wanted)
+    call = build("candidate")
+    proton.start(out, backend="instrumentation", data="tree")
+    call()
+    synchronize()
+    proton.finalize()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,62 @@
+"""Time the candidate and variants of it, interleaved in one process: python time_variants.py OUT.json NAME… . Each NAME is a module NAME.py with ModelNew."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from workload import SETTINGS, build, load, synchronize  # type: ignore[import-not-found]  # stands beside this file where it is run
+
+ROUNDS = 15
+
+
+def timer(call: Any) -> float:
+    """Return the time of one block of calls in µs per call: device events where there is a device."""
+    calls = SETTINGS["calls"]
+    if SETTINGS["device"] == "cuda":
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end) * 1e3 / calls)
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return float((time.perf_counter() - started) * 1e6 / calls)
+
+
+def main(out: Path, names: list[str]) -> None:
+    """Write {"base": […], "again": […], NAME: […]} in µs, and the reason for each variant that does not run."""
+    import workload
+
+    calls: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for name in ["candidate", *names]:
+        workload.load = lambda wanted, name=name: load(name if wanted == "candidate" else wanted)
+        try:
+            calls[name] = build("candidate")
+            calls[name]()
+            synchronize()
+        except Exception as error:  # a variant that does not compile is an answer
+            if name == "candidate":
+                raise
+            failed[name] = f"{type(error).__name__}: {error}"[:500]
+            calls.pop(name, None)
+    samples: dict[str, list[float]] = {"base": [], "again": [], **{name: [] for name in calls if name != "candidate"}}
+    for _ in range(ROUNDS):
+        samples["base"].append(timer(calls["candidate"]))
+        for name, call in calls.items():
+            if name != "candidate":
+                samples[name].append(timer(call))
+        samples["again"].append(timer(calls["candidate"]))
+    out.write_text(json.dumps({"samples_us": samples, "failed": failed}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

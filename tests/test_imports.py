@@ -40,6 +40,8 @@ def test_module_imports_only_what_its_layer_may(path: Path) -> None:
     allowed = set(PACKAGES) if is_command else MAY_IMPORT[relative.parts[0]]
     if relative.parts[:2] == ("tools", "mcp"):
         allowed = allowed | {"kb"}
+    if relative == Path("kb_ingest/readers/profile.py"):
+        allowed = allowed | {"tools"}  # formats of profilers are known in one place, tools.profiling; this reader makes documents of them
     for name in _edges(path):
         parts = name.split(".")
         assert parts[0] in allowed, f"{relative} imports {name}"

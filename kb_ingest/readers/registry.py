@@ -12,6 +12,7 @@ from kb_ingest.readers.html import HtmlReader
 from kb_ingest.readers.markdown import MarkdownReader
 from kb_ingest.readers.notebook import NotebookReader
 from kb_ingest.readers.pdf import PdfReader
+from kb_ingest.readers.profile import ProfileReader
 from kb_ingest.readers.python_source import PythonReader
 from kb_ingest.readers.rst import RstReader
 from kb_ingest.readers.text import TextReader
@@ -22,6 +23,7 @@ READERS: dict[str, type[Reader]] = {
     "markdown": MarkdownReader,
     "notebook": NotebookReader,
     "pdf": PdfReader,
+    "profile": ProfileReader,
     "python": PythonReader,
     "rst": RstReader,
     "text": TextReader,
@@ -47,6 +49,8 @@ def reader_for(file: RawFile) -> Reader:
     suffix = PurePosixPath(file.source).suffix.lower()
     if PdfReader().accepts(file):
         return PdfReader()
+    if ProfileReader().accepts(file):
+        return ProfileReader()
     for reader_type in READERS.values():
         reader = reader_type()
         if suffix and suffix in reader.suffixes and suffix not in TextReader.suffixes and reader.accepts(file):

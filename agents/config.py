@@ -69,6 +69,8 @@ class RunConfig:
     """Earlier winners of the very same problem that become first drafts."""
     use_siblings: bool = True
     """False: winners of other problems are not looked at."""
+    deep_search: bool = True
+    """False: the knowledge base is not asked what the diagnosis raises; for coders that read no brief."""
     write_back: bool = True
     """False: the knowledge base is read, but neither winner nor lesson is stored in it."""
     injection_rate: float = 0.0

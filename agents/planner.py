@@ -50,7 +50,7 @@ def plan(
         threshold: Least similarity of task descriptions, 0 to 1.
         use_siblings: False: only the very same problem counts.
     """
-    if base is None:
+    if base is None or not (max_seeds or use_siblings):
         return Plan()
     found = [
         match

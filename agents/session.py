@@ -269,7 +269,7 @@ def _duplicate(state: SessionState, context: RunContext, record: AttemptRecord, 
 async def _ask(context: RunContext, diagnosis: Diagnosis, state: SessionState) -> Any:  # Any: kb.deep_search.Brief, imported for types only
     """Return the brief that answers the diagnosis, and what the deep search model asks on; once per process and set of questions."""
     base = context.base
-    if base is None or not diagnosis.questions:
+    if base is None or not diagnosis.questions or not context.config.deep_search:
         return None
     if diagnosis.questions not in context.briefs:
         from kb.deep_search import DeepSearch

@@ -168,7 +168,9 @@ def read(path: Path) -> list[Search]:
 
 
 def _search(plan: Plan, problem: Problem, strategy: str, seed: int, store: RunStore, tools: Machinery) -> Search:
-    config = dataclasses.replace(plan.config, strategy=strategy, seed=seed, max_seeds=0, use_siblings=False, write_back=False)
+    reads_briefs = plan.config.coder != "library"
+    frozen = {"max_seeds": 0, "use_siblings": False, "write_back": False, "deep_search": reads_briefs}
+    config = dataclasses.replace(plan.config, strategy=strategy, seed=seed, **frozen)  # type: ignore[arg-type]  # fields of these types
     run_id = create_run(store, problem, plan.target, config)
     result = asyncio.run(drive(store, run_id, tools))
     best, curve = 0.0, []

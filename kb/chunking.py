@@ -28,6 +28,9 @@ LEAD_IN_TOKENS = 60
 SIGNATURE_CHARACTERS = 240
 """Of a signature that is repeated, so much is kept."""
 
+CONTEXT_LINES = 2000
+"""A signature further above a part of code is not looked for."""
+
 COUNT_BATCH = 8192
 """Texts whose tokens are counted in one call."""
 
@@ -37,7 +40,7 @@ LEAST_CHARACTERS = 40
 _SIGNATURE = re.compile(
     r"^\s*(async\s+def|def|class|func|fn|struct|template|extern|__global__|__device__|static|inline|void|@\w|[A-Za-z_][\w:<>,*& ]*\([^;]*\)\s*\{)"
 )
-DATA_IMAGE = re.compile(r"\(\s*data:[^)\s]{64,}\)|\"data:[^\"]{64,}\"|^\[[^\]]+\]:\s*<?data:\S{64,}>?", re.MULTILINE)
+DATA_IMAGE = re.compile(r"\(\s*data:[^()\s]{64,}\)|\"data:[^\"]{64,}\"|^\[[^\]\n]{1,200}\]:[ \t]*<?data:\S{64,}>?", re.MULTILINE)
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 
@@ -255,15 +258,16 @@ def _context(block: Block, lines: Sequence[str], begin: int, header: Sequence[st
         return "\n".join(header)
     if block.kind != "code":
         return ""
-    first = next((line for line in lines[begin : block.end] if line.strip() and not line.startswith("#")), lines[begin])
+    following = (lines[index] for index in range(begin, min(block.end, begin + CONTEXT_LINES)))
+    first = next((line for line in following if line.strip() and not line.startswith("#")), lines[begin])
     indent = _indent(first)
     signatures: list[str] = []
-    for index in range(begin - 1, block.begin - 1, -1):
+    for index in range(begin - 1, max(block.begin, begin - CONTEXT_LINES) - 1, -1):
+        if indent == 0:
+            break  # nothing stands further out
         if lines[index].strip() and _indent(lines[index]) < indent and _SIGNATURE.match(lines[index]):
             signatures.insert(0, _signature(lines, index, begin))
             indent = _indent(lines[index])
-            if indent == 0:
-                break
     if not signatures and block.header:
         return header[0].strip()
     return "\n".join(signatures[-2:])

@@ -11,14 +11,16 @@ MAX_LINKS = 500
 """Of one section."""
 INCLUDE = "include"
 """Label of an edge to a file whose text belongs at this place."""
+ANCHOR = "#anchor"
+"""Label of an edge that says: the label named as its address means this section. References by label resolve through it."""
 
 _INLINE = re.compile(r"(?<!!)\[([^\]\n]{1,200})\]\(\s{0,9}<?([^()\s>]{1,500})>?(?:\s[^)\n]{0,300})?\)")
-_DEFINITION = re.compile(r"^\s{0,3}\[([^\]\n^]{1,200})\]:\s*<?(\S{1,500}?)>?(?:\s+[\"'(].*)?$", re.MULTILINE)
-_MYST_INCLUDE = re.compile(r"^\s*(?:`{3,}|:{3,}|~{3,})\s*\{(?:include|literalinclude)\}\s*(\S{1,500})\s*$", re.MULTILINE)
+_DEFINITION = re.compile(r"^ {0,3}\[([^\]\n^]{1,200})\]:[ \t]*\n?[ \t]*<?(\S{1,500}?)>?(?:\s+[\"'(].*)?$", re.MULTILINE)
+_MYST_INCLUDE = re.compile(r"^[ \t]*(?:`{3,}|:{3,}|~{3,})\s*\{(?:include|literalinclude)\}\s*(\S{1,500})\s*$", re.MULTILINE)
 _MYST_ROLE = re.compile(r"\{(doc|ref|any|numref|download)\}`(?:([^`<]{1,200}?)\s*<([^`>]{1,500})>|([^`<]{1,500}))`")
 _RST_ROLE = re.compile(r":(doc|ref|any|numref|download):`(?:([^`<]{1,200}?)\s*<([^`>]{1,500})>|([^`<]{1,500}))`")
 _RST_LINK = re.compile(r"`([^`<\n]{1,200}?)\s*<([^`>\s]{1,500})>`__?")
-_RST_INCLUDE = re.compile(r"^\s*\.\. (?:include|literalinclude)::\s*(\S{1,500})\s*$", re.MULTILINE)
+_RST_INCLUDE = re.compile(r"^[ \t]*\.\. (?:include|literalinclude)::\s*(\S{1,500})\s*$", re.MULTILINE)
 _RST_TARGET = re.compile(r"^\.\. _([^:`\n]{1,200}):\s+(\S{1,500})\s*$", re.MULTILINE)
 _TOCTREE = re.compile(r"^(\s*)(?:\.\. toctree::|`{3,}\{toctree\}|:{3,}\{toctree\})")
 

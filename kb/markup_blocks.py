@@ -33,17 +33,19 @@ def blocks_of(lines: Sequence[str], syntax: str) -> list[Block]:
     if syntax == "rst":
         return rst_blocks(lines)
     blocks: list[Block] = []
+    last_comment = _last(lines, "-->") if syntax == "markdown" else -1
+    last_close = _last(lines, "</table") if syntax == "markdown" else -1
     index = 0
     while index < len(lines):
         if not lines[index].strip():
             index += 1
             continue
-        if syntax == "markdown" and lines[index].lstrip().startswith("<!--"):
+        if index <= last_comment and lines[index].lstrip().startswith("<!--"):
             index = comment_end(lines, index)
             continue
-        block = _special(lines, index, syntax)
+        block = _special(lines, index, syntax, last_close)
         if block is None:
-            block = _paragraph(lines, index, syntax)
+            block = _paragraph(lines, index, syntax, last_close)
         blocks.append(block)
         index = block.end
     return blocks
@@ -65,8 +67,13 @@ def _code(lines: Sequence[str]) -> list[Block]:
     return [Block("code", 0, len(lines))]
 
 
-def _special(lines: Sequence[str], index: int, syntax: str) -> Block | None:
-    """Return the code or table that begins here, or None."""
+def _last(lines: Sequence[str], mark: str) -> int:
+    """Return the last line that holds a mark (-1: none does): behind it nobody looks for the end of what begins there."""
+    return next((index for index in range(len(lines) - 1, -1, -1) if mark in lines[index].lower()), -1)
+
+
+def _special(lines: Sequence[str], index: int, syntax: str, last_close: int) -> Block | None:
+    """Return the code or table that begins here, or None; `last_close` is the last line that ends an HTML table."""
     if syntax == "html":
         return _html(lines, index)
     if syntax not in ("markdown", "converted"):
@@ -86,7 +93,7 @@ def _special(lines: Sequence[str], index: int, syntax: str) -> Block | None:
             end += 1
         return Block("table", index, end, 2)
     if syntax == "markdown" and _HTML_TABLE.match(lines[index]):
-        end = next((number + 1 for number in range(index, len(lines)) if "</table" in lines[number].lower()), index)
+        end = next((number + 1 for number in range(index, last_close + 1) if "</table" in lines[number].lower()), index)
         if end > index + 1:
             return Block("table", index, end, _html_table_header(lines, index, end))
     return None
@@ -105,9 +112,9 @@ def _html(lines: Sequence[str], index: int) -> Block | None:
     return None
 
 
-def _paragraph(lines: Sequence[str], begin: int, syntax: str) -> Block:
+def _paragraph(lines: Sequence[str], begin: int, syntax: str, last_close: int) -> Block:
     index = begin + 1
-    while index < len(lines) and lines[index].strip() and _special(lines, index, syntax) is None:
+    while index < len(lines) and lines[index].strip() and _special(lines, index, syntax, last_close) is None:
         index += 1
     kind = "list" if _LIST_ITEM.match(lines[begin]) else "text"
     return Block(kind, begin, index, is_apart=kind == "text" and is_licence(lines[begin:index]))

@@ -54,13 +54,13 @@ class DocumentReport:
 
 def describe(document: Document, reader: str, num_bytes: int) -> DocumentReport:
     """Return what can be said of a document before it is chunked."""
-    from kb.links import links_in
+    from kb.links import ANCHOR, links_in
 
     kinds: Counter[str] = Counter()
     sections = links = 0
     for section in every_section(document.root):
         sections += 1
-        links += len(links_in(section))
+        links += sum(label != ANCHOR for label, _ in links_in(section))
         kinds.update(block.kind for block in blocks_of(section.text.split("\n"), section.syntax)) if section.text.strip() else None
     pages = document.front_matter.get("page_lines")
     return DocumentReport(

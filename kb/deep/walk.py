@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, text
 
 from kb.deep.decompose import content_words
+from kb.labels import label_key, labels_of
 from kb.words import STOP_WORDS, stem, tokens
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Atlas:
     def __init__(self, base: KnowledgeBase) -> None:
         self._base = base
         self._known: dict[str, None] | None = None
+        self._labels: dict[str, str] = {}
 
     def linked(self, chunk_ids: Sequence[str], question: str) -> list[str]:
         """Return the sources that the sections of these chunks link to; first those whose label or file name shares words with the question."""
@@ -33,6 +35,7 @@ class Atlas:
             return []
         if self._known is None:
             self._known = dict.fromkeys(stored.source for stored in self._base.documents())
+            self._labels = {label: place.source for label, place in labels_of(self._base).items()}
         statement = text(
             "SELECT d.source, l.address, l.label FROM chunks c JOIN links l ON l.section_id = c.section_id "
             "JOIN documents d ON d.document_id = c.document_id WHERE c.chunk_id IN :ids ORDER BY c.number, l.position"
@@ -41,7 +44,7 @@ class Atlas:
         found: dict[str, int] = {}
         with self._base.catalogue.read() as connection:
             for source, address, label in connection.execute(statement, {"ids": list(chunk_ids)}):
-                target = self._resolve(str(source), str(address).partition("#")[0])
+                target = self._resolve(str(source), str(address).partition("#")[0]) or self._labels.get(label_key(str(address)))
                 if target is not None and target != source:
                     there = {stem(term) for term in content_words(f"{label} {posixpath.basename(target).partition('.')[0]}")}
                     found[target] = max(found.get(target, 0), len(there & wanted))

@@ -6,7 +6,6 @@ What does not parse is kept: tree-sitter goes on behind an error, and every line
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from kb_ingest.readers.base import RawFile, decode, make_document
 from kb_ingest.readers.outline import Heading, build_tree
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+    from tree_sitter import Node, Parser, Tree
 
 LEAST_MEMBER_LINES = 8
 """Members of a class become sections of their own when they are this long; shorter ones stay in the text of their class."""
@@ -23,8 +22,11 @@ MAX_NAME = 120
 MAX_DEPTH = 60
 """Nested namespaces, conditionals and classes looked into."""
 SLICE_BYTES = 4096
-SLICE_SECONDS = 1.0
-"""Processor time for one slice; usual code takes a thousandth of it."""
+SLICE_STEPS = 250
+"""The parser's steps (of a hundred operations) for one slice: real code takes up to about 120, text that is far from C++ thousands."""
+FILE_STEPS = (2000, 40)
+"""So many steps for a whole file, and one more for each so many bytes; real code takes one step for 100 bytes or more."""
+_WINDOW = 65536
 _CUDA = re.compile(rb"__global__|__device__|__shared__|<<<")
 _CONTAINERS = frozenset(
     {
@@ -98,13 +100,25 @@ def _title(name: str, lines: list[str]) -> str:
 
 
 def _is_parsable(parser: Parser, data: bytes) -> bool:
-    """Return whether every slice parses in reasonable time: text that is far from C++ takes the parser quadratic time, and it has no limit of its own."""
-    for begin in range(0, len(data), SLICE_BYTES):
-        started = time.process_time()
-        parser.parse(data[begin : begin + SLICE_BYTES])
-        if time.process_time() - started > SLICE_SECONDS:
-            return False
-    return True
+    """Return whether every slice parses with little work: text that is far from C++ takes the parser work that grows with the square of its length."""
+    slices = (data[begin : begin + SLICE_BYTES] for begin in range(0, len(data), SLICE_BYTES))
+    return all(_parsed(parser, part, SLICE_STEPS) is not None for part in slices)
+
+
+def _parsed(parser: Parser, data: bytes, max_steps: int) -> Tree | None:
+    """Return the syntax tree, or None if it takes more than so many steps: a bound on work, not on time, so that it is the same on every machine."""
+    steps = 0
+
+    def is_enough(offset: int, has_error: bool) -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > max_steps
+
+    parser.reset()
+    try:
+        return parser.parse(lambda offset, point: data[offset : offset + _WINDOW], progress_callback=is_enough)
+    except ValueError:  # how the binding says that the callback stopped it
+        return None
 
 
 class _Walk:
@@ -118,7 +132,9 @@ class _Walk:
         language = tree_sitter.Language(tree_sitter_cuda.language() if is_cuda else tree_sitter_cpp.language())
         self._data = data
         self._lines = lines
-        self._root = tree_sitter.Parser(language).parse(data if _is_parsable(tree_sitter.Parser(language), data) else b"").root_node
+        parser = tree_sitter.Parser(language)
+        tree = _parsed(parser, data, FILE_STEPS[0] + len(data) // FILE_STEPS[1]) if _is_parsable(parser, data) else None
+        self._root = (tree or tree_sitter.Parser(language).parse(b"")).root_node
         self._found: list[Heading] = []
 
     def headings(self) -> list[Heading]:

@@ -48,6 +48,9 @@ _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\
 _BLOCK_TAG = re.compile(
     r"(?<!\n)(?=<(?:p|div|section|article|h[1-6]|ul|ol|li|dl|dt|dd|table|tr|pre|blockquote|main|header|footer|nav)\b)", re.IGNORECASE
 )
+MAX_UNENDED = 20
+"""Tags or comments without an end behind which structure is still looked for."""
+_SHORT_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
 ENDLESS = 3000
 """Characters of a line; a page with a longer one that holds block elements is broken at them."""
 
@@ -67,8 +70,7 @@ class HtmlReader:
         if any(len(line) > ENDLESS and len(_BLOCK_TAG.findall(line)) > 5 for line in text.split("\n")):
             text = _BLOCK_TAG.sub("\n", text)
         parser = _LineText(text.count("\n") + 1, bool(_MAIN.search(file.data)))
-        parser.feed(text)
-        parser.close()
+        parser.read(text)
         lines = parser.text_lines()
         headings = [Heading(title, level, begin, begin) for title, level, begin in parser.found if title]
         title = (headings[0].title if headings else "") or " ".join(parser.title.split()) or file.source.rsplit("/", 1)[-1]
@@ -97,6 +99,30 @@ class _LineText(HTMLParser):
         self._tables: list[bool] = []  # whether each open table has rows of its own
         self._row: tuple[int, list[list[str]]] | None = None
         self._link: tuple[int, str, list[str]] | None = None
+
+    def read(self, text: str) -> None:
+        """Parse the whole page. What never ends (a tag or comment that is not closed) is text.
+
+        For each such beginning the parser looks to the end of the page again; so after a few of them the rest is read without structure.
+        """
+        self.feed(text)
+        for _ in range(MAX_UNENDED):
+            rest = self.rawdata
+            next_begin = rest.find("<", 1)
+            if not rest.startswith("<") or next_begin < 0:
+                break
+            self._give_up(next_begin)
+            self.feed("")
+        if self.rawdata.startswith("<"):
+            self.rawdata = _SHORT_TAG.sub(lambda match: " " + "\n" * match.group().count("\n"), self.rawdata)
+            self._give_up(len(self.rawdata))
+        self.close()
+
+    def _give_up(self, end: int) -> None:
+        """Take the beginning of what is not parsed yet as text."""
+        self.handle_data(self.rawdata[:end])
+        self.updatepos(0, end)
+        self.rawdata = self.rawdata[end:]
 
     def text_lines(self) -> list[str]:
         """Return the text by source line."""

@@ -7,10 +7,13 @@ import re
 from kb.types import Document, Kind
 from kb_ingest.readers.base import RawFile, decode, make_document, split_front_matter
 from kb_ingest.readers.lost import lost_in
-from kb_ingest.readers.outline import Heading, build_tree
+from kb_ingest.readers.outline import Heading, build_tree, named_places
 
 _ANCHOR = re.compile(r"\s*\{#[^}]*\}\s*$|\s*<a\s[^>]*>\s*</a>\s*", re.IGNORECASE)
+_LABEL = re.compile(r"^\(([^()\s][^()]*)\)=\s*$")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>")
+MARKUP_CHARACTERS = 500
+"""Markup is taken out of so much of a heading; what follows is kept as it is."""
 
 
 class MarkdownReader:
@@ -30,7 +33,7 @@ class MarkdownReader:
         headings = find_headings(lines, skipped)
         first_title = next((heading.title for heading in headings if heading.level == 1), headings[0].title if headings else "")
         title = str(front_matter.get("title") or first_title or file.source.rsplit("/", 1)[-1])
-        root = build_tree(title, lines, headings, skipped)
+        root = build_tree(title, lines, headings, skipped, links=named_places(lines, headings, _LABEL))
         return make_document(file, title, root, front_matter, Kind.GUIDE, lost=lost_in(text, "markdown"))
 
 
@@ -56,8 +59,10 @@ def find_headings(lines: list[str], skipped: int) -> list[Heading]:
 
 def plain_title(markup: str) -> str:
     """Return a heading's text without inline markup."""
-    text = _TAG.sub("", _ANCHOR.sub("", " ".join(markup.split())))
+    text = " ".join(markup.split())
+    text, rest = text[:MARKUP_CHARACTERS], text[MARKUP_CHARACTERS:]
+    text = _TAG.sub("", _ANCHOR.sub("", text))
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"(\*\*|__)(.+?)\1", r"\2", text)
     text = re.sub(r"(?<![\w*])\*([^*]+)\*(?![\w*])", r"\1", text)
-    return re.sub(r"`+([^`]+)`+", r"\1", text).strip()
+    return (re.sub(r"`+([^`]+)`+", r"\1", text) + rest).strip()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kb.links import ANCHOR
 from kb.types import Section
 
 
@@ -19,6 +21,32 @@ class Heading:
     """First line of the heading."""
     end: int
     """Line after the heading: where its text begins."""
+
+
+def named_places(lines: Sequence[str], headings: Sequence[Heading], pattern: re.Pattern[str]) -> list[tuple[int, str, str]]:
+    """Return the labels of a text as edges for `build_tree`: a label that stands before a heading, other labels between, names its section.
+
+    Args:
+        lines: The whole source.
+        headings: In order.
+        pattern: Matches a line that is a label; its first group that took part is the name.
+    """
+    begins = {heading.begin for heading in headings}
+    found: list[tuple[int, str, str]] = []
+    waiting: list[tuple[int, str]] = []
+    for number, line in enumerate(lines):
+        match = pattern.match(line)
+        if match:
+            name = next(group for group in match.groups() if group)
+            waiting.append((number, " ".join(name.split()).lower()))
+        elif number in begins:
+            found += [(number, ANCHOR, name) for _, name in waiting]
+            waiting = []
+        elif waiting and line.strip() and not line.startswith((".. |", ".. _")):
+            found += [(own, ANCHOR, name) for own, name in waiting]
+            waiting = []
+    found += [(own, ANCHOR, name) for own, name in waiting]
+    return found
 
 
 def build_tree(

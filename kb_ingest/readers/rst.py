@@ -11,13 +11,15 @@ import re
 from kb.types import Document, Kind
 from kb_ingest.readers.base import RawFile, decode, make_document, split_front_matter
 from kb_ingest.readers.lost import lost_in
-from kb_ingest.readers.outline import Heading, build_tree
+from kb_ingest.readers.markdown import MARKUP_CHARACTERS
+from kb_ingest.readers.outline import Heading, build_tree, named_places
 
 _ADORNMENT = re.compile(r"^([!-/:-@[-`{-~])\1{2,}\s*$")
 _SUBSTITUTION = re.compile(r"^\.\. \|([^|]+)\|\s+replace::\s*(.*)$")
 _ROLE = re.compile(r":[\w:+.-]+:`([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LINK = re.compile(r"`([^`<]+?)\s*(?:<[^`>]*>)?`_{0,2}")
-_STRUCTURE = re.compile(r"^(\.\. |:[\w-]+:(\s|$)|\+[-=]|\||[*+-] |\d+\. )")
+_LABEL = re.compile(r"^[ \t]*\.\. _(?:`([^`]+)`|([^:`]+)):\s*$")
+_STRUCTURE = re.compile(r"^(\.\. |:[\w-]+:(\s|$)|\+[-=]|\|(\s|$)|[*+-] )")
 
 
 class RstReader:
@@ -36,7 +38,7 @@ class RstReader:
         lines = text.split("\n")
         headings = find_headings(lines, skipped)
         title = headings[0].title if headings else file.source.rsplit("/", 1)[-1]
-        root = build_tree(title, lines, headings, skipped, "rst")
+        root = build_tree(title, lines, headings, skipped, "rst", links=named_places(lines, headings, _LABEL))
         return make_document(file, title, root, front_matter, Kind.GUIDE, lost=lost_in(text, "rst"))
 
 
@@ -82,8 +84,9 @@ def _heading_at(lines: list[str], index: int) -> tuple[int, int, str, tuple[str,
 
 def plain_title(raw: str, names: dict[str, str]) -> str:
     """Return a title without roles, link targets and literal marks, substitutions resolved."""
-    text = re.sub(r"\|([^|]+)\|", lambda match: names.get(match.group(1), match.group(1)), raw)
+    raw, rest = raw[:MARKUP_CHARACTERS], raw[MARKUP_CHARACTERS:]
+    text = re.sub(r"\|([^|]+)\|_{0,2}", lambda match: names.get(match.group(1), match.group(1)), raw)
     text = _ROLE.sub(lambda match: match.group(1).strip().lstrip("~!"), text)
     text = re.sub(r"``([^`]+)``", r"\1", text)
     text = _LINK.sub(lambda match: match.group(1), text)
-    return re.sub(r"\*{1,2}([^*]+)\*{1,2}", r"\1", text).replace("\\", "").strip()
+    return re.sub(r"\*{1,2}([^*]+)\*{1,2}", r"\1", text).replace("\\", "").strip() + rest

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import pytest
+import tree_sitter
+import tree_sitter_cpp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kb.types import Section
 from kb_ingest.readers.base import RawFile
-from kb_ingest.readers.cpp_source import CppReader
+from kb_ingest.readers.cpp_source import SLICE_STEPS, CppReader, _parsed
 
 SOURCE = """\
 /*
@@ -119,3 +122,20 @@ def test_every_line_is_in_exactly_one_section(pieces: list[str]) -> None:
 def test_deep_nesting_ends() -> None:
     assert read("namespace a {" * 3000 + "}" * 3000)
     assert read("int x = " + "(" * 20000 + ")" * 20000 + ";")
+
+
+FAR_FROM_CPP = ["<!--\n" * 4000, "<!a " * 5000, SOURCE + ".. code::\n" * 4000]
+
+
+@pytest.mark.parametrize("text", FAR_FROM_CPP, ids=["comments of HTML", "declarations of HTML", "directives"])
+def test_text_that_is_far_from_cpp_stays_in_one_section_whatever_the_machine(text: str) -> None:
+    root = read(text)
+    assert not root.children
+    assert root.text == text
+
+
+def test_work_of_the_parser_is_bounded_and_the_same_each_time() -> None:
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_cpp.language()))
+    hostile, usual = b"<!--\n" * 800, SOURCE.encode() * 4
+    assert [_parsed(parser, data, SLICE_STEPS) is None for data in (hostile, usual, hostile, usual)] == [True, False, True, False]
+    assert _parsed(parser, hostile, 100 * SLICE_STEPS) is not None

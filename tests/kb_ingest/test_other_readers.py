@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +11,11 @@ from hypothesis import strategies as st
 
 from kb.blocks import rst_blocks
 from kb.errors import DocumentError
+from kb.links import ANCHOR, links_in
 from kb.types import Section
 from kb_ingest.readers.base import RawFile
 from kb_ingest.readers.html import HtmlReader
+from kb_ingest.readers.markdown import MarkdownReader
 from kb_ingest.readers.notebook import NotebookReader
 from kb_ingest.readers.registry import READERS
 from kb_ingest.readers.rst import RstReader
@@ -136,3 +141,84 @@ def test_no_reader_crashes_on_any_bytes(name: str, data: bytes) -> None:
         assert err.reason
     else:
         assert document.title
+
+
+NAMED = """.. _the-guide:
+
+.. |launch| replace:: ``cuda::launch``
+.. _launch: ../api/launch.html
+
+|launch|_
+---------
+.. _under:
+
+Words.
+
+.. _first label:
+.. _second:
+
+1. Capture the graph
+--------------------
+
+See :ref:`the guide <The-Guide>`.
+
+1. an item
+2. another
+"""
+
+
+def test_rst_titles_may_be_linked_substitutions_or_begin_with_a_number() -> None:
+    assert titles(RstReader().read(RawFile("a.rst", NAMED.encode())).root) == ["cuda::launch", "1. Capture the graph"]
+
+
+def test_rst_labels_are_edges_of_the_sections_they_name() -> None:
+    launch, capture = RstReader().read(RawFile("a.rst", NAMED.encode())).root.children
+    assert launch.links == ((ANCHOR, "the-guide"), (ANCHOR, "under"))
+    assert capture.links == ((ANCHOR, "first label"), (ANCHOR, "second"))
+    assert ("the guide", "The-Guide") in links_in(capture)
+
+
+def test_myst_labels_are_edges_of_the_sections_they_name() -> None:
+    root = MarkdownReader().read(RawFile("a.md", b"# One\n\n(two)=\n## Two\n\nwords\n")).root
+    assert root.children[0].children[0].links == ((ANCHOR, "two"),)
+
+
+LONG = {
+    "rst": ["\n", "(data:", ".. _a:\n"],
+    "markdown": ["\n", "<!--\n", "<table>\n", "(data:", "# [["],
+    "html": ["<a ", '<a b="', "<!--"],
+}
+CHILD = """
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+from kb.chunking import chunk_document
+from kb.links import links_in
+from kb_ingest.readers.base import RawFile
+from kb_ingest.readers.registry import READERS
+from kb_ingest.report import every_section
+for name, units in json.loads(sys.argv[1]).items():
+    for unit in units:
+        text = unit * (300_000 // len(unit)) if not unit.startswith("#") else "# " + "[" * 300_000
+        document = READERS[name]().read(RawFile("x", text.encode()))
+        chunk_document(document, "x", lambda texts: [len(text) // 4 for text in texts], 256)
+        for section in every_section(document.root):
+            links_in(section)
+print("done")
+"""
+
+
+def test_endless_repetitions_take_linear_time() -> None:
+    """Quadratic time would be hundreds of seconds; the limit is on processor time and far above what linear time takes anywhere."""
+    root = Path(__file__).resolve().parents[2]
+    child = subprocess.run([sys.executable, "-c", CHILD, json.dumps(LONG)], cwd=root, capture_output=True, text=True, check=False)
+    assert child.stdout == "done\n", child.stderr
+
+
+UNCLOSED = b"<html><body><h1>Top</h1>\n<p>before <!-- never closed\n<h2>Below</h2>\nwords < 3 and <a href=x\n</body></html>"
+
+
+def test_what_never_ends_in_html_is_text_and_the_rest_keeps_its_structure() -> None:
+    root = HtmlReader().read(RawFile("a.html", UNCLOSED)).root
+    assert titles(root) == ["Top", "Below"]
+    assert "never closed" in root.children[0].text
+    assert "words < 3 and" in root.children[0].children[0].text

@@ -10,7 +10,7 @@ from tools.types import Evidence
 
 _PTX: Mapping[str, str] = {
     "static_float64": r"\b(?:fma|add|mul|sub|div|sqrt|rcp)(?:\.\w+)*\.f64\b",
-    "static_conversions": r"\bcvt(?:\.\w+)*\.(?:f16|bf16|f32|f64|f16x2|bf16x2|e4m3x2|e5m2x2)\b",
+    "static_conversions": r"\bcvt(?:\.\w+)*\.(?:f16|bf16|f32|f64|f16x2|bf16x2|e4m3x2|e5m2x2)\b(?:\.\w+)*",
     "static_atomics": r"\b(?:atom|red)(?:\.\w+)*\.global\b|\b(?:atom|red)\.global\b",
     "static_arithmetic": r"\b(?:fma|add|mul|sub|max|min|neg|abs)(?:\.(?!lo\b|hi\b|wide\b)\w+)*\.(?:f16|f16x2|bf16|bf16x2|f32|f32x2|f64)\b",
     "static_async_copies": r"\bcp\.async(?:\.bulk)?(?:\.\w+)*(?:\.shared)",

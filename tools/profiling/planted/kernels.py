@@ -159,12 +159,12 @@ PLANTED: tuple[Planted, ...] = (
         value = value * 1.000001 + 0.5
     tl.store(y_ptr + offsets, value.to(tl.float32))
 """, extra="64")),
-    Planted("conversions", "needless_conversions", True, (((1 << 24,), "float16"),), _pointwise(
+    Planted("conversions", "needless_conversions", True, (((1 << 24,), "int8"),), _pointwise(
         """
     value = tl.load(x_ptr + offsets)
     for _ in range(k):
-        value = (value.to(tl.float32) * 1.5).to(tl.float16)
-        value = (value.to(tl.float32) + 0.25).to(tl.float16)
+        value = (value.to(tl.float32) * 1.5).to(tl.int8)
+        value = (value.to(tl.float32) + 0.25).to(tl.int8)
     tl.store(y_ptr + offsets, value)
 """, extra="64")),
     Planted("atomics", "atomics", True, (((1 << 24,), "float32"),), _pointwise(

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.explain_diagnosis import sharpened
 from agents.types import Attempt, Diagnosis
+from tools.profiling.rules import ProfileDiagnosis
 from tools.types import Composition, Evaluation, Problem, Status
 
 _NEAR_FLOOR = 0.8
@@ -31,7 +33,9 @@ _FAILURES: dict[Status, tuple[str, str]] = {
 }
 
 
-def diagnose(problem: Problem, target: str, parents: Sequence[Attempt], remembered: Sequence[Attempt]) -> Diagnosis:
+def diagnose(
+    problem: Problem, target: str, parents: Sequence[Attempt], remembered: Sequence[Attempt], *, profiled: ProfileDiagnosis | None = None
+) -> Diagnosis:
     """Return what to work on next, judged from the latest parent.
 
     Args:
@@ -39,6 +43,7 @@ def diagnose(problem: Problem, target: str, parents: Sequence[Attempt], remember
         target: Exact target.
         parents: What is expanded; none for a draft.
         remembered: Earlier attempts that may be mentioned, in logical order.
+        profiled: What the rules found in a profile of the latest parent; sharpens the diagnosis of one that passed.
     """
     failed = _failed_ideas(parents, remembered)
     if not parents:
@@ -50,7 +55,8 @@ def diagnose(problem: Problem, target: str, parents: Sequence[Attempt], remember
         )
     latest = parents[-1].evaluation
     if latest.status is Status.PASSED:
-        return _diagnose_passed(problem, latest, failed)
+        found = _diagnose_passed(problem, latest, failed)
+        return sharpened(found, profiled) if profiled is not None else found
     bottleneck, sentence = _FAILURES[latest.status]
     evidence = latest.feedback.error or latest.feedback.first_mismatch or "; ".join(latest.feedback.lint) or latest.reason
     first_line = next((line.strip() for line in reversed(evidence.splitlines()) if line.strip()), "")

@@ -148,3 +148,18 @@ def test_a_run_with_one_passing_node_cannot_be_explained(tmp_path: Path) -> None
 
     with pytest.raises(AgentsError):
         explain_run(tmp_path, "no-such-run", ())
+
+
+def test_a_profile_sharpens_the_diagnosis_of_a_passing_parent() -> None:
+    from agents.explain_diagnosis import sharpened
+    from agents.types import Diagnosis
+    from tools.profiling.rules import diagnose_profile
+
+    plain = Diagnosis("unknown", "It passes.", ("optimise it",), ("an idea → fitness 0.9",))
+    found = sharpened(plain, diagnose_profile(profile(("softmax", 90.0, {"spill_bytes": 512.0, "sectors_per_load_request": 32.0})), {}))
+    assert found.bottleneck == "memory_bandwidth"
+    assert "spill_bytes = 512" in found.summary or "sectors_per_load_request = 32" in found.summary
+    assert "Deferred:" in found.summary
+    assert found.questions[-1] == "optimise it"
+    assert found.failed_ideas == plain.failed_ideas
+    assert sharpened(plain, diagnose_profile(profile(("softmax", 90.0, {})), {})) == plain

@@ -132,6 +132,12 @@ def _body_size(pages: Sequence[PageLines]) -> float:
     return weights.most_common(1)[0][0] if weights else 10.0
 
 
+_SENTENCES = re.compile(r"[a-z]{3,}\. +[A-Z]")
+"""The end of a sentence and the beginning of the next: running text in bold, no heading."""
+MOST_OF_A_PLAIN_TITLE = 70
+"""A first line that looks like the others is the title only if it is shorter than so many characters; else it is text."""
+
+
 def _largest(kept: Sequence[Sequence[Line]]) -> str:
     """Return the text of the largest lines of the first page that has any."""
     lines = [line for line in next((page for page in kept if page), []) if not line.table and sum(map(str.isalpha, line.text)) >= 4]
@@ -139,7 +145,9 @@ def _largest(kept: Sequence[Sequence[Line]]) -> str:
         return ""
     most = max(line.size for line in lines)
     chosen = [line.text for line in lines if line.size >= 0.95 * most]
-    return " ".join(chosen)[:MAX_TITLE] if len(chosen) <= 4 else chosen[0][:MAX_TITLE]
+    if len(chosen) <= 4:
+        return " ".join(chosen)[:MAX_TITLE]
+    return chosen[0] if len(chosen[0]) < MOST_OF_A_PLAIN_TITLE else ""
 
 
 def _is_said(title: str, pages: Sequence[PageLines]) -> bool:
@@ -221,7 +229,7 @@ def _from_styles(kept: Sequence[Sequence[Line]], body: float) -> Marks:
             while end < len(lines) and end - index < 3 and _continues_heading(lines[end - 1], lines[end]):
                 end += 1
             title = " ".join(line.text for line in lines[index:end])
-            if len(title) <= MAX_TITLE and sum(map(str.isalpha, title)) >= 3:
+            if len(title) <= MAX_TITLE and sum(map(str.isalpha, title)) >= 3 and not _SENTENCES.search(title):
                 found.append((position, index, end - index, lines[index], " ".join(title.split())))
             index = end
     sizes = sorted({round(line.size, 0) for _, _, _, line, _ in found}, reverse=True)

@@ -39,7 +39,7 @@ _BREAKS = frozenset({"p", "div", "br", "section", "article", "table", "ul", "ol"
 _MAIN = re.compile(rb"<(main|article)\b|role=[\"']main[\"']", re.IGNORECASE)
 _NAVIGATION = frozenset(
     {"top", "nav-path", "side-nav", "headerlink", "sphinxsidebar", "related", "wy-nav-side", "wy-side-scroll", "lineno", "linenos", "breadcrumb", "footer",
-     "toc-drawer", "skip-link", "ttc", "MSearchSelectWindow", "MSearchResultsWindow", "titlearea", "main-nav"}
+     "toc-drawer", "skip-link", "ttc", "MSearchSelectWindow", "MSearchResultsWindow", "SRIndex", "SRStatus", "titlearea", "main-nav"}
 )  # fmt: skip
 """Ids and classes of navigation, line numbers and anchors, as Sphinx, Doxygen and their themes name them."""
 _LAYOUT = frozenset({"memname", "mlabels", "highlighttable", "layout", "memproto"})
@@ -94,6 +94,7 @@ class _LineText(HTMLParser):
         self._main: list[str] = []
         self._dropped: list[str] = []  # the dropped element and those of its name within it
         self._heading: tuple[int, int, list[str]] | None = None
+        self._title_div = False
         self._in_title = False
         self._pre: list[str] = []
         self._tables: list[bool] = []  # whether each open table has rows of its own
@@ -154,6 +155,10 @@ class _LineText(HTMLParser):
         elif tag in _HEADINGS:
             self._end_row()
             self._heading = (_HEADINGS[tag], line, [])
+        elif tag == "div" and "title" in names and self._heading is None and not self._pre:
+            self._end_row()  # how Doxygen writes the title of a page
+            self._heading = (1, line, [])
+            self._title_div = True
         elif tag == "pre" or (tag == "div" and "fragment" in names):
             self._end_row()
             self._pre.append(tag)
@@ -189,7 +194,8 @@ class _LineText(HTMLParser):
             return
         if tag == "title":
             self._in_title = False
-        elif tag in _HEADINGS and self._heading is not None:
+        elif (tag in _HEADINGS or (tag == "div" and self._title_div)) and self._heading is not None:
+            self._title_div = False
             level, begin, parts = self._heading
             self.found.append((" ".join("".join(parts).replace("¶", "").replace("\uf0c1", "").split()), level, begin))
             self._heading = None

@@ -11,6 +11,7 @@ from kb_ingest.readers.outline import Heading, build_tree, named_places
 
 _ANCHOR = re.compile(r"\s*\{#[^}]*\}\s*$|\s*<a\s[^>]*>\s*</a>\s*", re.IGNORECASE)
 _LABEL = re.compile(r"^\(([^()\s][^()]*)\)=\s*$")
+_ICON = re.compile(r":(?:octicons|material|simple|fontawesome)-[\w-]+:\s*")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>")
 MARKUP_CHARACTERS = 500
 """Markup is taken out of so much of a heading; what follows is kept as it is."""
@@ -61,7 +62,7 @@ def plain_title(markup: str) -> str:
     """Return a heading's text without inline markup."""
     text = " ".join(markup.split())
     text, rest = text[:MARKUP_CHARACTERS], text[MARKUP_CHARACTERS:]
-    text = _TAG.sub("", _ANCHOR.sub("", text))
+    text = _ICON.sub("", _TAG.sub("", _ANCHOR.sub("", text)))
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"(\*\*|__)(.+?)\1", r"\2", text)
     text = re.sub(r"(?<![\w*])\*([^*]+)\*(?![\w*])", r"\1", text)

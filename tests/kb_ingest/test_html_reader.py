@@ -84,3 +84,23 @@ def _below(document: Document) -> list[Section]:
         found.append(section)
         waiting += section.children
     return found
+
+
+DOXYGEN = b"""<html><head><title>CUTLASS: Member List</title></head><body>
+<div class="header"><div class="headertitle">
+<div class="title">gemm::Params Member List</div>  </div>
+</div><!--header-->
+<div class="contents"><p>Complete list.</p>
+<table><tr><td>lda</td><td>int</td></tr></table></div></body></html>"""
+
+
+def test_title_of_a_doxygen_page_is_its_heading() -> None:
+    document = HtmlReader().read(RawFile("a.html", DOXYGEN))
+    assert document.title == "gemm::Params Member List"
+    assert "Complete list." in document.root.children[0].text
+    assert "| lda | int |" in document.root.children[0].text
+
+
+def test_status_lines_of_a_search_page_are_left_out() -> None:
+    page = b'<html><body class="SRPage"><div id="SRIndex"><div class="SRStatus" id="Loading">Loading...</div></div></body></html>'
+    assert "Loading" not in HtmlReader().read(RawFile("s.html", page)).root.text

@@ -99,3 +99,7 @@ def test_sections_hold_every_line_of_any_text(text: str) -> None:
             check(child)
 
     check(document.root)
+
+
+def test_icons_are_no_part_of_titles() -> None:
+    assert plain_title(":octicons-book-16: Overview of :a: b") == "Overview of :a: b"

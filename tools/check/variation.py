@@ -14,8 +14,10 @@ from tools.worker.tensors import Tree, map_tensors
 
 _SAMPLE = 4096
 _FEW_VALUES = 16
-_OUTLIERS = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0, -300.0, 300.0)
-"""Factors on a few elements: the large ones overflow an exponential that nobody protects."""
+_OUTLIERS = 6
+_OUTLIER_FACTOR = 30.0
+_EXTREMES = (-200.0, 200.0)
+"""Two more elements become this many times the largest magnitude of the rest: an exponential that nobody protects overflows."""
 _INTEGER_CHOICES = 64
 
 
@@ -36,11 +38,14 @@ def _vary_tensor(tensor: torch.Tensor, kind: str, generator: torch.Generator) ->
         centre = float(changed.flatten()[:_SAMPLE].double().mean()) if kind == "shifted" else 0.0
         changed = changed - centre + (float(torch.rand((), generator=generator)) - 0.5) * spread
     if kind == "outliers":
-        factors = torch.tensor(_OUTLIERS[-max(1, tensor.numel() // 2) :], dtype=changed.dtype)
-        places = torch.randint(0, tensor.numel(), (len(factors),), generator=generator)
         flat = changed.reshape(-1)
         if not is_monotone(tensor):
-            flat[places.to(flat.device)] *= factors.to(flat.device)
+            places = torch.randint(0, tensor.numel(), (min(_OUTLIERS, tensor.numel() // 2),), generator=generator)
+            flat[places.to(flat.device)] *= _OUTLIER_FACTOR
+            largest = float(tensor.flatten()[:_SAMPLE].abs().max()) * scale
+            flat[torch.randint(0, tensor.numel(), (2,), generator=generator).to(flat.device)] = (
+                torch.tensor(_EXTREMES, dtype=flat.dtype, device=flat.device) * largest
+            )
         changed = flat.reshape(tensor.shape)
     return changed.to(tensor.dtype)
 

@@ -44,6 +44,8 @@ DEFAULTS = {
 }
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FILE_BYTES = 4 << 30
+_TOOL_FOLDERS = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-compute", "/opt/rocm/bin")
+"""Looked into when PATH lacks a tool."""
 _LAYERS: tuple[tuple[str, ...], ...] = (NAMES, ("rlimits",), ())
 _CONFINED = "import json, sys; config = json.loads(sys.argv[1]); sys.path[:0] = [config['root']]; from tools.sandbox.apply import confine; confine(config); sys.path.pop(0); sys.path.insert(0, config['folder']); sys.argv = sys.argv[2:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"  # fmt: skip
 
@@ -156,7 +158,14 @@ def _confined(name: str, script: str, report: Path, request: Request, folder: Pa
         how = f"confined by {', '.join(layers)}" if layers else "not confined"
         if report.exists() and report.stat().st_size:
             detail = how + (f"; did not work {'; '.join(tried)}" if tried else "")
-            return _read(name, report, outcome, detail)
+            try:
+                found = _read(name, report, outcome, detail)
+            except ReportError:
+                if layers == _LAYERS[-1]:
+                    raise
+            else:  # a profiler that the sandbox keeps from the device writes a trace without kernels
+                if request.target == "cpu" or layers == _LAYERS[-1] or any(kernel.kind == "kernel" for kernel in found.kernels):
+                    return found
         tried.append(how)
         if outcome.status is None or _is_the_candidates_fault(outcome.output):
             break
@@ -164,14 +173,15 @@ def _confined(name: str, script: str, report: Path, request: Request, folder: Pa
 
 
 def _external(name: str, tool: str, command: Sequence[str], report: Path, request: Request, folder: Path) -> Profile:
-    if shutil.which(tool) is None:
+    found = shutil.which(tool) or shutil.which(tool, path=os.pathsep.join(_TOOL_FOLDERS))
+    if found is None:
         return _absent(
             request.target,
             name,
             "tool_missing",
             f"{tool} is not installed or not on PATH; see `kevolve profile --emit-scripts` to run it elsewhere",
         )
-    outcome = run_child([*command, request.which], folder, request.timeout_s)
+    outcome = run_child([found, *command[1:], request.which], folder, request.timeout_s)
     if report.exists() and report.stat().st_size:
         return _read(name, report, outcome, "own session and environment; not confined, since the tool injects itself")
     return _absent(request.target, name, *_reason(outcome, request.timeout_s), seconds=outcome.seconds)

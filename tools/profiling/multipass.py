@@ -7,6 +7,7 @@ other: what is left over is `(rest)`, and may be large. Each pass is held agains
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import statistics
 import sys
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 INTERFERENCE = 0.05
 """A pass is rejected when it contradicts the base by more than this share of the base's time (or three times the noise, if that is more)."""
+MARKS_INTERFERENCE = 0.25
+"""Cycles between Proton's marks are kept if the marks lengthen a call by no more than this share."""
 _SCRIPTS = Path(__file__).resolve().parent / "standalone"
 _SCRIPT_NAMES = ("time_variants.py", "profile_instrumented.py")
 
@@ -43,13 +46,32 @@ def profile_regions(request: Request, folder: Path, before: Sequence[Profile]) -
     timed: Profile = finished.results.get("merge") or Profile(target=request.target)
     cycles: Profile | None = finished.results.get("proton regions")
     missing = [Missing(name, "failed", reason) for name, reason in finished.failures.items()]
+    if cycles is not None and "run" in finished.results:
+        cycles = held_against_base(cycles, finished.results["run"].get("synchronised_us"), _instrumented_us(folder))
     return Profile(
         target=request.target,
         passes=(*timed.passes, *(cycles.passes if cycles else ())),
         host=timed.host,
         regions=(*timed.regions, *(cycles.regions if cycles else ())),
-        missing=(*timed.missing, *missing),
+        missing=(*timed.missing, *(cycles.missing if cycles else ()), *missing),
     )
+
+
+def held_against_base(cycles: Profile, base_us: float | None, marked_us: float | None) -> Profile:
+    """Return Proton's regions if the marks lengthened the call by no more than `MARKS_INTERFERENCE`, else the record without them and the reason."""
+    if not base_us or marked_us is None:
+        return cycles
+    longer = marked_us / base_us - 1.0
+    word = f"with marks a call takes {marked_us:.4g} µs, without {base_us:.4g} µs ({longer:+.0%})"
+    rejected = longer > MARKS_INTERFERENCE
+    records = tuple(
+        dataclasses.replace(record, name="proton regions", status="rejected" if rejected else record.status, detail=word)
+        for record in cycles.passes
+    )
+    if not rejected:
+        return dataclasses.replace(cycles, passes=records)
+    reason = f"{word}: beyond {MARKS_INTERFERENCE:.0%} the marks are what is measured"
+    return dataclasses.replace(cycles, passes=records, regions=(), missing=(*cycles.missing, Missing("proton regions", "rejected", reason)))
 
 
 def plan(request: Request, folder: Path, found: Sequence[Variant]) -> tuple[Job, ...]:
@@ -192,6 +214,13 @@ def _proton(request: Request, folder: Path) -> Profile:
             else f"Proton's instrumentation ended with code {outcome.status}: {outcome.output[-400:]}"
         )
     return read_profile_file(report)
+
+
+def _instrumented_us(folder: Path) -> float | None:
+    try:
+        return float(json.loads((folder / "instrumented.json").read_text(encoding="utf-8"))["instrumented_us"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _nothing(target: str, kind: Any, reason: str) -> Profile:  # Any: a MissingKind

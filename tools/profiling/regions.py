@@ -162,14 +162,16 @@ def _dot_twice(call: ast.Call) -> ast.expr:
 
 
 def _reduce_twice(call: ast.Call) -> ast.expr:
-    """A second reduction over the same values is added and subtracted again."""
+    """A second reduction over the same values leaves the result as it is: the largest of maximum and minimum, or a sum to which a maximum is added and subtracted again."""
     other = copy.deepcopy(call)
-    function = call.func
-    if isinstance(function, ast.Attribute) and isinstance(other.func, ast.Attribute):
-        other.func.attr = "min" if function.attr == "max" else "max"
+    if not isinstance(call.func, ast.Attribute) or not isinstance(other.func, ast.Attribute):
+        return call
+    base, function = ast.unparse(call.func.value), call.func.attr
+    other.func.attr = "min" if function == "max" else "max"
     other.keywords = [item for item in other.keywords if item.arg in ("axis", "keep_dims")]
-    second = ast.unparse(other)
-    return ast.parse(f"({ast.unparse(call)} + ({second} - {second}))", mode="eval").body
+    first, second = ast.unparse(call), ast.unparse(other)
+    pick = {"max": "maximum", "min": "minimum"}.get(function)
+    return ast.parse(f"{base}.{pick}({first}, {second})" if pick else f"({first} + ({second} - {second}))", mode="eval").body
 
 
 def _math_twice(call: ast.Call) -> ast.expr:

@@ -33,7 +33,13 @@ def run_fixtures(evaluator: LocalEvaluator, fixtures: Iterable[Fixture], target:
         except ToolsError as err:
             yield Finding(fixture, None, f"the evaluator raised {type(err).__name__}: {err}")
             continue
-        yield Finding(fixture, evaluation, complaint(fixture, evaluation))
+        found = complaint(fixture, evaluation)
+        if (
+            found and evaluation.status is Status.PASSED
+        ):  # as a search does with finalists: a claim counts if a second measurement repeats it
+            evaluation = evaluator.evaluate(fixture.candidate(), fixture.load_problem(), target, chosen, previous=evaluation)
+            found = complaint(fixture, evaluation)
+        yield Finding(fixture, evaluation, found)
 
 
 def complaint(fixture: Fixture, evaluation: Evaluation) -> str:

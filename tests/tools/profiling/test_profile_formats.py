@@ -247,6 +247,7 @@ class EndlessTrace:
         return data
 
 
+@pytest.mark.slow
 def test_a_large_trace_is_read_in_bounded_memory() -> None:
     import tracemalloc
 

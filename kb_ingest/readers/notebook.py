@@ -6,6 +6,7 @@ Spans count the lines of the converted text, since the JSON of a notebook has no
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from kb.errors import DocumentError
@@ -14,6 +15,8 @@ from kb_ingest.readers.base import RawFile, decode, make_document
 from kb_ingest.readers.markdown import find_headings
 from kb_ingest.readers.outline import build_tree
 
+_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""Colours and movements of the cursor."""
 OUTPUT_CHARACTERS = 1000
 """Of each text output, so much is kept."""
 
@@ -45,7 +48,8 @@ class NotebookReader:
         language = _language(notebook)
         lines = "\n\n".join(part for cell in cells if isinstance(cell, dict) and (part := _cell(cell, language))).split("\n")
         headings = find_headings(lines, 0)
-        title = next((heading.title for heading in headings), file.source.rsplit("/", 1)[-1])
+        by_level = sorted(headings, key=lambda heading: heading.level > 1)  # a licence may stand before the title, as a small heading
+        title = next((heading.title for heading in by_level), file.source.rsplit("/", 1)[-1])
         return make_document(file, title, build_tree(title, lines, headings), {}, Kind.GUIDE, lost=_lost(cells))
 
 
@@ -85,6 +89,7 @@ def _cell(cell: dict[str, Any], language: str) -> str:  # Any: JSON
         if isinstance(output, dict):
             data = output.get("data")
             text = _joined(output.get("text")) or (_joined(data.get("text/plain")) if isinstance(data, dict) else "")
+            text = _TERMINAL.sub("", text)
             if text.strip():
                 parts.append(f"```output\n{text.strip()[:OUTPUT_CHARACTERS]}\n```")
     return "\n\n".join(parts)

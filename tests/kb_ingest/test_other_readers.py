@@ -96,6 +96,17 @@ def test_notebook_cells_become_markdown_and_fences() -> None:
     assert "```output\nout\n```" in root.children[0].text
 
 
+def test_notebook_is_named_by_its_title_not_by_a_licence_and_outputs_have_no_colours() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": "##### Copyright 2023 Somebody"},
+        {"cell_type": "markdown", "source": "# Dynamic shapes"},
+        {"cell_type": "code", "source": "x", "outputs": [{"text": "\x1b[2K\x1b[90mred\x1b[0m"}]},
+    ]
+    document = NotebookReader().read(RawFile("n.ipynb", json.dumps({"cells": cells}).encode()))
+    assert document.title == "Dynamic shapes"
+    assert "```output\nred\n```" in document.root.children[1].text
+
+
 @pytest.mark.parametrize("data", [b"{}", b"{", b"[1]", b'{"cells": 5}'])
 def test_broken_notebook_is_named(data: bytes) -> None:
     with pytest.raises(DocumentError, match="not a notebook"):

@@ -204,7 +204,7 @@ def time_server(home: Path, queries: Sequence[str]) -> dict[str, Any]:  # Any: J
     """Return latencies through a running server, the embedder's share, and the server's memory."""
     embedder = MiniLmEmbedder()
     embedder.embed_query("warm up")
-    embedding = [_timed(lambda query=query: embedder.embed_query(query)) for query in queries]  # type: ignore[misc]  # a lambda with a default
+    embedding = [_timed(lambda query=query: embedder.embed_query(query)) for query in queries]
     found: dict[str, Any] = {"embedder_alone": distribution(embedding), "queries": len(queries)}  # Any: JSON
     with served(home) as (client, pid):
         begin = time.perf_counter()
@@ -217,7 +217,7 @@ def time_server(home: Path, queries: Sequence[str]) -> dict[str, Any]:  # Any: J
                 samples = [
                     _timed(lambda query=query, f=filters, m=mode: client.query(query, filters=f, mode=m, infer_target=False))
                     for query in queries
-                ]  # type: ignore[misc]
+                ]
                 found[f"{name}_{mode}"] = distribution(samples)
                 if mode == "hybrid":
                     apart = [max(0.0, sample - embedded) for sample, embedded in zip(samples, embedding, strict=True)]
@@ -236,7 +236,7 @@ def time_cold(home: Path, queries: Sequence[str]) -> dict[str, Any]:  # Any: JSO
     environment = {**os.environ, "KEVOLVE_HOME": str(home)}
     runs = [
         _timed(lambda query=query: subprocess.run([*command, "query", query], env=environment, capture_output=True)) for query in queries
-    ]  # type: ignore[misc]
+    ]
     imports = [_timed(lambda: subprocess.run([*command, "--help"], env=environment, capture_output=True)) for _ in queries]
     return {"query": distribution(runs), "help": distribution(imports)}
 
@@ -268,7 +268,8 @@ def coarse_agreement(home: Path, queries: Sequence[str], top_k: int = 10) -> dic
     from kb.dense import ScanLeg, Snapshots
 
     embedder = MiniLmEmbedder()
-    shares, pools = [], []
+    shares: list[float] = []
+    pools: list[float] = []
     with KnowledgeBase.open(home) as base, base.catalogue.read() as connection:
         state = Snapshots(base.catalogue.folder).at(connection)
         for query in queries[:100]:

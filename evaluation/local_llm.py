@@ -144,7 +144,9 @@ def counting(address: str) -> Iterator[tuple[str, Count]]:
         thread.join()
 
 
-def search(base_url: str, model_id: str, home: Path, problem: str, sessions: int, models: Path, seed: int = 0) -> dict[str, Any]:  # Any: JSON
+def search(
+    base_url: str, model_id: str, home: Path, problem: str, sessions: int, models: Path, seed: int = 0
+) -> dict[str, Any]:  # Any: JSON
     """Run `kevolve run` on the CPU with the model behind an address, one attempt a session; return what it printed and its exit code."""
     command = [sys.executable, "-m", "agents.cli", "run", problem, "--target", "cpu", "--coder", "llm", "--model", "openai-compatible"]
     command += ["--base-url", base_url, "--model-id", model_id, "--models", str(models), "--home", str(home), "--seed", str(seed), "--json"]

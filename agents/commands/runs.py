@@ -126,9 +126,7 @@ def show(
                 return
             steps = lineage_steps(store.nodes(owner), node.node_id)
             if as_json:
-                way = [
-                    {"node_id": step.node.node_id, "fitness": step.node.fitness, "gain": step.gain, "diff": step.diff} for step in steps
-                ]
+                way = [{"node_id": step.node.node_id, "fitness": step.node.fitness, "gain": step.gain, "diff": step.diff} for step in steps]
                 print_json({"run_id": owner, **node_to_json(node), "source": node.candidate.source, "lineage": way})
                 return
             from rich.syntax import Syntax

@@ -102,7 +102,8 @@ def run(
             budget = Budget(budget_evaluations, budget_seconds, budget_tokens, budget_dollars)
         except ValueError as error:
             raise OptionError(str(error)) from error
-        written_by, role_models = ModelOptions(name=model, base_url=base_url, model_id=model_id), {}
+        written_by = ModelOptions(name=model, base_url=base_url, model_id=model_id)
+        role_models: Mapping[str, ModelOptions] = {}
         if models is not None:
             written_by, role_models = read_models(models, written_by)
         config = RunConfig(

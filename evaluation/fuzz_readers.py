@@ -186,8 +186,9 @@ class Child:
         import selectors
 
         if self._process is None or self._process.poll() is not None:
+            root = Path(__file__).resolve().parents[1]
             command = [sys.executable, "-m", "evaluation.fuzz_readers", "--serve"]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root)
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         name = item.reader.encode()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from agents.explain_diagnosis import sharpened
 from agents.types import Attempt, Diagnosis
-from tools.profiling.rules import ProfileDiagnosis
+from tools.profiling.causes import ProfileDiagnosis
 from tools.types import Composition, Evaluation, Problem, Status
 
 _NEAR_FLOOR = 0.8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from agents.types import Diagnosis
-from tools.profiling.rules import ProfileDiagnosis
+from tools.profiling.causes import ProfileDiagnosis
 
 _BOTTLENECKS = {
     "dram_bandwidth": "memory_bandwidth", "redundant_traffic": "memory_bandwidth", "uncoalesced_access": "memory_bandwidth", "narrow_loads": "memory_bandwidth", "bank_conflicts": "memory_bandwidth",

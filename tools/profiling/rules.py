@@ -5,44 +5,13 @@ Thresholds are rules of thumb, stated beside each rule; they rank causes, they d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tools.profiling.causes import Cause, ProfileDiagnosis
+from tools.profiling.host_rules import host_causes
 from tools.profiling.types import Figure, KernelProfile, Profile
 from tools.types import Evidence
-
-
-@dataclass(frozen=True)
-class Cause:
-    """One thing that costs time, with the figures that show it."""
-
-    name: str
-    claim: str
-    evidence: tuple[str, ...]
-    """Figures as text, each with its source."""
-    weight: float
-    """Share of the whole time that it may account for, 0 to 1, by a rule of thumb; it orders causes."""
-    kernel: str = ""
-    questions: tuple[str, ...] = ()
-    """For the search in the knowledge base."""
-    seen_by: Evidence = Evidence.MEASURED
-
-
-@dataclass(frozen=True)
-class ProfileDiagnosis:
-    """What stands in the way, by rules."""
-
-    dominant: Cause | None
-    deferred: tuple[Cause, ...]
-    """The other causes, heaviest first: for later, since removing the dominant one changes the picture."""
-    cannot_tell: tuple[str, ...]
-    """Causes whose figures are missing for every kernel: neither found nor excluded."""
-    questions: tuple[str, ...]
-
-    @property
-    def causes(self) -> tuple[Cause, ...]:
-        """Return all causes, heaviest first."""
-        return (*((self.dominant,) if self.dominant else ()), *self.deferred)
 
 
 @dataclass(frozen=True)
@@ -389,8 +358,6 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 """In no order; causes are ordered by weight."""
 
-HOST_CAUSES = ("launch_bound", "host_copies", "synchronisation", "many_operators", "layout_copies")
-
 
 def diagnose_profile(profile: Profile, limits: Mapping[str, float]) -> ProfileDiagnosis:
     """Return the dominant cause, the deferred ones, and what cannot be told from the figures.
@@ -412,7 +379,7 @@ def diagnose_profile(profile: Profile, limits: Mapping[str, float]) -> ProfileDi
             seen = rule.judge(view)
             if seen is not None:
                 found.append(_cause(rule, seen, kernel, shares[kernel.name]))
-    found += _host_causes(profile)
+    found += host_causes(profile)
     ordered = sorted(found, key=lambda cause: (-cause.weight, cause.name, cause.kernel))
     has_kernels = any(kernel.kind == "kernel" for kernel in profile.kernels)
     cannot = tuple(rule.name for rule in RULES if rule.name not in judged and rule.name != "busiest_unit") if has_kernels else ()
@@ -441,77 +408,3 @@ def _shares(profile: Profile) -> dict[str, float]:
     return {
         kernel.name: kernel.time_us / whole if whole and kernel.time_us else 1.0 / len(kernels) if not total else 0.0 for kernel in kernels
     }
-
-
-def _host_causes(profile: Profile) -> Iterator[Cause]:
-    span, idle, busy = (profile.host_value(f"device_{name}_us") for name in ("span", "idle", "busy"))
-    kernels = [kernel for kernel in profile.kernels if kernel.kind == "kernel" and kernel.launches]
-    launches = sum(kernel.launches for kernel in kernels)
-    if span and idle is not None and idle / span > 0.3 and launches > 1:
-        mean = (busy or 0.0) / launches
-        evidence = (f"device_idle_us = {idle:.6g} of device_span_us = {span:.6g}", f"{launches} launches of {mean:.3g} µs on average")
-        yield Cause(
-            "launch_bound",
-            f"The device waits {idle / span:.0%} of the time for the host to launch work.",
-            evidence,
-            idle / span,
-            "",
-            ("reduce launch overhead: fuse kernels, CUDA graphs",),
-        )
-    elif launches and not span and all(kernel.time_us / kernel.launches < 5 for kernel in kernels) and profile.device_time_us:
-        yield Cause("launch_bound", "Every kernel is shorter than the 5 to 10 µs that a launch costs.", (f"{launches} launches, {profile.device_time_us / launches:.3g} µs on average",), 0.6, "", ("reduce launch overhead: fuse kernels, CUDA graphs",))  # fmt: skip
-    copies = [kernel for kernel in profile.kernels if kernel.kind == "copy"]
-    copied = sum(kernel.time_us for kernel in copies)
-    if copied and copied / max(profile.device_time_us, 1e-9) > 0.25:
-        yield Cause(
-            "host_copies",
-            f"{copied / profile.device_time_us:.0%} of the device time are copies and fills.",
-            _times(copies),
-            copied / profile.device_time_us,
-            "",
-            ("avoid host-device copies",),
-        )
-    yield from _operator_causes(profile)
-
-
-def _operator_causes(profile: Profile) -> Iterator[Cause]:
-    """Yield causes of programs that run on the host: there operators are the work."""
-    operators = [kernel for kernel in profile.kernels if kernel.kind == "operator"]
-    total = sum(kernel.time_us for kernel in operators)
-    if not total or profile.device_time_us:
-        return
-    moved = [
-        kernel
-        for kernel in operators
-        if kernel.name in ("aten::copy_", "aten::contiguous", "aten::clone", "aten::_to_copy", "aten::cat", "aten::fill_", "aten::zero_")
-    ]
-    share = sum(kernel.time_us for kernel in moved) / total
-    if share > 0.2:
-        yield Cause(
-            "layout_copies",
-            f"{share:.0%} of the operators' time goes into copying and converting.",
-            _times(moved),
-            share,
-            "",
-            ("avoid copies between layouts and dtypes",),
-        )
-    calls = sum(kernel.launches for kernel in operators)
-    if calls and total / calls < 3.0 and calls / max(profile.num_calls, 1) > 10:
-        yield Cause(
-            "many_operators",
-            f"{calls:,} operators of {total / calls:.2g} µs on average: dispatch costs more than work.",
-            _times(operators[:3]),
-            0.5,
-            "",
-            ("fuse pointwise operators on the CPU",),
-        )
-    top = operators[0]
-    if top.time_us / total > 0.5 and top not in moved:
-        yield Cause("dominant_operator", f"`{top.name}` takes {top.time_us / total:.0%} of the operators' time.", _times([top]), 0.4 * top.time_us / total, top.name, (f"faster {top.name.removeprefix('aten::')} on the CPU",))  # fmt: skip
-
-
-def _times(kernels: Sequence[KernelProfile]) -> tuple[str, ...]:
-    return tuple(
-        f"{kernel.name}: {kernel.time_us:.5g} µs in {kernel.launches} calls"
-        for kernel in sorted(kernels, key=lambda item: -item.time_us)[:4]
-    )

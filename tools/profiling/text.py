@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tools.profiling.causes import Cause, ProfileDiagnosis
 from tools.profiling.merge import agreements
-from tools.profiling.rules import Cause, ProfileDiagnosis, diagnose_profile
+from tools.profiling.rules import diagnose_profile
 from tools.profiling.types import Figure, KernelProfile, Profile
 
 MAX_KERNEL_SECTIONS = 40

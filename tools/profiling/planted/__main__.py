@@ -7,9 +7,10 @@ import json
 import sys
 from pathlib import Path
 
+from tools.profiling.causes import ProfileDiagnosis
 from tools.profiling.collect import Request, collect
 from tools.profiling.planted.kernels import PLANTED, Planted
-from tools.profiling.rules import ProfileDiagnosis, diagnose_profile
+from tools.profiling.rules import diagnose_profile
 from tools.profiling.static import static_profile
 from tools.profiling.types import Profile
 from tools.targets.registry import get_target

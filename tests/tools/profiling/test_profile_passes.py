@@ -327,3 +327,20 @@ def test_variants_of_a_gemm_change_the_binary_as_they_say() -> None:
                 assert (found[0], found[2]) == (loads, 2 * dots)
             else:
                 assert (found[0], found[2]) == (loads, dots)
+
+
+@pytest.mark.slow
+def test_the_graph_of_region_passes_runs_whole_in_the_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tools.profiling.collect as collecting
+    from tools.profiling.multipass import profile_regions
+
+    plain = collecting.base_environment
+    monkeypatch.setattr(collecting, "base_environment", lambda home: {**plain(home), "TRITON_INTERPRET": "1"})
+    source = KERNEL + "\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return launch(x)\n"
+    problem = Problem("tests/rows", "rows", "import torch\n\n\nclass Model(torch.nn.Module):\n    def forward(self, x):\n        return x\n\n\ndef get_inputs():\n    return [torch.randn(2, 20)]\n\n\ndef get_init_inputs():\n    return []\n")  # fmt: skip
+    write_scripts(script_files(Candidate(source), problem, Settings("cpu", warm_up=1, calls=1)), tmp_path)
+    found = profile_regions(Request(Candidate(source), problem, "cuda:sm_90", timeout_s=200), tmp_path, [])
+    named = {region.name for region in found.regions} | {item.what.removeprefix("region softmax.") for item in found.missing}
+    assert {site.name.partition(".")[2] for site in find_sites(source)} <= named
+    assert (found.host_value("regions_base_us") or 0) > 0
+    assert "proton regions" in {item.what for item in found.missing}  # no device here

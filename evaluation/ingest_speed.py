@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from kb.embedders.base import Embedder, EmbedderIdentity, Vectors
 
 AIM = 0.9
+WARM_TEXTS = 600
+"""Short texts embedded before: enough for the embedder to load what it uses for many texts."""
 SUFFIXES = (".md", ".rst", ".html", ".ipynb", ".py")
 
 
@@ -79,7 +81,7 @@ def measure(folders: Sequence[Path], documents: int, embedder_name: str) -> dict
     found = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
     chosen = random.Random(0).sample(found, min(documents, len(found)))
     recorder = Recorder(make_embedder(embedder_name))
-    recorder.embed_documents(["warm " * 40] * 64)
+    recorder.embed_documents([f"warm {number}" for number in range(WARM_TEXTS)])
     recorder.batches, recorder.cpu_s = [], 0.0
     with tempfile.TemporaryDirectory(prefix="ingest-speed-") as name:
         pages = Path(name) / "pages"

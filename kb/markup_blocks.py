@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kb.blocks import CODE_DIRECTIVES, TABLE_DIRECTIVES, Block, comment_end, list_table_header, rst_blocks
 
 _FENCE = re.compile(r"^\s{0,3}(?:[-*+]\s+|\d+[.)]\s+|>\s*)?(`{3,}|~{3,})(.*)$")
-_TABLE_RULE = re.compile(r"^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
+_TABLE_RULE = re.compile(r"^\s*+(?:\|\s*+)?:?-++:?\s*+(?:\|\s*+:?-++:?\s*+)*+\|?\s*+$")  # possessive: linear on runs of spaces
 _LIST_ITEM = re.compile(r"^\s*([-*+]|\d+[.)])\s+\S")
 _DIRECTIVE_INFO = re.compile(r"^\s*\{([\w:.-]+)\}")
 _HTML_TABLE = re.compile(r"^\s{0,3}<table\b", re.IGNORECASE)

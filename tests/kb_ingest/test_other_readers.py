@@ -196,7 +196,7 @@ def test_myst_labels_are_edges_of_the_sections_they_name() -> None:
 
 LONG = {
     "rst": ["\n", "(data:", ".. _a:\n"],
-    "markdown": ["\n", "<!--\n", "<table>\n", "(data:", "# [["],
+    "markdown": ["\n", "<!--\n", "<table>\n", "(data:", "# [[", "a | b\n" + " " * 100_000 + "x|\n"],
     "html": ["<a ", '<a b="', "<!--"],
 }
 CHILD = """

@@ -25,6 +25,9 @@ def serve(
         Path | None, typer.Option(help="File with the token, readable by its owner alone. Default: KEVOLVE_SERVICE_TOKEN.")
     ] = None,
     queue_limit: Annotated[int, typer.Option(min=1, help="Jobs that may wait; more are turned away with 429.")] = 10_000,
+    eager_only: Annotated[
+        bool, typer.Option("--eager-only", help="Leave out the torch.compile baseline: verdicts come sooner, fitness is over eager alone.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Evaluate candidates for other machines; jobs that were accepted survive this process."""
@@ -47,7 +50,7 @@ def serve(
         chosen = find_slots(exact, slots)
         queue = JobQueue(place / "service" / "jobs.db", limit=queue_limit)
         try:
-            with local_pool(place, chosen) as pool:
+            with local_pool(place, chosen, use_compiled_baseline=not eager_only) as pool:
                 waiting = queue.counts().get("queued", 0)
                 run_app(
                     make_app(queue, pool, access), host, port,

@@ -88,7 +88,7 @@ def evaluator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         with local_pool(home, [Slot()], use_compiled_baseline=False) as pool:
             yield pool
     elif request.param == "service":
-        with service(home / "there") as (url, _), RemoteEvaluator(url, home / "here", token=TOKEN) as client:
+        with service(home / "there", "--eager-only") as (url, _), RemoteEvaluator(url, home / "here", token=TOKEN) as client:
             yield client
     else:
         ray = pytest.importorskip("ray")
@@ -253,7 +253,7 @@ def test_a_waiting_job_shows_its_place_and_can_be_cancelled(application: httpx.C
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=8,
 )

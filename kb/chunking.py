@@ -16,7 +16,7 @@ from kb.markup_blocks import blocks_of
 from kb.types import Chunk, Document, Section
 from kb.words import tokens
 
-SHAPE = "3"
+SHAPE = "4"
 """Changes when the same document would be chunked differently, so that it is read again."""
 
 PATH_TOKENS = 64

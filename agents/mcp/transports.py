@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import os
 import secrets
@@ -12,43 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from agents.errors import OptionError
 from agents.mcp.limits import MAX_BODY_BYTES
+from kb.server.security import Access, Guard
 
 if TYPE_CHECKING:
     import uvicorn
     from mcp.server import MCPServer
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 TOKEN_VARIABLE = "KEVOLVE_MCP_TOKEN"
 TOKEN_FILE = "mcp-token"
 LEAST_TOKEN_CHARACTERS = 16
-
-
-class TokenGate:
-    """Lets a request pass only with `Authorization: Bearer TOKEN`; everything else is answered with 401 and nothing more.
-
-    Args:
-        app: What is behind the gate.
-        token: The token; compared in constant time.
-    """
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._wanted = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        given = next((value for name, value in scope.get("headers", []) if name == b"authorization"), b"")
-        if scope["type"] == "http" and hmac.compare_digest(given, self._wanted):
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] == "http":
-            from starlette.responses import JSONResponse
-
-            body = {"error": "unauthorized", "message": "send the header `Authorization: Bearer TOKEN` with the token of this server"}
-            await JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
 
 
 def server_token(home: Path) -> tuple[str, str]:
@@ -78,7 +50,7 @@ def server_token(home: Path) -> tuple[str, str]:
 def http_app(server: MCPServer[Any], token: str, host: str) -> ASGIApp:
     """Return the ASGI application: the MCP endpoint `/mcp` behind the token."""
     app = server.streamable_http_app(host=host, max_request_body_size=MAX_BODY_BYTES)
-    return TokenGate(app, token)
+    return Guard(app, Access(host, token), MAX_BODY_BYTES)
 
 
 def http_server(server: MCPServer[Any], token: str, host: str, port: int) -> tuple[uvicorn.Server, socket.socket, str]:

@@ -70,10 +70,12 @@ class Guard:
     Args:
         app: What is guarded.
         access: The rules.
+        max_body_bytes: Largest body of a request.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._app = app
+        self._max_body_bytes = max_body_bytes
         self._access = access
         self._digest = _digest(access.token) if access.token is not None else None
 
@@ -93,14 +95,14 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
+            if received > self._max_body_bytes:
                 raise BodyTooLargeError
             return message
 
         try:
             await self._app(scope, bounded, send)
         except BodyTooLargeError:
-            await _refuse(send, 413, f"the body has more than {MAX_BODY_BYTES:,} bytes")
+            await _refuse(send, 413, f"the body has more than {self._max_body_bytes:,} bytes")
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -109,8 +111,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             return 403, "requests from web pages of other origins are refused"
-        if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
-            return 413, f"the body has more than {MAX_BODY_BYTES:,} bytes"
+        if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > self._max_body_bytes:
+            return 413, f"the body has more than {self._max_body_bytes:,} bytes"
         if self._digest is not None and scope["path"] != "/health":
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(given.strip()), self._digest):

@@ -14,6 +14,8 @@ from tools.errors import MachineError
 from tools.slots import Slot
 from tools.types import QUICK, Candidate, Effort, Evaluation, Problem
 
+_START_S = 180.0
+
 
 def ray_pool(home: Path, slots: Sequence[Slot], *, address: str = "", use_compiled_baseline: bool = True) -> EvaluatorPool:
     """Return a pool whose members are actors; the cluster is joined, or started on this machine if no address is given.
@@ -37,9 +39,14 @@ def ray_pool(home: Path, slots: Sequence[Slot], *, address: str = "", use_compil
             ray.init(address=address or None, num_cpus=None if address else len(slots), include_dashboard=False, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as err:
             raise MachineError(f"no Ray cluster at {address or 'this machine'}: {err}") from err
-    actor = ray.remote(num_cpus=1, max_restarts=2)(_Actor)
-    members = [_Member(actor.remote(str(home), slot, use_compiled_baseline), home) for slot in slots]
-    return EvaluatorPool(members)
+    # Slots say what runs at a time, so actors ask Ray for no share of its own; a share that the cluster lacks would be waited for without end.
+    actor = ray.remote(num_cpus=0, max_restarts=2, scheduling_strategy="SPREAD")(_Actor)
+    actors = [actor.remote(str(home), slot, use_compiled_baseline) for slot in slots]
+    try:
+        ray.get([each.__ray_ready__.remote() for each in actors], timeout=_START_S)
+    except (ray.exceptions.RayError, TimeoutError) as err:
+        raise MachineError(f"the Ray actors did not start within {_START_S:.0f} s: {err}") from err
+    return EvaluatorPool([_Member(each, home) for each in actors])
 
 
 class _Actor:

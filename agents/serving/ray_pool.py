@@ -41,7 +41,7 @@ def ray_pool(home: Path, slots: Sequence[Slot], *, address: str = "", use_compil
             raise MachineError(f"no Ray cluster at {address or 'this machine'}: {err}") from err
     # Slots say what runs at a time, so actors ask Ray for no share of its own; a share that the cluster lacks would be waited for without end.
     actor = ray.remote(num_cpus=0, max_restarts=2, scheduling_strategy="SPREAD")(_Actor)
-    actors = [actor.remote(str(home), slot, use_compiled_baseline) for slot in slots]
+    actors: list[Any] = [actor.remote(str(home), slot, use_compiled_baseline) for slot in slots]
     try:
         ray.get([each.__ray_ready__.remote() for each in actors], timeout=_START_S)
     except (ray.exceptions.RayError, TimeoutError) as err:

@@ -84,7 +84,7 @@ def faults(jobs: int, kills: int, seed: int) -> dict[str, Any]:  # Any: JSON
     return {
         "study": "faults", "jobs": jobs, "kills": kills, "killed_after_jobs": killed_at, "answered": len(statuses), "lost": jobs - len(statuses),
         "distinct_jobs": len(set(ids)), "wrong_verdicts": sum(status != "wrong_values" for status in statuses),
-        "evaluated_again_after_a_kill": receipts - jobs, "answers_per_job": 1, "seconds": time.monotonic() - began, "seed": seed,
+        "evaluated_again_after_a_kill": receipts - jobs, "seconds": time.monotonic() - began, "seed": seed,
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from tools.receipts import host_facts
 from tools.slots import Slot, find_slots
 from tools.types import QUICK, Candidate, Evaluation
 
-_TOKEN = "a-token-for-one-study-only"
+TOKEN = "a-token-for-one-study-only"
 _SOURCE = """
 import torch
 from torch import nn
@@ -61,9 +61,9 @@ def faults(jobs: int, kills: int, seed: int) -> dict[str, Any]:  # Any: JSON
         home, port, began = Path(folder), 0, time.monotonic()
         killed_at: list[int] = []
         for number in range(kills + 1):
-            with _service(home, port) as (url, process):
+            with running_service(home, "--slots", "2", port=port) as (url, process):
                 port = int(url.rsplit(":", 1)[1])
-                client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {_TOKEN}"}, timeout=60)
+                client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
                 if not ids:
                     requests = [Request(candidate(item, honest=False), _PROBLEM, "cpu", QUICK).to_json() for item in range(jobs)]
                     ids = [
@@ -143,15 +143,25 @@ def _run(evaluate: Callable[..., Evaluation], candidates: Sequence[Candidate], w
 
 
 @contextlib.contextmanager
-def _service(home: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    command = [sys.executable, "-m", "agents.cli", "serve", "--target", "cpu", "--slots", "2", "--port", str(port), "--home", str(home)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "KEVOLVE_SERVICE_TOKEN": _TOKEN})
+def running_service(home: Path, *options: str, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Yield the URL and the process of a real `kevolve serve` on the CPU; its token is `TOKEN`.
+
+    Args:
+        home: Its state directory.
+        options: Further options of the command.
+        port: 0: any free one.
+
+    Raises:
+        RuntimeError: It ended before it listened.
+    """
+    command = [sys.executable, "-m", "agents.cli", "serve", "--target", "cpu", "--port", str(port), "--home", str(home), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "KEVOLVE_SERVICE_TOKEN": TOKEN})
     try:
         if process.stderr is None:
             raise RuntimeError("no pipe from the service")
         found = next((match for line in process.stderr if (match := re.search(r"at (http://\S+);", line))), None)
         if found is None:
-            raise RuntimeError("the service did not start")
+            raise RuntimeError("the service ended before it listened")
         threading.Thread(target=process.stderr.read, daemon=True).start()
         yield found[1], process
     finally:

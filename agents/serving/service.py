@@ -15,8 +15,9 @@ import anyio.to_thread
 from agents.errors import OptionError
 from agents.serving.jobs import MAX_ATTEMPTS, Job, JobQueue, QueueFullError
 from agents.serving.wire import Request, packed
+from kb.server.run import bound
 from kb.server.security import Access, Guard
-from tools.errors import MachineError, ProblemError, ToolsError, UnknownTargetError
+from tools.errors import ProblemError, ToolsError, UnknownTargetError
 from tools.targets.registry import get_target, known_targets
 
 if TYPE_CHECKING:
@@ -107,18 +108,11 @@ def run_app(app: Starlette, host: str, port: int, on_ready: Callable[[str], None
     """Serve until SIGINT or SIGTERM; what is being evaluated then waits again when the service comes back.
 
     Raises:
-        MachineError: The address cannot be listened on.
+        StoreError: The address cannot be listened on.
     """
-    import socket
-
     import uvicorn
 
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except (OSError, OverflowError) as err:
-            raise MachineError(f"cannot listen on {host}:{port}: {err}; choose another --port, or 0 for any free one") from err
+    with bound(host, port) as listener:
         listener.listen(256)  # from here on requests wait instead of being refused
         on_ready(f"http://{host}:{listener.getsockname()[1]}")
         config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5, lifespan="on")

@@ -42,7 +42,7 @@ def serve(app: Starlette, folder: Path, catalogue: str, *, host: str, port: int,
     other = running(folder)
     if other is not None and other.pid != os.getpid():
         raise StoreError(f"a server for this home already runs at {other.url} (process {other.pid}); stop it first")
-    with _bound(host, port) as listener:
+    with bound(host, port) as listener:
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
@@ -66,7 +66,12 @@ def serve(app: Starlette, folder: Path, catalogue: str, *, host: str, port: int,
 
 
 @contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a socket bound to an address; port 0: any free one.
+
+    Raises:
+        StoreError: The address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -7,11 +7,6 @@ import dataclasses
 import json
 import os
 import queue as queues
-import re
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +24,13 @@ from agents.serving.opening import open_evaluator
 from agents.serving.pool import EvaluatorPool, local_pool
 from agents.serving.service import Workers, make_app
 from agents.serving.wire import Request
+from evaluation.service_study import TOKEN, running_service
 from kb.server.security import Access
 from tools.errors import MachineError, ProblemError, UnknownTargetError
 from tools.problems import problem_from_source
 from tools.slots import Slot, find_slots
 from tools.types import QUICK, Candidate, Effort, Evaluation, Evidence, Problem, Status
 
-TOKEN = "a-token-of-sufficient-length"
 SOURCE = """
 import torch
 from torch import nn
@@ -59,28 +54,6 @@ def candidate(body: str) -> Candidate:
 # --- the contract ----------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def service(home: Path, *options: str, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A real `kevolve serve` in a process of its own."""
-    command = [sys.executable, "-m", "agents.cli", "serve", "--target", "cpu", "--port", str(port), "--home", str(home), *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "KEVOLVE_SERVICE_TOKEN": TOKEN})
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if found := re.search(r"at (http://\S+);", line):
-                break
-        else:
-            raise AssertionError("the service ended before it listened")
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield found[1], process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(scope="module", params=["pool", "service", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def evaluator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorPool | RemoteEvaluator]:
     home = tmp_path_factory.mktemp(request.param)
@@ -88,7 +61,7 @@ def evaluator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         with local_pool(home, [Slot()], use_compiled_baseline=False) as pool:
             yield pool
     elif request.param == "service":
-        with service(home / "there", "--eager-only") as (url, _), RemoteEvaluator(url, home / "here", token=TOKEN) as client:
+        with running_service(home / "there", "--eager-only") as (url, _), RemoteEvaluator(url, home / "here", token=TOKEN) as client:
             yield client
     else:
         ray = pytest.importorskip("ray")
@@ -300,14 +273,14 @@ def test_events_follow_a_job_to_its_end(tmp_path: Path) -> None:
 
 def test_killed_in_the_middle_and_started_again_no_job_is_lost_or_scored_twice(tmp_path: Path) -> None:
     home = tmp_path / "there"
-    with service(home) as (url, process):
+    with running_service(home) as (url, process):
         port = int(url.rsplit(":", 1)[1])
         client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
         ids = [client.post("/v1/jobs", json=body(number)).json()["job_id"] for number in range(12)]
         answered = client.get(f"/v1/jobs/{ids[0]}", params={"wait": 30}).json()
         process.kill()
         process.wait()
-    with service(home, port=port) as (url, _):
+    with running_service(home, port=port) as (url, _):
         client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
         deadline = time.monotonic() + 120
         jobs = {}

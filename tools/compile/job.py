@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import importlib.util
@@ -46,7 +47,7 @@ class Job:
     record_only: bool = False
     """True: only record the launches; nothing is compiled and the report has no kernels."""
     emit: str = ""
-    """Stage whose text the report is to hold, for example `ttgir`; empty: none."""
+    """Stage whose text the report is to hold, for example `ttgir`; a binary (`cubin`, `hsaco`) comes in base64; empty: none."""
 
     @property
     def device(self) -> AbsentDevice:
@@ -169,9 +170,10 @@ def _report(job: Job, launches: list[Launch], failure: BaseException | None) -> 
             continue
         resources = read_resources(launch, job.limits)
         kernels.append(resources)
-        text = launch.compiled.asm.get(job.emit) if job.emit else None
-        if text is not None:
-            emitted.append(EmittedStage(launch.kernel, resources.specialisation, job.emit, str(text)))
+        code = launch.compiled.asm.get(job.emit) if job.emit else None
+        if code is not None:
+            text = base64.b64encode(code).decode() if isinstance(code, bytes) else str(code)
+            emitted.append(EmittedStage(launch.kernel, resources.specialisation, job.emit, text))
         (warnings if launch.is_tuned else errors).extend(exceeded(resources, launch, job.limits, job.target))
         warnings.extend(remarks(resources, launch))
     if failure is not None and not isinstance(failure, LaunchError):

@@ -91,10 +91,12 @@ class Driver:
             self._call(
                 "cuOccupancyMaxActiveBlocksPerMultiprocessor", ctypes.byref(blocks), function, threads, ctypes.c_size_t(shared_bytes)
             )
-            numbers = [self._attribute(function, name) for name in (_REGISTERS, _LOCAL, _STATIC_SHARED, _DYNAMIC_SHARED)]
+            registers, local, static, dynamic = (
+                self._attribute(function, name) for name in (_REGISTERS, _LOCAL, _STATIC_SHARED, _DYNAMIC_SHARED)
+            )
         finally:
             self._call("cuModuleUnload", module)
-        return DriverFacts(*numbers, blocks.value)
+        return DriverFacts(registers, local, static, dynamic, blocks.value)
 
     def _attribute(self, function: ctypes.c_void_p, attribute: int) -> int:
         value = ctypes.c_int()

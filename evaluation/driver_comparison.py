@@ -68,7 +68,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON
     known = [launch for _, launch in launches if launch["differences"] is not None]
     figures = ("registers", "spill_bytes", "shared_bytes", "blocks_per_multiprocessor")
     equal = {name: sum(not any(text.startswith(f"{name}:") for text in launch["differences"]) for launch in known) for name in figures}
-    first = next((row for row in rows if row["versions"]), {"versions": {}, "target": "?"})
+    first: Mapping[str, Any] = next((row for row in rows if row["versions"]), {"versions": {}, "target": "?"})  # Any: JSON
     lines = [
         "# Resource reports against the driver",
         "",

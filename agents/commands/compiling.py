@@ -11,6 +11,7 @@ import typer
 from agents.commands.console import EXIT_NO, AsJson, KernelBench, errors, print_json, stdout
 
 if TYPE_CHECKING:
+    from tools.compile.server import CompileServer
     from tools.targets.base import CompileReport
 
 group = typer.Typer()
@@ -34,8 +35,10 @@ def emit(
     """Compile up to a stage and write the text of every kernel there, to be edited and given to `kevolve replay-ir`."""
     with errors():
         from tools.compile.edited import write_stages
+        from tools.compile.server import CompileServer
 
-        report = _emitted(source, target, stage, problem, kernelbench)
+        with CompileServer() as server:
+            report = _emitted(server, source, target, stage, problem, kernelbench)
         paths = write_stages(report, out)
         if as_json:
             print_json({"status": report.status, "error": report.error, "files": [str(path) for path in paths]})
@@ -66,12 +69,14 @@ def replay_ir(
         import dataclasses
 
         from tools.compile.edited import read_stage, with_edited_ir
+        from tools.compile.server import CompileServer
         from tools.types import Candidate
 
-        before = _emitted(source, target, edited.suffix.lstrip("."), problem, kernelbench)
-        item = read_stage(before, edited)
-        candidate = with_edited_ir(Candidate(source.read_text(encoding="utf-8")), before, item)
-        after = _emit_text(candidate.source, target, item.stage, problem, kernelbench)
+        with CompileServer() as server:
+            before = _emitted(server, source, target, edited.suffix.lstrip("."), problem, kernelbench)
+            item = read_stage(before, edited)
+            candidate = with_edited_ir(Candidate(source.read_text(encoding="utf-8")), before, item)
+            after = _emit_text(server, candidate.source, target, item.stage, problem, kernelbench)
         if after.status == "compiled":
             out.write_text(candidate.source, encoding="utf-8")
         number = before.emitted.index(next(each for each in before.emitted if each.specialisation == item.specialisation))
@@ -107,7 +112,7 @@ def replay_ir(
             raise typer.Exit(EXIT_NO)
 
 
-def _emitted(source: Path, target: str, stage: str, problem: str, kernelbench: Path | None) -> CompileReport:
+def _emitted(server: CompileServer, source: Path, target: str, stage: str, problem: str, kernelbench: Path | None) -> CompileReport:
     from agents.errors import OptionError
     from tools.compile.toolchain import read_kernel_document
 
@@ -115,13 +120,14 @@ def _emitted(source: Path, target: str, stage: str, problem: str, kernelbench: P
         raise OptionError(f"no such file: {source}; give a candidate or a kernel document")
     document = read_kernel_document(source) if source.suffix == ".md" else None
     if document is not None:
-        return _emit_text(document.source, target, stage, "", kernelbench, document.example)
+        return _emit_text(server, document.source, target, stage, "", kernelbench, document.example)
     if not problem:
         raise OptionError("a candidate needs --problem, whose inputs start it")
-    return _emit_text(source.read_text(encoding="utf-8"), target, stage, problem, kernelbench)
+    return _emit_text(server, source.read_text(encoding="utf-8"), target, stage, problem, kernelbench)
 
 
 def _emit_text(
+    server: CompileServer,
     text: str,
     target: str,
     stage: str,
@@ -138,4 +144,4 @@ def _emit_text(
     if target not in profiles:
         raise UnknownTargetError(f"no target {target!r}; known: {', '.join(sorted(profiles))}")
     loaded = load_problem(problem, kernelbench_root=kernelbench) if problem else None
-    return emit_stage(text, profiles[target], stage, problem=loaded, example=example)
+    return emit_stage(text, profiles[target], stage, problem=loaded, example=example, server=server)

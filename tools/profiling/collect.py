@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tools.errors import ToolsError
 from tools.profiling.derive import against_peaks, with_derived
-from tools.profiling.emit import Settings, ncu_command, script_files, write_scripts
+from tools.profiling.emit import NCU_LAUNCHES, NCU_METRICS, Settings, ncu_command, script_files, write_scripts
 from tools.profiling.errors import ReportError
 from tools.profiling.formats.registry import read_profile_file
 from tools.profiling.merge import merged
@@ -44,6 +44,9 @@ DEFAULTS = {
 }
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FILE_BYTES = 4 << 30
+QUERY_TIMEOUT_S = 30.0
+NCU_CALLS = 2
+"""Calls under ncu at most: counters hardly differ from call to call, and each launch is replayed many times."""
 _TOOL_FOLDERS = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-compute", "/opt/rocm/bin")
 """Looked into when PATH lacks a tool."""
 _LAYERS: tuple[tuple[str, ...], ...] = (NAMES, ("rlimits",), ())
@@ -67,6 +70,8 @@ class Request:
     workload: int = 0
     timeout_s: float = 300.0
     """For each pass."""
+    ncu_launches: int = NCU_LAUNCHES
+    """Launches that ncu looks at; it runs each many times."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,16 @@ def collect(request: Request, *, keep: Path | None = None) -> Profile:
         collected: list[Profile] = []
         for name in sorted(wanted, key=PASSES.index):
             if name != "compile" and not runs_here:
-                collected.append(_absent(request.target, name, "no_device", f"no device of {request.target} is here"))
+                collected.append(absent(request.target, name, "no_device", f"no device of {request.target} is here"))
                 continue
             collected.append(_pass(name, request, folder, limits, collected))
-    whole = against_peaks(with_derived(merged(_base_first(collected))), limits, request.target)
+    return whole_profile(request, collected, limits)
+
+
+def whole_profile(request: Request, collected: Sequence[Profile], limits: Mapping[str, float]) -> Profile:
+    """Return the record of all passes of a request, with derived figures and shares of the target's peaks."""
     return dataclasses.replace(
-        whole,
+        against_peaks(with_derived(merged(_base_first(collected))), limits, request.target),
         target=request.target,
         candidate_id=request.candidate.candidate_id,
         problem_id=request.problem.problem_id,
@@ -134,17 +143,20 @@ def _pass(name: str, request: Request, folder: Path, limits: Mapping[str, float]
 
             return profile_regions(request, folder, before)
         if name == "ncu":
-            return _external(name, "ncu", ncu_command(sys.executable, "run_calls.py", "ncu.csv"), folder / "ncu.csv", request, folder)
+            return _ncu(request, folder)
         if name == "perf":
             return _perf(request, folder)
-        script, report = (
-            ("profile_torch.py", f"torch-{request.which}.json.gz")
-            if name == "torch"
-            else ("profile_proton.py", f"proton-{request.which}.hatchet")
-        )
+        script, report = script_of(name, request)
         return _confined(name, script, folder / report, request, folder)
     except ToolsError as error:
-        return _absent(request.target, name, error.kind if isinstance(error, ReportError) else "failed", str(error))
+        return absent(request.target, name, error.kind if isinstance(error, ReportError) else "failed", str(error))
+
+
+def script_of(name: str, request: Request) -> tuple[str, str]:
+    """Return the script of a pass in Python and the report that it writes."""
+    if name == "torch":
+        return "profile_torch.py", f"torch-{request.which}.json.gz"
+    return "profile_proton.py", f"proton-{request.which}.hatchet"
 
 
 def _confined(name: str, script: str, report: Path, request: Request, folder: Path) -> Profile:
@@ -169,31 +181,81 @@ def _confined(name: str, script: str, report: Path, request: Request, folder: Pa
         tried.append(how)
         if outcome.status is None or _is_the_candidates_fault(outcome.output):
             break
-    return _absent(request.target, name, *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
+    return absent(request.target, name, *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
 
 
-def _external(name: str, tool: str, command: Sequence[str], report: Path, request: Request, folder: Path) -> Profile:
+def find_tool(tool: str) -> str:
+    """Return a tool's path.
+
+    Raises:
+        ReportError: It is not on PATH and not in the usual folders.
+    """
     found = shutil.which(tool) or shutil.which(tool, path=os.pathsep.join(_TOOL_FOLDERS))
     if found is None:
-        return _absent(
-            request.target,
-            name,
-            "tool_missing",
-            f"{tool} is not installed or not on PATH; see `kevolve profile --emit-scripts` to run it elsewhere",
+        raise ReportError(
+            tool, "tool_missing", "it is not installed or not on PATH; see `kevolve profile --emit-scripts` to run it elsewhere"
         )
-    outcome = run_child([found, *command[1:], request.which], folder, request.timeout_s)
-    if report.exists() and report.stat().st_size:
-        return _read(name, report, outcome, "own session and environment; not confined, since the tool injects itself")
-    return _absent(request.target, name, *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
+    return found
+
+
+def known_metrics(folder: Path) -> tuple[str, ...]:
+    """Return those of `NCU_METRICS` that ncu knows for the chip of this machine; all of them if it does not tell.
+
+    Raises:
+        ReportError: ncu is missing.
+    """
+    (folder / "query").mkdir(exist_ok=True)
+    done = Child([find_tool("ncu"), "--query-metrics"], folder / "query", name="metrics")
+    done.wait(QUERY_TIMEOUT_S)
+    done.end()
+    lines = (folder / "query" / "metrics.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    names = {line.split()[0] for line in lines if "__" in line[:80] and line.split()}
+    return tuple(metric for metric in NCU_METRICS if metric.partition(".")[0] in names) if len(names) > 100 else NCU_METRICS
+
+
+def ncu_attempts(request: Request, report: str, metrics: Sequence[str]) -> list[list[str]]:
+    """Return the commands to try in this order: with the metrics that only the rules read, and without, should ncu refuse one of them.
+
+    Raises:
+        ReportError: ncu is missing.
+    """
+    tool = find_tool("ncu")
+    calls = str(min(request.calls, NCU_CALLS))
+    commands = [ncu_command(sys.executable, "run_calls.py", report, launches=request.ncu_launches, metrics=some) for some in (metrics, ())]
+    return [[tool, *command[1:], request.which, calls] for command in commands]
+
+
+def _ncu(request: Request, folder: Path) -> Profile:
+    outcome = Outcome(None, "", 0.0)
+    for command in ncu_attempts(request, "ncu.csv", known_metrics(folder)):
+        (folder / "ncu.csv").unlink(missing_ok=True)
+        outcome = run_child(command, folder, request.timeout_s)
+        found = read_pass(
+            request, "ncu", folder / "ncu.csv", outcome, "own session and environment; not confined, since the tool injects itself"
+        )
+        if found.kernels or outcome.status is None or found.missing[0].kind == "no_permission":
+            break
+    return found
+
+
+def read_pass(request: Request, name: str, report: Path, outcome: Outcome, detail: str) -> Profile:
+    """Return what a pass wrote, or the record of why it wrote nothing of use."""
+    if not report.exists() or not report.stat().st_size:
+        return absent(request.target, name, *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
+    try:
+        return _read(name, report, outcome, detail)
+    except ReportError as error:
+        reason = f"{error}; it printed: {_last_line(outcome.output)}" if outcome.status else str(error)
+        return absent(request.target, name, error.kind, reason, seconds=outcome.seconds)
 
 
 def _perf(request: Request, folder: Path) -> Profile:
     if shutil.which("perf") is None:
-        return _absent(request.target, "perf", "tool_missing", "perf is not installed; install linux-perf")
+        return absent(request.target, "perf", "tool_missing", "perf is not installed; install linux-perf")
     log = folder / "perf.csv"
     outcome = run_child([*perf_command(log), sys.executable, "run_calls.py", request.which], folder, request.timeout_s)
     if outcome.status != 0 or not log.exists():
-        return _absent(request.target, "perf", *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
+        return absent(request.target, "perf", *_reason(outcome, request.timeout_s), seconds=outcome.seconds)
     profile = profile_of_perf(log.read_text(encoding="utf-8", errors="replace"))
     return dataclasses.replace(profile, passes=tuple(dataclasses.replace(record, seconds=outcome.seconds) for record in profile.passes))
 
@@ -218,36 +280,58 @@ def confinement(folder: Path, layers: Sequence[str]) -> dict[str, object]:
 
 def run_child(command: Sequence[str], folder: Path, timeout_s: float) -> Outcome:
     """Run a command in a session, environment and directories of its own; kill the whole session at the time limit."""
-    cache = folder / "cache"
-    cache.mkdir(exist_ok=True)
-    environment = {**base_environment(folder), **private_environment(folder, cache)}
-    if "OMP_NUM_THREADS" in os.environ:
-        environment["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
-    log = folder / "output.log"
-    began = time.monotonic()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            list(command),
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        status: int | None = None
+    child = Child(command, folder)
+    child.wait(timeout_s)
+    return child.end()
+
+
+class Child:
+    """A command that runs in a session, environment and directories of its own. `end` must be called."""
+
+    def __init__(self, command: Sequence[str], folder: Path, *, name: str = "output", environment: Mapping[str, str] | None = None) -> None:
+        cache = folder / "cache"
+        cache.mkdir(exist_ok=True)
+        variables = {**base_environment(folder), **private_environment(folder, cache)}
+        if "OMP_NUM_THREADS" in os.environ:
+            variables["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
+        self._log = folder / f"{name}.log"
+        self._began = time.monotonic()
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                list(command),
+                cwd=folder,
+                env={**variables, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it ends or the time is up; whatever comes first, and also when interrupted, the session is killed."""
         try:
-            status = process.wait(timeout=timeout_s)
+            self._process.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             pass
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    with log.open("rb") as written:
-        written.seek(max(0, log.stat().st_size - 6000))
-        text = written.read().decode(errors="replace")
-    return Outcome(status, text, time.monotonic() - began)
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the command itself has ended."""
+        return self._process.poll() is not None
+
+    def end(self) -> Outcome:
+        """Kill what is left of the session and return how it went; `status` is None if it had not ended by itself."""
+        status = self._process.poll()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        with self._log.open("rb") as written:
+            written.seek(max(0, self._log.stat().st_size - 6000))
+            text = written.read().decode(errors="replace")
+        return Outcome(status, text, time.monotonic() - self._began)
 
 
 def _reason(outcome: Outcome, timeout_s: float) -> tuple[MissingKind, str]:
@@ -268,5 +352,6 @@ def _last_line(text: str) -> str:
     return next((line.strip()[:300] for line in reversed(text.splitlines()) if line.strip()), "it printed nothing")
 
 
-def _absent(target: str, name: str, kind: MissingKind, reason: str, *, seconds: float = 0.0) -> Profile:
+def absent(target: str, name: str, kind: MissingKind, reason: str, *, seconds: float = 0.0) -> Profile:
+    """Return the record of a pass that yielded nothing."""
     return Profile(target=target, passes=(PassRecord(name, name, "failed", seconds, reason),), missing=(Missing(name, kind, reason),))

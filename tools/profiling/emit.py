@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +18,13 @@ NCU_METRICS = (
     "l1tex__t_requests_pipe_lsu_mem_local_op_ld.sum", "l1tex__t_requests_pipe_lsu_mem_local_op_st.sum", "l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum",
     "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum", "sm__cycles_active.min", "sm__cycles_active.max", "smsp__sass_thread_inst_executed_op_ffma_pred_on.sum",
     "smsp__sass_thread_inst_executed_op_fadd_pred_on.sum", "smsp__sass_thread_inst_executed_op_fmul_pred_on.sum", "smsp__sass_thread_inst_executed_op_dfma_pred_on.sum",
+    "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active", "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active", "sm__pipe_tensor_op_gmma_cycles_active.avg.pct_of_peak_sustained_active",
 )  # fmt: skip
-"""Beyond `--set full`: what the rules read."""
+"""Beyond the sections: what the rules read. Chips have some of them only; see `collect.known_metrics`."""
+NCU_SECTIONS = (
+    "SpeedOfLight", "MemoryWorkloadAnalysis", "ComputeWorkloadAnalysis", "LaunchStats", "Occupancy", "SchedulerStats", "WarpStateStats", "InstructionStats",
+)  # fmt: skip
+"""Without the sections that sample program counters or draw charts: those double the replays."""
 NCU_LAUNCHES = 64
 
 
@@ -39,11 +45,12 @@ class Settings:
             raise ValueError(f"device is cpu or cuda, calls at least 1, warm_up and workload at least 0; got {self}")
 
 
-def ncu_command(python: str, script: str, log: str) -> list[str]:
-    """Return the command that runs a script under Nsight Compute: counters only between its marks, clocks left alone, raw page as CSV."""
+def ncu_command(python: str, script: str, log: str, *, launches: int = NCU_LAUNCHES, metrics: Sequence[str] = NCU_METRICS) -> list[str]:
+    """Return the command that runs a script under Nsight Compute: counters only between its marks, clocks left alone, raw page as CSV in base units."""
+    sections = [part for section in NCU_SECTIONS for part in ("--section", section)]
     return [
-        "ncu", "--profile-from-start", "off", "--clock-control", "none", "--launch-count", str(NCU_LAUNCHES), "--set", "full", "--metrics", ",".join(NCU_METRICS),
-        "--page", "raw", "--csv", "--log-file", log, python, script,
+        "ncu", "--profile-from-start", "off", "--clock-control", "none", "--launch-count", str(launches), *sections, *(["--metrics", ",".join(metrics)] if metrics else []),
+        "--page", "raw", "--csv", "--print-units", "base", "--log-file", log, python, script,
     ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Region times of Triton kernels by several passes: instrument (variants of the source) → run (interleaved with the unmodified base) → merge.
 
+Two kinds of passes look at regions: variants that leave one out or do it twice, and variants that read the clock around one (`clocks`).
+
 A region's time is what the call loses without it (loads, stores) or gains when it is done twice (dots, reductions, functions). Regions that overlap in a pipeline hide each
 other: what is left over is `(rest)`, and may be large. Each pass is held against the base, which runs first and last in every round; one that contradicts it is rejected.
 """
@@ -12,10 +14,13 @@ import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.errors import HarnessError
+from tools.profiling.clock_times import clock_profile
+from tools.profiling.clocks import Marked, marked_variants
 from tools.profiling.formats.registry import read_profile_file
 from tools.profiling.jobs import Job, run_jobs
 from tools.profiling.regions import Variant, instrumented, variants
@@ -32,29 +37,67 @@ _SCRIPTS = Path(__file__).resolve().parent / "standalone"
 _SCRIPT_NAMES = ("time_variants.py", "profile_instrumented.py")
 
 
+@dataclass(frozen=True)
+class Study:
+    """The variants of one candidate."""
+
+    changed: tuple[Variant, ...]
+    """Files `variant0.py`, `variant1.py`, …"""
+    marked: tuple[Marked, ...]
+    """Files `clocks0.py`, `clocks1.py`, …"""
+
+    @property
+    def names(self) -> list[str]:
+        """Return the module names of all variants."""
+        return [f"variant{index}" for index in range(len(self.changed))] + [f"clocks{index}" for index in range(len(self.marked))]
+
+
+def study_of(source: str, target: str) -> Study:
+    """Return the variants of a source; clocks are read on NVIDIA's devices.
+
+    Raises:
+        SyntaxError: The source is not Python.
+    """
+    return Study(variants(source), marked_variants(source) if target.startswith("cuda") else ())
+
+
 def profile_regions(request: Request, folder: Path, before: Sequence[Profile]) -> Profile:
     """Run the graph for a candidate whose files are in a folder. Never raises for what a pass does: it is in `missing`."""
     try:
-        found = variants(request.candidate.source)
+        study = study_of(request.candidate.source, request.target)
     except SyntaxError as error:
         return _nothing(request.target, "failed", f"the candidate is not Python: {error}")
-    if not found:
+    if not study.names:
         return _nothing(
             request.target, "unsupported", "the candidate has no Triton kernel with a load, store, dot, reduction or function to time"
         )
-    finished = run_jobs(plan(request, folder, found))
+    finished = run_jobs(plan(request, folder, study, before))
     timed: Profile = finished.results.get("merge") or Profile(target=request.target)
     cycles: Profile | None = finished.results.get("proton regions")
     missing = [Missing(name, "failed", reason) for name, reason in finished.failures.items()]
     if cycles is not None and "run" in finished.results:
         cycles = held_against_base(cycles, finished.results["run"].get("synchronised_us"), _instrumented_us(folder))
+    return joined([timed, *([cycles] if cycles else [])], missing)
+
+
+def joined(parts: Sequence[Profile], missing: Sequence[Missing] = ()) -> Profile:
+    """Return the passes of one candidate side by side."""
     return Profile(
-        target=request.target,
-        passes=(*timed.passes, *(cycles.passes if cycles else ())),
-        host=timed.host,
-        regions=(*timed.regions, *(cycles.regions if cycles else ())),
-        missing=(*timed.missing, *(cycles.missing if cycles else ()), *missing),
+        target=parts[0].target,
+        passes=tuple(item for part in parts for item in part.passes),
+        host=tuple(item for part in parts for item in part.host),
+        regions=tuple(item for part in parts for item in part.regions),
+        missing=(*(item for part in parts for item in part.missing), *missing),
     )
+
+
+def measured_regions(
+    target: str, study: Study, measured: Mapping[str, Any], before: Sequence[Profile]
+) -> Profile:  # Any: JSON of time_variants.py
+    """Return the regions of both kinds of passes."""
+    parts = [region_profile(target, study.changed, measured)] if study.changed else []
+    parts += [clock_profile(target, study.marked, measured, before)] if study.marked else []
+    return joined(parts)
 
 
 def held_against_base(cycles: Profile, base_us: float | None, marked_us: float | None) -> Profile:
@@ -74,13 +117,13 @@ def held_against_base(cycles: Profile, base_us: float | None, marked_us: float |
     return dataclasses.replace(cycles, passes=records, regions=(), missing=(*cycles.missing, Missing("proton regions", "rejected", reason)))
 
 
-def plan(request: Request, folder: Path, found: Sequence[Variant]) -> tuple[Job, ...]:
+def plan(request: Request, folder: Path, study: Study, before: Sequence[Profile]) -> tuple[Job, ...]:
     """Return the jobs: write the variants and the instrumented source, time the variants, run Proton, merge."""
     return (
-        Job("instrument", lambda _: _write(request, folder, found)),
+        Job("instrument", lambda _: write_variants(request.candidate.source, folder, study)),
         Job("run", lambda results: _time(request, folder, results["instrument"]), ("instrument",)),
         Job("proton regions", lambda _: _proton(request, folder), ("instrument",)),
-        Job("merge", lambda results: region_profile(request.target, found, results["run"]), ("run",)),
+        Job("merge", lambda results: measured_regions(request.target, study, results["run"], before), ("run",)),
     )
 
 
@@ -155,16 +198,16 @@ def _spread(samples: Sequence[float]) -> float:
     return float((high - low) / 1.35 * 1.25 / len(samples) ** 0.5)
 
 
-def _write(request: Request, folder: Path, found: Sequence[Variant]) -> list[str]:
+def write_variants(source: str, folder: Path, study: Study) -> list[str]:
+    """Write the modules of a study and the scripts that run them; return the modules' names."""
     for script in _SCRIPT_NAMES:
         (folder / script).write_text((_SCRIPTS / script).read_text(encoding="utf-8"), encoding="utf-8")
-    names = []
-    for index, variant in enumerate(found):
-        ast.parse(variant.source)
-        (folder / f"variant{index}.py").write_text(variant.source, encoding="utf-8")
-        names.append(f"variant{index}")
-    (folder / "instrumented.py").write_text(instrumented(request.candidate.source), encoding="utf-8")
-    return names
+    sources = [variant.source for variant in study.changed] + [variant.source for variant in study.marked]
+    for name, text in zip(study.names, sources, strict=True):
+        ast.parse(text)
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    (folder / "instrumented.py").write_text(instrumented(source), encoding="utf-8")
+    return study.names
 
 
 def _time(request: Request, folder: Path, names: Sequence[str]) -> Mapping[str, Any]:
@@ -174,7 +217,7 @@ def _time(request: Request, folder: Path, names: Sequence[str]) -> Mapping[str, 
         return _run(request, folder, out, names)
     except HarnessError:
         pass
-    alone: dict[str, Any] = {"samples_us": {"base": [], "again": []}, "failed": {}}
+    alone: dict[str, Any] = {"samples_us": {"base": [], "again": []}, "clocks": {}, "failed": {}}
     for name in names:
         try:
             one = _run(request, folder, out, [name])
@@ -184,6 +227,7 @@ def _time(request: Request, folder: Path, names: Sequence[str]) -> Mapping[str, 
         for key, values in one["samples_us"].items():
             alone["samples_us"].setdefault(key, []).extend(values)
         alone["failed"].update(one["failed"])
+        alone["clocks"].update(one["clocks"])
     if not alone["samples_us"]["base"]:
         raise HarnessError(f"no variant could be timed: {next(iter(alone['failed'].values()), 'none was run')}")
     return alone

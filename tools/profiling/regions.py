@@ -58,7 +58,9 @@ def find_sites(source: str) -> tuple[Site, ...]:
     Raises:
         SyntaxError: The source is not Python.
     """
-    found = [site for kernel in _kernels(ast.parse(source)) for node in ast.walk(kernel) if (site := _site(kernel, node)) is not None]
+    found = [
+        site for kernel in kernel_functions(ast.parse(source)) for node in ast.walk(kernel) if (site := _site(kernel, node)) is not None
+    ]
     return tuple(sorted(found, key=lambda site: (site.line, site.column)))[:MAX_SITES]
 
 
@@ -84,7 +86,7 @@ def instrumented(source: str) -> str:
     """
     tree = ast.parse(source)
     places = {(site.kernel, site.line, site.column): site for site in find_sites(source)}
-    for kernel in _kernels(tree):
+    for kernel in kernel_functions(tree):
         _mark(kernel, kernel.name, places)
     head = ast.parse("import triton.profiler.language as kevolve_pl\nkevolve_pl.enable_semantic('triton')\n").body
     at = next((index for index, node in enumerate(tree.body) if not _comes_first(node, index)), 0)
@@ -97,7 +99,8 @@ def _comes_first(node: ast.stmt, index: int) -> bool:
     return is_docstring or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
 
 
-def _kernels(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+def kernel_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    """Yield the functions that Triton compiles."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and any("jit" in ast.unparse(mark).split("(")[0].split(".") for mark in node.decorator_list):
             yield node

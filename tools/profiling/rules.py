@@ -284,7 +284,7 @@ def _stalls(reason: str, claim: str) -> Callable[[View], Seen | None]:
         stalls = [
             figure
             for figure in view.kernel.group("stall")
-            if figure.unit != "cycles" and figure.name not in ("stall_selected", "stall_not_selected")
+            if figure.unit != "cycles" and not figure.name.endswith(("_selected", "_not_issued"))
         ]
         total = sum(figure.value for figure in stalls)
         value = view(f"stall_{reason}")

@@ -218,8 +218,11 @@ class _Raw(_Pages):
             if metric in _STRUCTURE or not _RAW_METRIC.fullmatch(metric):
                 continue
             seen = self._observe(metric, self._units.get(metric, ""), text)
-            if seen is not None:
-                observed.setdefault(seen.name, seen)
+            if seen is None:
+                continue
+            held = observed.setdefault(seen.name, seen)
+            if seen.name == "tensor_pipe_fraction" and seen.value > held.value:
+                observed[seen.name] = seen
         for name, common in (("Grid Size", "grid_size"), ("Block Size", "block_size")):
             if common not in observed and (extent := _product(values.get(name, ""))) is not None:
                 observed[common] = Observation(common, extent, "1", f"ncu {name}", "resource", "max")

@@ -125,6 +125,8 @@ _STALL = re.compile(
     r"(?:smsp__average_warps?(?:_latency)?_issue_stalled_|smsp__pcsamp_warps_issue_stalled_)(?P<reason>\w+?)(?:_per_issue_active\.ratio|\.ratio|_per_warp_active\.pct)?"
 )
 _STALL_DETAILS = re.compile(r"Stall (?P<reason>[A-Z][\w ]*)")
+_TENSOR = re.compile(r"sm__pipe_tensor(?:_op_\w+?)?_cycles_active\.avg\.pct_of_peak_sustained_active")
+"""All matrix instructions, or one kind of them (`hmma`, `gmma`, `imma`); the busiest counts."""
 _FLOPS = re.compile(
     r"(?:smsp|sm)__sass_thread_inst_executed_op_(?P<kind>[dfh])(?P<operation>add|mul|fma)_pred_on\.sum(?P<per>\.per_cycle_elapsed)?"
 )
@@ -137,6 +139,8 @@ def meaning(metric: str, unit: str) -> Meaning:
         return ("memory_peak_fraction", "rate", "mean") if unit == "%" else ("dram_bytes_per_s", "rate", "mean")
     if metric in MEANINGS:
         return MEANINGS[metric]
+    if _TENSOR.fullmatch(metric):
+        return "tensor_pipe_fraction", "rate", "mean"
     if match := _STALL.fullmatch(metric) or _STALL_DETAILS.fullmatch(metric):
         return f"stall_{match['reason'].lower().replace(' ', '_')}", "stall", "mean"
     if (match := _FLOPS.fullmatch(metric)) and not match["per"]:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import gzip
 import json
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from tools.errors import ToolsError
+from tools.profiling.batch import Batch, profile_batch
 from tools.profiling.causes import ProfileDiagnosis
-from tools.profiling.collect import Request, collect
+from tools.profiling.collect import Request, absent
 from tools.profiling.planted.kernels import PLANTED, Planted
 from tools.profiling.rules import diagnose_profile
 from tools.profiling.static import static_profile
 from tools.profiling.types import Profile
 from tools.targets.registry import get_target
+from tools.types import Evidence
+
+NCU_LAUNCHES = 6
+RAW_BYTES = 2 << 20
+"""Tool files larger than this are not kept."""
 
 
 def main() -> int:
@@ -22,30 +36,89 @@ def main() -> int:
     parser.add_argument("--target", default="cuda:sm_90")
     parser.add_argument("--passes", default="compile", help="compile: nothing runs; torch,ncu,compile: on the device")
     parser.add_argument("--only", action="append", default=[], help="name of a kernel; may be repeated")
-    parser.add_argument("--out", type=Path, help="folder for the records")
+    parser.add_argument("--seconds", type=float, default=600.0, help="time for everything that runs")
+    parser.add_argument("--out", type=Path, help="folder for the records, the diagnoses (diagnoses.jsonl) and the tools' own files")
     chosen = parser.parse_args()
     passes = tuple(chosen.passes.split(","))
     limits = {name: limit.value for name, limit in get_target(chosen.target).limits().items()}
+    planted = [item for item in PLANTED if not chosen.only or item.name in chosen.only]
     wrong = 0
-    for planted in PLANTED:
-        if chosen.only and planted.name not in chosen.only:
-            continue
-        profile = _profile(planted, chosen.target, passes)
+    began = time.monotonic()
+    for item, profile in _profiles(planted, chosen.target, passes, chosen.seconds, chosen.out):
         found = diagnose_profile(profile, limits)
-        if chosen.out is not None:
-            chosen.out.mkdir(parents=True, exist_ok=True)
-            (chosen.out / f"{planted.name}.json").write_text(json.dumps(profile.to_json(), indent=1), encoding="utf-8")
-        expected = planted.is_static or passes != ("compile",)
-        place = place_of(planted.cause, found)
+        expected = item.is_static or passes != ("compile",)
+        place = place_of(item.cause, found)
         wrong += expected and place is None
-        print(line(planted, found, place, expected), flush=True)
+        if chosen.out is not None:
+            _keep(chosen.out, item, profile, limits, time.monotonic() - began)
+        print(line(item, found, place, expected), flush=True)
     return 1 if wrong else 0
 
 
-def _profile(planted: Planted, target: str, passes: tuple[str, ...]) -> Profile:
+def _profiles(
+    planted: Sequence[Planted], target: str, passes: tuple[str, ...], seconds: float, out: Path | None
+) -> Iterator[tuple[Planted, Profile]]:
     if passes == ("compile",):
-        return static_profile(planted.candidate, planted.problem, get_target(target))
-    return collect(Request(planted.candidate, planted.problem, target, passes, calls=2))
+        for item in planted:
+            try:
+                yield item, static_profile(item.candidate, item.problem, get_target(target))
+            except ToolsError as error:
+                yield item, absent(target, "compile", "failed", str(error))
+        return
+    requests = tuple(Request(item.candidate, item.problem, target, passes, calls=2, ncu_launches=NCU_LAUNCHES) for item in planted)
+    with tempfile.TemporaryDirectory(prefix="kevolve-planted-") as folder:
+        batch = Batch(requests, Path(folder), seconds, say=lambda text: print(f"# {text}", file=sys.stderr, flush=True))
+        for index, profile in profile_batch(batch):
+            if out is not None:
+                keep_raw(Path(folder), index, out / "raw")
+            yield planted[index], profile
+
+
+def keep_raw(folder: Path, index: int, kept: Path) -> None:
+    """Copy the tools' own files of one request, compressed, where they are small; never raises for what cannot be copied."""
+    with contextlib.suppress(OSError):
+        source = next(folder.glob(f"{index:02d}-*"))
+        target = kept / source.name
+        target.mkdir(parents=True, exist_ok=True)
+        for pattern in ("ncu.csv", "*.json.gz", "*.hatchet", "variants.json", "*.log"):
+            for path in source.glob(pattern):
+                if path.stat().st_size > RAW_BYTES * 8:
+                    continue
+                data = path.read_bytes()
+                packed = data if path.suffix == ".gz" else gzip.compress(data, mtime=0)
+                if len(packed) <= RAW_BYTES:
+                    (target / (path.name if path.suffix == ".gz" else f"{path.name}.gz")).write_bytes(packed)
+
+
+def compiled_only(profile: Profile) -> Profile:
+    """Return what of a record is known without running anything."""
+    kernels = []
+    for kernel in profile.kernels:
+        figures = tuple(figure for figure in kernel.figures if figure.evidence is Evidence.COMPILED)
+        if figures:
+            kernels.append(dataclasses.replace(kernel, figures=figures, launches=0))
+    return dataclasses.replace(profile, kernels=tuple(kernels), host=(), regions=(), timeline=None)
+
+
+def verdict(planted: Planted, profile: Profile, limits: Mapping[str, float]) -> dict[str, Any]:  # Any: JSON
+    """Return what the rules say of a planted kernel, blind, from everything and from the compiled evidence alone."""
+    sides = {}
+    for name, side in (("run", profile), ("compiled", compiled_only(profile))):
+        found = diagnose_profile(side, limits)
+        sides[name] = {
+            "place": place_of(planted.cause, found),
+            "cannot_tell": planted.cause in found.cannot_tell or (planted.cause == "launch_bound" and name == "compiled"),
+            "causes": [[cause.name, round(cause.weight, 4), list(cause.evidence)] for cause in found.causes[:8]],
+        }
+    missing = [[item.what, item.kind, item.reason[:300]] for item in profile.missing]
+    return {"kernel": planted.name, "planted": planted.cause, "is_static": planted.is_static, **sides, "missing": missing}
+
+
+def _keep(out: Path, planted: Planted, profile: Profile, limits: Mapping[str, float], seconds: float) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{planted.name}.json").write_text(json.dumps(profile.to_json(), indent=1), encoding="utf-8")
+    with (out / "diagnoses.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps({**verdict(planted, profile, limits), "seconds": round(seconds, 1)}) + "\n")
 
 
 def place_of(cause: str, found: ProfileDiagnosis) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import triton.profiler as proton
 import workload  # type: ignore[import-not-found]  # stands beside this file where it is run
-from workload import build, load, synchronize
+from workload import build, load, synchronize, turn
 
 
 def main(out: str) -> None:
@@ -20,6 +20,7 @@ def main(out: str) -> None:
     proton.start(out, backend="instrumentation", data="tree")
     call()
     synchronize()
+    turn()
     samples = []
     for _ in range(15):
         began = time.perf_counter()

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import triton.profiler as proton
-from workload import HERE, SETTINGS, build, synchronize, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import HERE, SETTINGS, build, synchronize, turn, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
 
 
 def main(which: str) -> Path:
     """Record some calls and return the tree's path."""
     call = build(which)
+    warm(call)
+    turn()
     warm(call)
     proton.start(str(HERE / f"proton-{which}"), hook="triton", context="shadow", data="tree")
     for _ in range(SETTINGS["calls"]):

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
-from workload import HERE, SETTINGS, build, synchronize, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import HERE, SETTINGS, build, synchronize, turn, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
 
 
 def main(which: str) -> Path:
     """Record some calls and return the trace's path."""
     call = build(which)
+    warm(call)
+    turn()
     warm(call)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if SETTINGS["device"] == "cuda" else [])
     with profile(activities=activities, record_shapes=True) as profiler:

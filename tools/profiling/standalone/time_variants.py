@@ -1,4 +1,8 @@
-"""Time the candidate and variants of it, interleaved in one process: python time_variants.py OUT.json NAME… . Each NAME is a module NAME.py with ModelNew."""
+"""Time the candidate and variants of it, interleaved in one process.
+
+python time_variants.py OUT.json NAME… . Each NAME is a module NAME.py with ModelNew.
+
+A variant that reads clocks (its module has `kevolve_buffer`) is called some more times for them."""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from workload import SETTINGS, build, load, synchronize  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import SETTINGS, build, load, synchronize, turn  # type: ignore[import-not-found]  # stands beside this file where it is run
 
 ROUNDS = 15
+CLOCK_ROUNDS = 5
 
 
 def timer(call: Any) -> float:
@@ -31,8 +36,26 @@ def timer(call: Any) -> float:
     return float((time.perf_counter() - started) * 1e6 / calls)
 
 
+def clocks(name: str, call: Any) -> dict[str, Any] | None:
+    """Return the cycles that programs spent between a variant's marks and as a whole, summed over programs, for each of some calls; None if it has no marks."""
+    module = sys.modules[f"profiled_{name}"]
+    if not hasattr(module, "kevolve_buffer"):
+        return None
+    spent, whole, programs = [], [], 0
+    for _ in range(CLOCK_ROUNDS):
+        module.kevolve_buffer().zero_()
+        call()
+        synchronize()
+        values = module.kevolve_buffer().view(-1, 2)
+        ran = values[values[:, 1] > 0].double()
+        programs = int(ran.shape[0])
+        spent.append(float(ran[:, 0].sum()))
+        whole.append(float(ran[:, 1].sum()))
+    return {"spent": spent, "whole": whole, "programs": programs}
+
+
 def main(out: Path, names: list[str]) -> None:
-    """Write {"base": […], "again": […], NAME: […]} in µs, and the reason for each variant that does not run."""
+    """Write {"base": […], "again": […], NAME: […]} in µs, the clocks of the variants that read them, and the reason for each variant that does not run."""
     import workload
 
     calls: dict[str, Any] = {}
@@ -48,6 +71,7 @@ def main(out: Path, names: list[str]) -> None:
                 raise
             failed[name] = f"{type(error).__name__}: {error}"[:500]
             calls.pop(name, None)
+    turn()
     samples: dict[str, list[float]] = {"base": [], "again": [], **{name: [] for name in calls if name != "candidate"}}
     for _ in range(ROUNDS):
         samples["base"].append(timer(calls["candidate"]))
@@ -61,9 +85,9 @@ def main(out: Path, names: list[str]) -> None:
         calls["candidate"]()
         synchronize()
         whole.append((time.perf_counter() - began) * 1e6)
-    out.write_text(
-        json.dumps({"samples_us": samples, "failed": failed, "synchronised_us": sorted(whole)[len(whole) // 2]}), encoding="utf-8"
-    )
+    marked = {name: found for name, call in calls.items() if name != "candidate" and (found := clocks(name, call)) is not None}
+    found = {"samples_us": samples, "clocks": marked, "failed": failed, "synchronised_us": sorted(whole)[len(whole) // 2]}
+    out.write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

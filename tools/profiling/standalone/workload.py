@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
+import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,17 +40,24 @@ def to_device(value: Any) -> Any:
     return value
 
 
-def build(which: str = "candidate") -> Callable[[], Any]:
-    """Return a call without arguments of the candidate (`ModelNew`) or of the reference (`Model`), both with the reference's weights."""
+@functools.cache
+def materials() -> tuple[Any, tuple[Any, ...], dict[str, Any], Any]:
+    """Return the reference model, its constructor's arguments (by place, by name) and the inputs: the same for all programs that are built."""
     problem = load("problem")
     torch.manual_seed(SETTINGS["seed"])
     workload = (getattr(problem, "WORKLOADS", None) or [{}])[SETTINGS["workload"]]
     inputs = to_device(problem.get_inputs(**workload))
     init = problem.get_init_inputs()
-    named = init if isinstance(init, Mapping) else {}
-    positional = () if named else init
+    named = dict(init) if isinstance(init, Mapping) else {}
+    positional = () if named else tuple(init)
     torch.manual_seed(SETTINGS["seed"])
     model = problem.Model(*positional, **named).to(SETTINGS["device"])
+    return model, positional, named, inputs
+
+
+def build(which: str = "candidate") -> Callable[[], Any]:
+    """Return a call without arguments of the candidate (`ModelNew`) or of the reference (`Model`), both with the reference's weights."""
+    model, positional, named, inputs = materials()
     if which == "candidate":
         weights = model.state_dict()
         model = load("candidate").ModelNew(*positional, **named)
@@ -73,3 +83,11 @@ def warm(call: Callable[[], Any]) -> None:
     for _ in range(SETTINGS["warm_up"]):
         call()
     synchronize()
+
+
+def turn() -> None:
+    """Wait for this program's turn where several are prepared at once and measured one by one: PROFILE_TURN is a folder that says so by a file `go`."""
+    if folder := os.environ.get("PROFILE_TURN"):
+        Path(folder, "ready").touch()
+        while not Path(folder, "go").exists():
+            time.sleep(0.005)

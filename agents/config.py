@@ -33,6 +33,8 @@ class ModelOptions:
     """Most requests in a minute; 0: no limit of ours."""
     temperature: float | None = None
     """None: the model's own."""
+    stream: bool | None = None
+    """Take answers in while they are written; None: where the server is `openai-compatible`."""
 
     def __post_init__(self) -> None:
         if not self.timeout_s > 0 or self.retries < 0 or self.requests_per_minute < 0:

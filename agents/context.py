@@ -135,6 +135,7 @@ class RunContext:
             self.left,
             lambda call_id, tokens, dollars: self.store.spend(self.run_id, call_id, tokens=tokens, dollars=dollars),
             lambda call: self.tell("model_call", **call.to_json()),
+            lambda role, tokens: self.report(Event("answering", {"role": role, "tokens": tokens})),
         )
         """Counts what chat models cost, request by request."""
 

@@ -20,6 +20,7 @@ class RunMeter:
         left: What the run may still spend by its store.
         spend: Stores tokens and dollars under a key, once.
         tell: Announces a finished request.
+        hear: Announces how many tokens an answer under way has by now, with its role; kept nowhere.
     """
 
     def __init__(
@@ -27,8 +28,9 @@ class RunMeter:
         left: Callable[[], BudgetLeft],
         spend: Callable[[str, int, float], None],
         tell: Callable[[ModelCall], None],
+        hear: Callable[[str, int], None] = lambda role, tokens: None,
     ) -> None:
-        self._left, self._spend, self._tell = left, spend, tell
+        self._left, self._spend, self._tell, self._hear = left, spend, tell, hear
         self._reserved: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
@@ -58,3 +60,7 @@ class RunMeter:
             self._reserved.pop(call.call_id, None)
             self._spend(call.call_id, call.tokens, call.dollars or 0.0)
         self._tell(call)
+
+    def heard(self, role: str, tokens: int) -> None:
+        """See `Meter.heard`."""
+        self._hear(role, tokens)

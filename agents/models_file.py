@@ -10,7 +10,7 @@ from typing import Any
 from agents.config import ModelOptions
 from agents.errors import OptionError
 
-ROLES = ("coder", "diagnosis", "deep_search")
+ROLES = ("coder", "planner", "diagnosis", "deep_search", "reflection")
 """Roles that a model may play. One that has none works by rules, except the llm coder, which needs one."""
 
 
@@ -49,8 +49,13 @@ def _options(path: Path, role: str, given: object, base: ModelOptions) -> ModelO
     checked: dict[str, Any] = {}
     for name, value in values.items():
         kind = known[name]
-        fits = isinstance(value, str) if kind == "str" else isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not fits or (kind == "int" and not isinstance(value, int)):
-            raise OptionError(f"--models {path}: {role}.{name} must be {'a text' if kind == 'str' else 'a number'}, got {value!r}")
+        if kind == "bool | None":
+            what, fits = "true or false", isinstance(value, bool)
+        elif kind == "str":
+            what, fits = "a text", isinstance(value, str)
+        else:
+            what, fits = "a number", isinstance(value, int if kind == "int" else (int, float)) and not isinstance(value, bool)
+        if not fits:
+            raise OptionError(f"--models {path}: {role}.{name} must be {what}, got {value!r}")
         checked[str(name)] = value
     return dataclasses.replace(base, **checked)

@@ -60,6 +60,8 @@ class Progress:
             return f"starting from what was learned before: {', '.join(starts)}" if starts else "no earlier winner fits this problem"
         if event.kind == "diagnosed":
             self._status = f"writing ({data['bottleneck']})"
+        elif event.kind == "answering":
+            self._status = f"{data['role']} answers: {data['tokens']} tokens"
         elif event.kind == "written":
             self._status, self._what = "evaluating", data["notes"]
         elif event.kind == "evaluated":

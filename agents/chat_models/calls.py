@@ -98,6 +98,9 @@ class Meter(Protocol):
     def settle(self, call: ModelCall) -> None:
         """Give the reservation back and count what the request did cost."""
 
+    def heard(self, role: str, tokens: int) -> None:
+        """Take note that an answer which is still being written has about so many tokens by now; nothing is counted."""
+
 
 class OpenMeter:
     """Counts in memory, against a fixed allowance: for use without a run."""
@@ -123,3 +126,6 @@ class OpenMeter:
     def settle(self, call: ModelCall) -> None:
         """See `Meter.settle`."""
         self.calls.append(call)
+
+    def heard(self, role: str, tokens: int) -> None:
+        """See `Meter.heard`."""

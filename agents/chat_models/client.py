@@ -14,6 +14,8 @@ from agents.chat_models.calls import MAY_PASS, CallOutcome, Meter, ModelCall, Mo
 from agents.chat_models.keys import scrub
 from agents.chat_models.outcomes import as_call_error
 from agents.chat_models.prices import DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, Price
+from agents.chat_models.sizes import BYTES_PER_TOKEN, text_of, tokens_of
+from agents.chat_models.streaming import Progress, streamed
 from agents.config import ModelOptions
 
 if TYPE_CHECKING:
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_TOKEN = 3
-"""Of English and code, on the safe side: tokenizers make 3 to 4.5 bytes a token of them."""
-TOKENS_PER_MESSAGE = 8
-"""What the form of a chat adds to each message."""
 LEAST_OUTPUT_TOKENS = 256
 """With less than this affordable for an answer, nothing is asked."""
 MAX_BACK_OFF_S = 60.0
@@ -117,16 +115,23 @@ class ChatClient:
             bound = asked.bind(max_tokens=most)
             await self._take_turn()
             began = time.monotonic()
+            progress = Progress(lambda tokens: meter.heard(self.role, tokens))
             with telemetry.model_call(self.name, self.role, self.model._llm_type, call_id) as span:
                 try:
-                    answer: AIMessage = await asyncio.wait_for(bound.ainvoke(list(messages)), self.options.timeout_s + _GRACE_S)
+                    whole = streamed(bound, messages, progress) if self.options.stream else bound.ainvoke(list(messages))
+                    answer: AIMessage = await asyncio.wait_for(whole, self.options.timeout_s + _GRACE_S)
                 except asyncio.CancelledError:
-                    # The run's time ended. The server may have counted the request already; so does the ledger.
-                    span.end(self._settle(meter, call_id, CallOutcome.TIMED_OUT, time.monotonic() - began, expected, 0, True, "given up"))
+                    # The run's time ended, or a person did. The server may have counted the request already; so does the ledger.
+                    span.end(
+                        self._settle(
+                            meter, call_id, CallOutcome.TIMED_OUT, time.monotonic() - began, expected, progress.tokens, True, "given up"
+                        )
+                    )
                     raise
                 except Exception as error:  # the outside begins here: each provider raises errors of its own
                     failure = as_call_error(error)
-                    span.end(self._settle(meter, call_id, failure.outcome, time.monotonic() - began, detail=str(failure)))
+                    counted = (expected, progress.tokens, True) if progress.tokens else (0, 0, False)
+                    span.end(self._settle(meter, call_id, failure.outcome, time.monotonic() - began, *counted, detail=str(failure)))
                 else:
                     outcome = outcome_of(answer)
                     usage = answer.usage_metadata
@@ -199,16 +204,4 @@ def outcome_of(answer: AIMessage) -> CallOutcome:
     return CallOutcome.ANSWERED if text_of(answer).strip() or answer.tool_calls else CallOutcome.EMPTY
 
 
-def text_of(message: BaseMessage) -> str:
-    """Return the text of a message, whatever form a provider gives it."""
-    text = message.text
-    return text if isinstance(text, str) else str(message.content)
-
-
-def tokens_of(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]] = ()) -> int:  # Any: JSON schema
-    """Return an estimate of the tokens of a request, on the safe side."""
-    import json
-
-    size = sum(len(text_of(message).encode()) for message in messages)
-    size += sum(len(json.dumps(call["args"])) + len(call["name"]) for message in messages for call in getattr(message, "tool_calls", []))
-    return (size + len(json.dumps(list(tools))) if tools else size) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE * len(messages)
+__all__ = ["BYTES_PER_TOKEN", "ChatClient", "outcome_of", "text_of", "tokens_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def create_client(options: ModelOptions, role: str, home: Path | None = None, tr
         OptionError: The name is of no known form, an option is missing, or the price table is unusable.
         ModelError: A package or key is missing, or the recording cannot be read.
     """
+    if options.stream is None:
+        options = dataclasses.replace(options, stream=options.name == "openai-compatible")
     return ChatClient(
         create_chat_model(options), options, role=role, price=PriceTable.load(home).find(_priced_name(options)), transcript=transcript
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall
+from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -25,6 +26,24 @@ def digest_of(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]
     """Return 16 hexadecimal digits that name a request: its messages without ids, and its tools."""
     told = [essence(message) for message in messages]
     return hashlib.sha256(json.dumps([told, list(tools)], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def strict_calls(
+    given: Iterable[tuple[str, str | dict[str, Any], str | None]],
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:  # Any: JSON
+    """Return tool calls (name, arguments, id) as valid and invalid ones: arguments that are no JSON object make an invalid call, with the text as it came."""
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for index, (name, text, call_id) in enumerate(given):
+        known = call_id or f"call-{index}"
+        try:
+            args = text if isinstance(text, dict) else json.loads(text or "{}")
+            if not isinstance(args, dict):
+                raise ValueError("not an object")
+            calls.append(tool_call(name=name, args=args, id=known))
+        except ValueError as error:
+            invalid.append(invalid_tool_call(name=name, args=str(text), id=known, error=str(error)))
+    return calls, invalid
 
 
 class ToolBinding(BaseChatModel):

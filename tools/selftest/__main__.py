@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tools.evaluator import LocalEvaluator
 from tools.selftest.fixtures import load_fixtures
-from tools.selftest.runner import Finding, run_fixtures
+from tools.selftest.runner import Finding, in_order, record_findings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the self-test; returns 0 if every verdict is as expected, else 1."""
+    """Run the self-test; returns 0 if every fixture ran and every verdict is as expected, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tools.selftest", description=__doc__)
     parser.add_argument("--target", default="cpu", help="target to evaluate on (default: cpu)")
     parser.add_argument("--only", default="", help="comma-separated fixture ids or names, for example C01,fp16_identical")
@@ -24,24 +24,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--eager-only", action="store_true", help="leave out the torch.compile baseline, which takes most of the time on a CPU"
     )
+    parser.add_argument("--kind", choices=("all", "own"), default="all", help="own: only the fixtures that need this target")
+    parser.add_argument("--seconds", type=float, default=None, help="start no fixture after so many seconds")
+    parser.add_argument("--records", type=Path, default=None, help="a .jsonl file to append one record per fixture to")
     parser.add_argument("--json", action="store_true", help="print one JSON object per fixture on stdout")
     options = parser.parse_args(arguments)
     wanted = {item for item in options.only.split(",") if item}
-    fixtures = [item for item in load_fixtures(options.target.partition(":")[0]) if not wanted or {item.fixture_id, item.name} & wanted]
-    fixtures.sort(key=lambda item: (item.family != "controls", item.problem))
+    family = options.target.partition(":")[0]
+    fixtures = [
+        item
+        for item in in_order(load_fixtures(family), options.target)
+        if (not wanted or {item.fixture_id, item.name} & wanted) and (options.kind == "all" or item.target == family)
+    ]
     findings: list[Finding] = []
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="kevolve-selftest-") as temporary,
         LocalEvaluator(Path(options.home or temporary), use_lint=False, use_compiled_baseline=not options.eager_only) as evaluator,
     ):
-        for finding in run_fixtures(evaluator, fixtures, options.target):
+        for finding in record_findings(evaluator, fixtures, options.target, options.records, seconds=options.seconds):
             findings.append(finding)
             sys.stdout.write((_as_json(finding) if options.json else _line(finding)) + "\n")
             sys.stdout.flush()
+    left = [item.name for item in fixtures[len(findings) :]]
     if not options.json:
         sys.stdout.write(_table(findings, time.monotonic() - began))
-    return 0 if findings and not any(item.complaint for item in findings) else 1
+        sys.stdout.write(f"not run within the time limit: {', '.join(left)}\n" if left else "")
+    return 0 if findings and not left and not any(item.complaint for item in findings) else 1
 
 
 def _line(finding: Finding) -> str:
@@ -53,7 +62,7 @@ def _line(finding: Finding) -> str:
     if not detail:
         speedups = ", ".join(f"{name} {item.value:.2f} [{item.low:.2f}, {item.high:.2f}]" for name, item in evaluation.speedup.items())
         detail = f"{evaluation.latency_ms:.4f} ms; {speedups}; {evaluation.composition.value}, {evaluation.precision_class}"
-    return f"{mark} {fixture.fixture_id:6} {fixture.name:26} {evaluation.status.value:15} {evaluation.seconds:6.1f} s  {detail[:220]}"
+    return f"{mark} {fixture.fixture_id:6} {fixture.name:26} {evaluation.status.value:15} {finding.seconds:6.1f} s  {detail[:220]}"
 
 
 def _as_json(finding: Finding) -> str:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tools.errors import ToolsError
 from tools.evaluator import LocalEvaluator
+from tools.receipts import finite, host_facts
 from tools.selftest.fixtures import Fixture
 from tools.types import EFFORTS, Evaluation, Status
+
+_LEAST_S = 10.0
+"""A fixture gets at least this long, even at the end of the time limit."""
+_DISTURBERS = ("D12", "H18")
+"""They hang or fill a device, so they come last among those of their kind: what comes after them shows that nothing is left behind."""
 
 
 @dataclass(frozen=True)
@@ -21,25 +31,58 @@ class Finding:
     """None if the evaluator raised."""
     complaint: str
     """Why the verdict is not the expected one; empty if it is."""
+    seconds: float = 0.0
+    """Wall time, a second measurement included."""
 
 
-def run_fixtures(evaluator: LocalEvaluator, fixtures: Iterable[Fixture], target: str) -> Iterator[Finding]:
-    """Evaluate each fixture and yield its finding as soon as it is known."""
+def in_order(fixtures: Iterable[Fixture], target: str) -> list[Fixture]:
+    """Return fixtures in the order in which a limited time shows most: those that only this target can run, controls, the others; each group by problem."""
+    kind = target.partition(":")[0]
+    return sorted(
+        fixtures,
+        key=lambda item: (
+            item.target != kind,
+            item.fixture_id in _DISTURBERS,
+            item.family != "controls" and item.target != kind,
+            item.problem,
+        ),
+    )
+
+
+def run_fixtures(evaluator: LocalEvaluator, fixtures: Iterable[Fixture], target: str, *, seconds: float | None = None) -> Iterator[Finding]:
+    """Evaluate each fixture and yield its finding as soon as it is known.
+
+    Args:
+        evaluator: What is tried.
+        fixtures: In this order.
+        target: Where.
+        seconds: Start no fixture after so many seconds; what was cut off by the limit yields no finding.
+    """
+    began = time.monotonic()
     for fixture in fixtures:
-        effort = EFFORTS[fixture.effort]
-        chosen = dataclasses.replace(effort, timeout_s=fixture.timeout_s) if fixture.timeout_s else effort
-        try:
-            evaluation = evaluator.evaluate(fixture.candidate(), fixture.load_problem(), target, chosen)
-        except ToolsError as err:
-            yield Finding(fixture, None, f"the evaluator raised {type(err).__name__}: {err}")
-            continue
+        left_s = float("inf") if seconds is None else seconds - (time.monotonic() - began)
+        if left_s <= 0:
+            return
+        finding = _run(evaluator, fixture, target, max(left_s, _LEAST_S))
+        if finding.complaint and time.monotonic() - began > (seconds or float("inf")):
+            return
+        yield finding
+
+
+def _run(evaluator: LocalEvaluator, fixture: Fixture, target: str, limit_s: float) -> Finding:
+    began = time.monotonic()
+    effort = EFFORTS[fixture.effort]
+    chosen = dataclasses.replace(effort, timeout_s=min(fixture.timeout_s or effort.timeout_s, limit_s))
+    try:
+        evaluation = evaluator.evaluate(fixture.candidate(), fixture.load_problem(), target, chosen)
         found = complaint(fixture, evaluation)
-        if (
-            found and evaluation.status is Status.PASSED
-        ):  # as a search does with finalists: a claim counts if a second measurement repeats it
+        if found and evaluation.status is Status.PASSED:
+            # As a search does with finalists: a claim counts if a second measurement repeats it.
             evaluation = evaluator.evaluate(fixture.candidate(), fixture.load_problem(), target, chosen, previous=evaluation)
             found = complaint(fixture, evaluation)
-        yield Finding(fixture, evaluation, found)
+    except ToolsError as err:
+        return Finding(fixture, None, f"the evaluator raised {type(err).__name__}: {err}", time.monotonic() - began)
+    return Finding(fixture, evaluation, found, time.monotonic() - began)
 
 
 def complaint(fixture: Fixture, evaluation: Evaluation) -> str:
@@ -54,3 +97,47 @@ def complaint(fixture: Fixture, evaluation: Evaluation) -> str:
     if fixture.composition and evaluation.composition.value != fixture.composition:
         return f"labelled {evaluation.composition.value}, should be {fixture.composition}"
     return ""
+
+
+def as_record(finding: Finding, target: str, facts: dict[str, Any], host: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """Return a finding as one raw record: what was expected, what came out, and where."""
+    fixture, evaluation = finding.fixture, finding.evaluation
+    record = {
+        "suite": "self-test", "id": fixture.fixture_id, "name": fixture.name, "family": fixture.family, "kind": fixture.target, "target": target,
+        "expected": list(fixture.expect), "got": evaluation.status.value if evaluation else "error", "complaint": finding.complaint,
+        "seconds": round(finding.seconds, 3), "environment": {"device": facts, "host": host},
+    }  # fmt: skip
+    if evaluation is not None:
+        record |= {
+            "reason": evaluation.reason, "error": evaluation.feedback.error[:600], "latency_ms": evaluation.latency_ms,
+            "composition": evaluation.composition.value, "precision_class": evaluation.precision_class, "roofline_fraction": evaluation.roofline_fraction,
+            "speedup": {name: dataclasses.asdict(interval) for name, interval in evaluation.speedup.items()}, "phases_s": _phases(evaluation),
+        }  # fmt: skip
+    return dict(finite(record))
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:  # Any: JSON
+    """Append one JSON line and flush it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, sort_keys=True, allow_nan=False) + "\n")
+
+
+def record_findings(
+    evaluator: LocalEvaluator, fixtures: Sequence[Fixture], target: str, records: Path | None, *, seconds: float | None = None
+) -> Iterator[Finding]:
+    """Like `run_fixtures`, with a raw record appended for each finding the moment it is known."""
+    options = ["--only", fixtures[0].fixture_id] if len(fixtures) == 1 else ["--seconds", f"{seconds:g}"] if seconds else []
+    host = {**host_facts(), "command": ["kevolve", "self-test", "--target", target, *options]}
+    for finding in run_fixtures(evaluator, fixtures, target, seconds=seconds):
+        if records is not None:
+            append_record(records, as_record(finding, target, evaluator.device_facts(target), host))
+        yield finding
+
+
+def _phases(evaluation: Evaluation) -> dict[str, float]:
+    try:
+        phases = json.loads(Path(evaluation.receipt).read_text(encoding="utf-8"))["phases_s"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {name: round(value, 3) for name, value in phases.items()}

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-ROWS, COLUMNS = (65536, 512) if torch.cuda.is_available() else (1024, 96)
+ROWS, COLUMNS = (32768, 512) if torch.cuda.is_available() else (1024, 96)
 
 
 class Model(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-ROWS, COLUMNS = (8192, 4096) if torch.cuda.is_available() else (256, 512)
+ROWS, COLUMNS = (4096, 4096) if torch.cuda.is_available() else (256, 512)
 
 
 class Model(nn.Module):

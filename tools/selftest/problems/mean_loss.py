@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-COUNT = 1 << 26 if torch.cuda.is_available() else 1 << 20
+COUNT = 1 << 24 if torch.cuda.is_available() else 1 << 20
 
 
 class Model(nn.Module):

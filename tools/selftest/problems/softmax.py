@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-ROWS, COLUMNS = (4096, 16384) if torch.cuda.is_available() else (64, 16384)
+ROWS, COLUMNS = (1024, 16384) if torch.cuda.is_available() else (64, 16384)
 
 
 class Model(nn.Module):

@@ -214,7 +214,7 @@ def _word(task: _Task) -> str:
 
 
 def _tasks(index: int, request: Request, batch: Batch, metrics: Sequence[str]) -> list[_Task]:
-    folder = batch.folder / f"{index:02d}-{request.problem.problem_id.rpartition('/')[2]}"
+    folder = batch.folder.absolute() / f"{index:02d}-{request.problem.problem_id.rpartition('/')[2]}"
     folder.mkdir(parents=True, exist_ok=True)
     device = get_target(request.target).describe().torch_device or "cpu"
     settings = Settings(device=device, seed=request.seed, workload=request.workload, calls=request.calls)
@@ -233,6 +233,8 @@ def _task(index: int, name: str, request: Request, folder: Path, batch: Batch, m
             task.study = Study(study.changed[: batch.max_variants], study.marked[: batch.max_variants])
             names = write_variants(request.candidate.source, folder, task.study)
             task.report = folder / "variants.json"
+            if not names:
+                task.failure = absent(request.target, name, "unsupported", "the candidate has no Triton kernel to time regions of")
             only = [name for name in names if name.startswith("clocks")]  # a variant that changes what is computed may end the process
             task.attempts = [[sys.executable, "time_variants.py", "variants.json", *some] for some in (names, only) if some]
         elif name == "marks":

@@ -1,0 +1,101 @@
+"""Every profiler over our kernels, in one run on a device: `python -m evaluation.profile_study --out FILE.jsonl --seconds 150`.
+
+Parts: `kernels` (eight kernels by torch.profiler, Nsight Compute, Proton and the multi-pass profiler), `regions` (region times of a GEMM and a LayerNorm, each also slowed
+in one place), `conv1d` (the kernels that each route of one convolution launches). A record is written as soon as a candidate is done; the tools' own files go to
+FILE.raw/. `evaluation.profiling.report` reads the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.profiling.cases import Case, conv_cases, kernel_cases, region_cases
+from tools.profiling.batch import Batch, profile_batch
+from tools.profiling.collect import Request
+from tools.profiling.planted.__main__ import keep_raw
+
+PARTS = {
+    "conv1d": (conv_cases, ("torch", "ncu")),
+    "kernels": (kernel_cases, ("torch", "compile", "ncu", "proton", "regions", "marks")),
+    "regions": (region_cases, ("torch", "regions", "marks")),
+}
+"""In the order in which they run: cases and passes."""
+CALLS = 10
+NCU_LAUNCHES = 12
+
+
+def main() -> int:
+    """Write a record for each candidate; exit code 0 if every one was run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=240.0, help="time for everything")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, separated by commas")
+    parser.add_argument("--target", default="cuda:sm_90")
+    parser.add_argument("--only", action="append", default=[], help="name of a case; may be repeated")
+    parser.add_argument("--parallel", type=int, default=40, help="programs that are prepared at once")
+    chosen = parser.parse_args()
+    parts = chosen.parts.split(",")
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}")
+    cases = [case for part, (made, _) in PARTS.items() if part in parts for case in made() if not chosen.only or case.name in chosen.only]
+    began = time.monotonic()
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    write(chosen.out, {"part": "machine", **machine(chosen.target)})
+    done = 0
+    with tempfile.TemporaryDirectory(prefix="kevolve-study-") as folder:
+        batch = Batch(
+            requests=_requests(cases, chosen.target),
+            folder=Path(folder),
+            seconds=max(1.0, chosen.seconds - 5.0),
+            parallel=chosen.parallel,
+            say=lambda text: print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True),
+        )
+        for index, profile in profile_batch(batch):
+            case = cases[index]
+            seconds = round(time.monotonic() - began, 2)
+            write(chosen.out, {"part": case.part, "name": case.name, "least_bytes": case.least_bytes, "seconds": seconds, "profile": profile.to_json()})  # fmt: skip
+            keep_raw(Path(folder), index, chosen.out.with_suffix(".raw"))
+            done += 1
+            failed = ", ".join(f"{item.what}: {item.kind}" for item in profile.missing)
+            print(f"[{seconds:6.1f} s] {case.part}/{case.name}: {len(profile.kernels)} kernels, {len(profile.regions)} regions; {failed}", flush=True)  # fmt: skip
+    return 0 if done == len(cases) else 1
+
+
+def _requests(cases: Sequence[Case], target: str) -> tuple[Request, ...]:
+    return tuple(
+        Request(case.candidate, case.problem, target, PARTS[case.part][1], calls=CALLS, timeout_s=120.0, ncu_launches=NCU_LAUNCHES)
+        for case in cases
+    )
+
+
+def write(path: Path, record: dict[str, Any]) -> None:  # Any: JSON
+    """Append a record at once."""
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(record) + "\n")
+
+
+def machine(target: str) -> dict[str, Any]:  # Any: JSON
+    """Return what the numbers were taken on."""
+    found: dict[str, Any] = {"target": target, "python": platform.python_version(), "calls": CALLS}
+    try:
+        import torch
+        import triton
+
+        found |= {"torch": torch.__version__, "triton": triton.__version__, "cuda": torch.version.cuda}
+        if torch.cuda.is_available():
+            found["device"] = torch.cuda.get_device_name()
+    except Exception as error:  # the record says what is missing; the study goes on
+        found["error"] = f"{type(error).__name__}: {error}"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

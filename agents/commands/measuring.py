@@ -118,7 +118,7 @@ def self_test(
         rows: list[dict[str, Any]] = []
         # Without lint, so that each exploit meets the check that is to catch it.
         with LocalEvaluator(home_of(home), use_lint=False) as evaluator:
-            for finding in record_findings(evaluator, chosen, exact, records, seconds=seconds):
+            for finding in record_findings([evaluator], chosen, exact, records, seconds=seconds):
                 got = finding.evaluation.status.value if finding.evaluation else "error"
                 fixture = finding.fixture
                 rows.append({"id": fixture.fixture_id, "name": fixture.name, "got": got, "complaint": finding.complaint})

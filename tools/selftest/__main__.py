@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -26,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--kind", choices=("all", "own"), default="all", help="own: only the fixtures that need this target")
     parser.add_argument("--seconds", type=float, default=None, help="start no fixture after so many seconds")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="evaluators beside each other (on an accelerator; its timings still take turns)"
+    )
     parser.add_argument("--records", type=Path, default=None, help="a .jsonl file to append one record per fixture to")
     parser.add_argument("--json", action="store_true", help="print one JSON object per fixture on stdout")
     options = parser.parse_args(arguments)
@@ -38,15 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     findings: list[Finding] = []
     began = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory(prefix="kevolve-selftest-") as temporary,
-        LocalEvaluator(Path(options.home or temporary), use_lint=False, use_compiled_baseline=not options.eager_only) as evaluator,
-    ):
-        for finding in record_findings(evaluator, fixtures, options.target, options.records, seconds=options.seconds):
+    with contextlib.ExitStack() as stack:
+        home = Path(options.home or stack.enter_context(tempfile.TemporaryDirectory(prefix="kevolve-selftest-")))
+        evaluators = [
+            stack.enter_context(LocalEvaluator(home, use_lint=False, use_compiled_baseline=not options.eager_only))
+            for _ in range(options.jobs)
+        ]
+        for finding in record_findings(evaluators, fixtures, options.target, options.records, seconds=options.seconds):
             findings.append(finding)
             sys.stdout.write((_as_json(finding) if options.json else _line(finding)) + "\n")
             sys.stdout.flush()
-    left = [item.name for item in fixtures[len(findings) :]]
+    done = {item.fixture.name for item in findings}
+    left = [item.name for item in fixtures if item.name not in done]
     if not options.json:
         sys.stdout.write(_table(findings, time.monotonic() - began))
         sys.stdout.write(f"not run within the time limit: {', '.join(left)}\n" if left else "")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
+import queue
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,15 +128,43 @@ def append_record(path: Path, record: dict[str, Any]) -> None:  # Any: JSON
 
 
 def record_findings(
-    evaluator: LocalEvaluator, fixtures: Sequence[Fixture], target: str, records: Path | None, *, seconds: float | None = None
+    evaluators: Sequence[LocalEvaluator], fixtures: Sequence[Fixture], target: str, records: Path | None, *, seconds: float | None = None
 ) -> Iterator[Finding]:
-    """Like `run_fixtures`, with a raw record appended for each finding the moment it is known."""
+    """Like `run_fixtures`, with a raw record appended for each finding the moment it is known.
+
+    Several evaluators work beside each other, each on the fixtures of one problem at a time; timings still come one after another on an accelerator.
+    """
     options = ["--only", fixtures[0].fixture_id] if len(fixtures) == 1 else ["--seconds", f"{seconds:g}"] if seconds else []
     host = {**host_facts(), "command": ["kevolve", "self-test", "--target", target, *options]}
-    for finding in run_fixtures(evaluator, fixtures, target, seconds=seconds):
-        if records is not None:
-            append_record(records, as_record(finding, target, evaluator.device_facts(target), host))
-        yield finding
+    began = time.monotonic()
+    groups: queue.SimpleQueue[list[Fixture]] = queue.SimpleQueue()
+    for _, group in itertools.groupby(fixtures, key=lambda item: (item.target, item.problem, item.fixture_id in _DISTURBERS)):
+        groups.put(list(group))
+    found: queue.SimpleQueue[tuple[Finding, dict[str, Any]] | None] = queue.SimpleQueue()
+
+    def work(evaluator: LocalEvaluator) -> None:
+        try:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    left_s = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
+                    for finding in run_fixtures(evaluator, groups.get_nowait(), target, seconds=left_s):
+                        found.put((finding, evaluator.device_facts(target)))
+        finally:
+            found.put(None)
+
+    with ThreadPoolExecutor(len(evaluators)) as threads:
+        working = [threads.submit(work, evaluator) for evaluator in evaluators]
+        busy = len(working)
+        while busy:
+            item = found.get()
+            if item is None:
+                busy -= 1
+                continue
+            if records is not None:
+                append_record(records, as_record(item[0], target, item[1], host))
+            yield item[0]
+        for future in working:
+            future.result()
 
 
 def _phases(evaluation: Evaluation) -> dict[str, float]:

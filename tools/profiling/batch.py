@@ -30,6 +30,8 @@ ORDER = ("torch", "proton", "ncu", "regions", "marks")
 PREPARE_S = 45.0
 """How long measuring waits for the slowest program to be ready."""
 _TICK_S = 0.02
+_SIGNS = {"ncu": b"gpu__time", "proton": b"time ("}
+"""What the report of a pass that saw a kernel contains."""
 _HOW = "prepared beside others, measured alone; not confined"
 
 
@@ -194,7 +196,7 @@ class _Runner:
             task.failure = absent(task.request.target, task.name, "timeout", "the study's time was up before it began")
             return
         outcome = task.child.end()
-        wrote = task.report.exists() and task.report.stat().st_size > 0 and (task.name != "ncu" or b"gpu__time" in task.report.read_bytes())
+        wrote = task.report.exists() and task.report.stat().st_size > 0 and _SIGNS.get(task.name, b"") in task.report.read_bytes()
         if not wrote and task.attempts and outcome.status is not None and time.monotonic() < self.until:
             self.batch.say(f"{task.request.problem.problem_id} {task.name}: tried again, {outcome.output.strip()[-200:]!r}")
             task.start(self._environment)
@@ -245,6 +247,8 @@ def _task(index: int, name: str, request: Request, folder: Path, batch: Batch, m
             script, report = script_of(name, request)
             task.report = folder / report
             task.attempts = [[sys.executable, script, request.which]]
+            if name == "proton":
+                task.attempts.append([sys.executable, script, request.which, "--torch-cupti"])
     except (ToolsError, SyntaxError) as error:
         task.failure = absent(request.target, name, error.kind if isinstance(error, ReportError) else "failed", str(error))
     return task

@@ -204,7 +204,7 @@ def known_metrics(folder: Path) -> tuple[str, ...]:
     Raises:
         ReportError: ncu is missing.
     """
-    (folder / "query").mkdir(exist_ok=True)
+    (folder / "query").mkdir(parents=True, exist_ok=True)
     done = Child([find_tool("ncu"), "--query-metrics"], folder / "query", name="metrics")
     done.wait(QUERY_TIMEOUT_S)
     done.end()

@@ -1,6 +1,7 @@
-"""Make one report from the records of `kb eval --json`.
+"""Make one report from the records of `kb eval --json`, of single queries and of deep searches.
 
 kb eval SUITE --json > evaluation/results/retrieval/SUITE.json
+kb eval SUITE --through ask --home HOME --json > evaluation/results/retrieval/SUITE-ask.json
 python -m evaluation.retrieval_report evaluation/results/retrieval
 """
 
@@ -14,15 +15,36 @@ from typing import Any
 
 from evaluation.errors import EvaluationError
 
+ASKED = ("section@5", "section@10", "section@20", "document@10", "unanswered", "calls", "model_calls")
 TITLE = "# Retrieval, measured\n\nMade by `python -m evaluation.retrieval_report` from the records beside it.\n"
 
 
-def report(records: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON of `kb.measure.SuiteReport`
+def report(records: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON of `kb.measure.SuiteReport` or `kb.deep.measure.AskReport`
     """Return the report as Markdown, suites in the given order."""
     return "\n".join([TITLE, *(_suite(record) for record in records)])
 
 
 def _suite(record: Mapping[str, Any]) -> str:  # Any: JSON
+    return _asked(record) if record.get("through") == "ask" else _queried(record)
+
+
+def _asked(record: Mapping[str, Any]) -> str:  # Any: JSON of `kb.deep.measure.AskReport`
+    how = "advised by a language model" if record["is_advised"] else "by rules"
+    everything = record["types"]["all"]
+    lines = [
+        f"## {record['suite']} ({record['split']}) through `kb ask`, {how}\n",
+        f"{record['num_documents']} documents, {record['num_chunks']} chunks, {everything['questions']} questions, embedder {record['embedder']}. "
+        "Calls: queries put to the base, and to the model, in one question's mean.\n",
+        f"| type | questions | {' | '.join(ASKED)} |",
+        "|---|" + "---|" * (len(ASKED) + 1),
+    ]
+    for kind, rates in record["types"].items():
+        numbers = " | ".join(f"{rates[name]:.3f}" if name in rates else "" for name in ASKED)
+        lines.append(f"| {kind} | {rates['questions']} | {numbers} |")
+    return "\n".join([*lines, ""])
+
+
+def _queried(record: Mapping[str, Any]) -> str:  # Any: JSON
     default = record["modes"]["hybrid"]
     names = list(default["metrics"])
     weights = ", ".join(f"{name} {value:g}" for name, value in record["weights"].items())

@@ -57,6 +57,8 @@ class Brief:
     """The ranking of sections over all parts, best first; also where nothing answers (then the nearest)."""
     conflicts: tuple[Conflict, ...] = ()
     """Where the findings and other documents give different numbers for one thing."""
+    model_calls: int = 0
+    """How often a language model was asked."""
 
     @property
     def calls(self) -> int:
@@ -103,6 +105,7 @@ class Brief:
             "not_found": list(self.not_found),
             "queries": list(self.queries),
             "calls": self.calls,
+            "model_calls": self.model_calls,
         }
 
     def to_text(self) -> str:

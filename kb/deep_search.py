@@ -118,12 +118,15 @@ class DeepSearch:
             self._thesaurus = Thesaurus(self._base.embedder(), self._base.home / "kb" / "deep")
         session = _Session(self._base, filters, self._options, self._thesaurus)
         subject = names(question)
+        calls_before = self._advisor.num_calls if self._advisor else 0
         formulations = tuple(self._advisor.formulate(question, self._options.num_formulations)) if self._advisor else ()
         answers = [(part, *session.answer(part, question, subject, formulations)) for part in parts]
         not_found = [f"{part}: {reason}" for part, _, reason in answers if reason]
         answered = [(part, pool) for part, pool, reason in answers if not reason]
-        wanted = max(self._options.num_sections, self._options.num_findings)
-        merged = self._selected(question, take_turns([pool.ranked() for _, pool in answered or [answer[:2] for answer in answers]], wanted))
+        pools = [pool for _, pool in answered or [answer[:2] for answer in answers]]
+        merged = self._merged(pools)
+        if self._advisor is not None and merged:
+            merged = self._advised(self._advisor, question, session, pools, merged)
         findings = [_finding(answered[index][0], item) for index, item in merged[: self._options.num_findings]] if answered else []
         sections = tuple(_section(rank, item) for rank, (_, item) in enumerate(merged[: self._options.num_sections], start=1))
         kept = tuple(finding for finding in findings if finding is not None)
@@ -135,14 +138,25 @@ class DeepSearch:
             tuple(session.asked),
             sections,
             self._base.conflicts([finding.hit.chunk_id for finding in kept]),
+            self._advisor.num_calls - calls_before if self._advisor else 0,
         )
 
-    def _selected(self, question: str, merged: list[tuple[int, Evidence]]) -> list[tuple[int, Evidence]]:
-        """Put what a language model finds helpful first; nothing is lost."""
-        if self._advisor is None or not merged:
-            return merged
-        shown = [f"{' > '.join(item.hit.section_path)}\n{item.hit.text}" for _, item in merged]
-        chosen = list(self._advisor.select(question, shown))
+    def _merged(self, pools: Sequence[Pool]) -> list[tuple[int, Evidence]]:
+        return take_turns([pool.ranked() for pool in pools], max(self._options.num_sections, self._options.num_findings))
+
+    def _advised(
+        self, advisor: Advisor, question: str, session: _Session, pools: Sequence[Pool], merged: list[tuple[int, Evidence]]
+    ) -> list[tuple[int, Evidence]]:
+        """Put what a language model finds helpful first; nothing is lost. If nothing helps, it formulates once more, knowing what was found."""
+        chosen = _selected(advisor, question, merged)
+        if not chosen:
+            tried = list(dict.fromkeys(" > ".join(item.hit.section_path) for _, item in merged))
+            further = advisor.formulate(question, self._options.num_formulations, tried)
+            if further:
+                for pool in pools:
+                    session.reformulate(pool, further)
+                merged = self._merged(pools)
+                chosen = _selected(advisor, question, merged)
         return [merged[index] for index in chosen] + [item for index, item in enumerate(merged) if index not in set(chosen)]
 
 
@@ -173,8 +187,7 @@ class _Session:
         self._ask(pool, part, "lexical", weights.meaning, mode="lexical")
         for side in sides(part):
             self._ask(pool, side, "side", weights.words)
-        for formulation in formulations:
-            self._ask(pool, formulation, "model", weights.model / len(formulations))
+        self.reformulate(pool, formulations)
         need = 1.0 - max((support(item.hit, part) for item in pool.ranked()[:5]), default=0.0)
         self._ask_concepts(pool, part, need)
         self._expand(pool, part)
@@ -183,6 +196,11 @@ class _Session:
         if not pool.sections:
             return pool, "the base holds nothing within these filters"
         return pool, reason
+
+    def reformulate(self, pool: Pool, formulations: Sequence[str]) -> None:
+        """Ask what a language model formulated."""
+        for formulation in formulations:
+            self._ask(pool, formulation, "model", self._weights.model / len(formulations))
 
     def _ask(self, pool: Pool, query: str, how: str, weight: float, source: str | None = None, mode: str = "hybrid") -> str:
         """Put a query to the base and add what it found; return the reason if it abstained."""
@@ -225,6 +243,11 @@ class _Session:
 
 def _with_terms(part: str, meant: Meant) -> str:
     return f"{part} {' '.join(term for term in meant.concept.terms[:4] if term.lower() != meant.phrase.lower())}"
+
+
+def _selected(advisor: Advisor, question: str, merged: Sequence[tuple[int, Evidence]]) -> list[int]:
+    shown = [f"{' > '.join(item.hit.section_path)}\n{item.hit.text}" for _, item in merged]
+    return list(advisor.select(question, shown))
 
 
 def _finding(part: str, item: Evidence) -> Finding | None:

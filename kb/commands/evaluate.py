@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kb.commands.advising import ModelIdOption, ModelOption, ModelUrlOption, RecordOption, advised
 from kb.commands.console import print_json, show_progress
 from kb.commands.options import EmbedderOption, JsonOption
+
+if TYPE_CHECKING:
+    from kb.deep.advisor import Advisor
 
 group = typer.Typer()
 
@@ -37,6 +41,11 @@ def evaluate(
     through: Annotated[
         str, typer.Option("--through", help="query, or ask: measure deep search (needs questions.jsonl and --home).")
     ] = "query",
+    kinds: Annotated[list[str] | None, typer.Option("--type", help="With --through ask: only questions of this type. Repeatable.")] = None,
+    model: ModelOption = None,
+    base_url: ModelUrlOption = None,
+    model_id: ModelIdOption = None,
+    record: RecordOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many questions.")] = None,
     home: Annotated[
         Path | None, typer.Option("--home", help="Where the suite's own base is kept (default: a folder in the cache, reused next time).")
@@ -48,8 +57,11 @@ def evaluate(
     if through not in ("query", "ask"):
         raise ValueError(f"--through is query or ask, got {through!r}")
     if through == "ask":
-        _measure_ask(suite, home, embedder, limit, split, root, not infer_targets, as_json)
+        with advised(model, base_url, model_id, record) as advisor:
+            _measure_ask(suite, home, embedder, limit, split, root, not infer_targets, as_json, kinds, advisor)
         return
+    if model or kinds:
+        raise ValueError("--model and --type go with --through ask")
     from kb.measure import measure
     from kb.retrieval import MODES
     from kb_ingest.suite import bring_in_from
@@ -81,6 +93,8 @@ def _measure_ask(
     root: list[str] | None,
     use_targets: bool,
     as_json: bool,
+    kinds: list[str] | None,
+    advisor: Advisor | None,
 ) -> None:
     from kb.deep.measure import measure_ask
     from kb_ingest.suite import bring_in_from
@@ -89,7 +103,9 @@ def _measure_ask(
         raise ValueError("--through ask needs --home: the base whose documents the questions are about")
     with show_progress() as on_progress:
         bring_in = bring_in_from(root, on_progress) if root else None
-        report = measure_ask(suite, home, embedder, limit, split=split, bring_in=bring_in, use_targets=use_targets)
+        report = measure_ask(
+            suite, home, embedder, limit, split=split, bring_in=bring_in, use_targets=use_targets, kinds=kinds, advisor=advisor
+        )
     if as_json:
         print_json(report.to_json())
     else:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kb.commands.advising import ModelIdOption, ModelOption, ModelUrlOption, RecordOption, advised
 from kb.commands.answering import answered
-from kb.commands.console import EXIT_NO, print_json
+from kb.commands.console import EXIT_NO, open_base, print_json
 from kb.commands.options import (
     EmbedderOption,
     HomeOption,
@@ -23,6 +24,7 @@ from kb.commands.options import (
 
 if TYPE_CHECKING:
     from kb.brief import Brief
+    from kb.deep.advisor import Advisor
     from kb.store import KnowledgeBase
     from kb.types import Filters, Hit
 
@@ -109,7 +111,8 @@ def _print_hit(hit: Hit) -> None:
 
 
 @group.command(
-    epilog="Examples: kb ask 'why is my layer norm slow on an H100, and what should I try?'   |   kb ask 'limits of shared memory' --target cuda:sm_90 --json"
+    epilog="Examples: kb ask 'why is my layer norm slow on an H100, and what should I try?'   |   kb ask 'limits of shared memory' --target cuda:sm_90 --json   |   "
+    "kb ask 'hide one of several cards from my program' --model openai-compatible --base-url http://localhost:8000/v1"
 )
 def ask(
     question: Annotated[str, typer.Argument(help="A question, which may have several parts.")],
@@ -118,12 +121,21 @@ def ask(
     source: SourceOption = None,
     trust: TrustOption = None,
     valid_for: ValidOption = None,
+    model: ModelOption = None,
+    base_url: ModelUrlOption = None,
+    model_id: ModelIdOption = None,
+    record: RecordOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Deep search: several queries, sections and links followed; a cited brief with what was not found."""
     filters = parse_filters(target, kind, source, trust, valid_for)
-    brief = answered(home, None, lambda client: client.ask(question, filters), lambda base: _ask(base, question, filters))
+    with advised(model, base_url, model_id, record) as advisor:
+        if advisor is None:
+            brief = answered(home, None, lambda client: client.ask(question, filters), lambda base: _ask(base, question, filters))
+        else:
+            with open_base(home) as base:
+                brief = _ask(base, question, filters, advisor)
     if as_json:
         print_json(brief.to_json())
     else:
@@ -132,7 +144,7 @@ def ask(
         raise typer.Exit(EXIT_NO)
 
 
-def _ask(base: KnowledgeBase, question: str, filters: Filters) -> Brief:
+def _ask(base: KnowledgeBase, question: str, filters: Filters, advisor: Advisor | None = None) -> Brief:
     from kb.deep_search import DeepSearch
 
-    return DeepSearch(base).ask(question, filters)
+    return DeepSearch(base, advisor=advisor).ask(question, filters)

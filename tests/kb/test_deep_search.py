@@ -165,7 +165,21 @@ def test_a_model_formulates_and_selects_but_writes_no_claim(filled: KnowledgeBas
 
 def test_a_silent_model_leaves_the_rules_ranking(filled: KnowledgeBase) -> None:
     question = "How many banks does shared memory have?"
-    assert DeepSearch(filled, advisor=PromptedAdvisor(lambda _: "")).ask(question) == DeepSearch(filled).ask(question)
+    advised, plain = DeepSearch(filled, advisor=PromptedAdvisor(lambda _: "")).ask(question), DeepSearch(filled).ask(question)
+    assert (advised.findings, advised.sections, advised.queries) == (plain.findings, plain.sections, plain.queries)
+
+
+def test_a_model_that_finds_nothing_helpful_formulates_once_more_knowing_what_was_found(filled: KnowledgeBase) -> None:
+    prompts: list[str] = []
+
+    def complete(prompt: str) -> str:
+        prompts.append(prompt)
+        return ("number of banks", "0", "lanes of a warp", "1")[len(prompts) - 1]
+
+    brief = DeepSearch(filled, advisor=PromptedAdvisor(complete)).ask("How many banks does shared memory have?")
+    assert "lanes of a warp" in brief.queries
+    assert " > ".join(brief.sections[0].hit.section_path) in prompts[2]
+    assert brief.model_calls == len(prompts) == 4
 
 
 def test_a_claim_that_does_not_stand_in_the_passage_is_not_supported() -> None:

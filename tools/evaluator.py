@@ -38,7 +38,8 @@ from tools.slots import Slot
 from tools.targets.base import Limit, TargetInfo
 from tools.targets.registry import get_target
 from tools.timing.calibration import read_spread, widen
-from tools.timing.exclusive import exclusive_device
+from tools.timing.exclusive import exclusive_device, shared_device
+from tools.timing.pair import FreshPair
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
 from tools.timing.stats import combine_speedups, geometric_mean
 from tools.types import (
@@ -68,6 +69,8 @@ _FILE_LIMIT_BYTES = 16 << 30
 _ADDRESS_SPACE_BYTES = 8 << 30
 _ADDRESS_SPACE_FACTOR = 24
 """A CPU candidate may reserve 8 GiB plus this many times the bytes of one call's inputs, outputs and weights. CUDA reserves terabytes, so no limit there."""
+_PAIR_BYTES = 1 << 30
+"""What a candidate's process of a pair may need for one call, in bytes; its code is ours."""
 _FLOOR_MARGIN = 0.9
 """A time below this share of the physical floor cannot be true."""
 
@@ -140,6 +143,7 @@ class LocalEvaluator:
         self._scratch: Path | None = None
         self._zygotes: dict[str, Zygote] = {}
         self._sessions: OrderedDict[tuple[str, str], ReferenceSession] = OrderedDict()
+        self._facts: dict[str, dict[str, Any]] = {}  # Any: JSON
         self._hangs: dict[tuple[str, str], float] = {}
         self._host: dict[str, Any] | None = None  # Any: JSON
 
@@ -210,6 +214,38 @@ class LocalEvaluator:
         outcome = dataclasses.replace(outcome, seconds=time.monotonic() - began)
         return dataclasses.replace(outcome, receipt=str(self._write_receipt(attempt, outcome, previous)))
 
+    @contextlib.contextmanager
+    def fresh_pair(self, problem: Problem, target: str, effort: Effort, *, seed: int = 0) -> Iterator[FreshPair]:
+        """Yield a new reference process and a new candidate process, for trusted code that is timed against the eager baseline many times.
+
+        Args:
+            problem: What both compute.
+            target: Where.
+            effort: How much a comparison takes.
+            seed: Seeds the bootstrap; also tells pairs of one problem apart.
+
+        Raises:
+            UnknownTargetError: There is no such target.
+            MachineError: It cannot be measured on this machine.
+        """
+        info = get_target(target).describe()
+        if info.torch_device is None or info.evidence is not Evidence.MEASURED:
+            raise MachineError(f"{info.name} cannot be measured on this machine: {info.summary}")
+        attempt = _Attempt(Candidate(problem.source, language="torch", provenance={"pair": seed}), problem, info, effort, seed)
+        device = str(info.torch_device)
+        directory = Path(tempfile.mkdtemp(prefix="pair-", dir=self._scratch_directory()))
+        self._drop_session(problem, info)
+        session = self._session(problem, device)
+        try:
+            with (
+                exclusive_device(device, self._slot.accelerator),
+                self._candidate_process(attempt, device, directory, _PAIR_BYTES) as process,
+            ):
+                yield FreshPair(process, session, effort, self._cache_of(attempt.candidate), seed)
+        finally:
+            self._drop_session(problem, info)
+            shutil.rmtree(directory, ignore_errors=True)
+
     def device_facts(self, target: str) -> dict[str, Any]:  # Any: JSON
         """Return what the process that measured last on a target said about the device: name, uuid, driver, versions; empty before any measurement.
 
@@ -217,7 +253,7 @@ class LocalEvaluator:
             UnknownTargetError: There is no such target.
         """
         device = str(get_target(target).describe().torch_device)
-        return next((dict(session.facts) for (_, name), session in reversed(self._sessions.items()) if name == device), {})
+        return dict(self._facts.get(device, {}))
 
     # --- the phases ------------------------------------------------------------------------------------------------------------------------
 
@@ -236,26 +272,31 @@ class LocalEvaluator:
         key = (attempt.candidate.candidate_id, attempt.problem.source_hash)
         if self._hangs.get(key, 0.0) >= attempt.effort.timeout_s:
             raise Rejected(Status.TIMEOUT, f"this candidate did not finish within {self._hangs[key]:.0f} s before")
-        with attempt.phase("session"):
-            if attempt.effort.name == FULL.name:  # published numbers come from processes of equal age
-                self._drop_session(attempt.problem, attempt.info)
-            session = self._session(attempt.problem, device)
-        if self._use_calibration:
-            attempt.spread = read_spread(self._home, session.facts)
-        with attempt.phase("survey"):
-            surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
-            untestable = next((item.untestable for item in surveys if item.untestable), "")
-            if untestable:
-                raise Rejected(Status.NOT_MEASURED, untestable)
+        # Beside a timing nothing of ours may run on the device; checks may run beside each other.
+        with shared_device(device, self._slot.accelerator):
+            with attempt.phase("session"):
+                if attempt.effort.name == FULL.name:  # published numbers come from processes of equal age
+                    self._drop_session(attempt.problem, attempt.info)
+                session = self._session(attempt.problem, device)
+            if self._use_calibration:
+                attempt.spread = read_spread(self._home, session.facts)
+            with attempt.phase("survey"):
+                surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
+                untestable = next((item.untestable for item in surveys if item.untestable), "")
+                if untestable:
+                    raise Rejected(Status.NOT_MEASURED, untestable)
         directory = Path(tempfile.mkdtemp(prefix="candidate-", dir=self._scratch_directory()))
         try:
             needed = max(item.call_bytes for item in surveys)
-            with attempt.phase("check"), self._candidate_process(attempt, device, directory / "check", needed) as process:
+            with (
+                shared_device(device, self._slot.accelerator),
+                attempt.phase("check"),
+                self._candidate_process(attempt, device, directory / "check", needed) as process,
+            ):
                 check_candidate(process, session, attempt.effort, attempt.check, weights_constant=attempt.problem.weights_constant)
             cache = self._cache_of(attempt.candidate)
             attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
-            with exclusive_device(device, self._slot.accelerator):
-                self._time(attempt, session, device, directory, needed)
+            self._time(attempt, session, device, directory, needed)
             self._compare_with_floor(attempt, surveys, limits)
         except Rejected as rejected:
             if rejected.status is Status.TIMEOUT:
@@ -269,22 +310,24 @@ class LocalEvaluator:
         deadline: Deadline | None = None
         with self._candidate_process(attempt, device, directory / "time", needed) as process:
             for number, name in enumerate(session.workloads):
-                with attempt.phase("prepare"):
-                    slots = num_slots(attempt.check.inputs_bytes[number])
-                    seeds = [secrets.randbits(62) for _ in range(slots)]
-                    restore = session.survey(number, _REFERENCE_S).mutates_inputs
-                    prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds, restore=restore)
-                with attempt.phase("baseline"):
-                    note = session.compile(number) if self._use_compiled_baseline else "not asked for"
-                with attempt.phase("timing"):
-                    deadline = deadline or Deadline(attempt.effort.timeout_s)
-                    if number == 0:
-                        process.load(prepared["init"], session.arenas, prepared["state"], deadline)
-                    else:
-                        process.share(session.arenas, deadline)
-                        process.load_state(prepared["state"], deadline)
-                    record = TimingRecord(name, seeds=seeds)
-                    attempt.timings.append(record)
+                with shared_device(device, self._slot.accelerator):
+                    with attempt.phase("prepare"):
+                        slots = num_slots(attempt.check.inputs_bytes[number])
+                        seeds = [secrets.randbits(62) for _ in range(slots)]
+                        restore = session.survey(number, _REFERENCE_S).mutates_inputs
+                        prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds, restore=restore)
+                    with attempt.phase("baseline"):
+                        note = session.compile(number) if self._use_compiled_baseline else "not asked for"
+                    with attempt.phase("load"):
+                        deadline = deadline or Deadline(attempt.effort.timeout_s)
+                        if number == 0:
+                            process.load(prepared["init"], session.arenas, prepared["state"], deadline)
+                        else:
+                            process.share(session.arenas, deadline)
+                            process.load_state(prepared["state"], deadline)
+                record = TimingRecord(name, seeds=seeds)
+                attempt.timings.append(record)
+                with exclusive_device(device, self._slot.accelerator), attempt.phase("timing"):
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     attempt.workloads.append(timer.run(number, prepared, generator, note))
             session.ask("release", _REFERENCE_S)
@@ -340,6 +383,7 @@ class LocalEvaluator:
             environment = private_environment(directory, self._baseline_cache(zygote))
             session = ReferenceSession(zygote, problem, device, directory, {"environment": environment, "num_threads": self._num_threads})
         self._sessions[key] = session
+        self._facts[device] = session.facts
         return session
 
     def _drop_session(self, problem: Problem, info: TargetInfo) -> None:

@@ -180,6 +180,9 @@ def calibrate(
     comparisons: Annotated[int, typer.Option(min=3, help="Copies of a baseline to measure against it.")] = 12,
     slow_downs: Annotated[str, typer.Option(help="Shares of latency to add to further copies, for example 0.03,0.05,0.1.")] = "",
     effort: Annotated[str, typer.Option(help="quick or full.")] = "full",
+    per_pair: Annotated[int, typer.Option(min=1, help="Copies of one kind that share a pair of fresh processes.")] = 5,
+    seconds: Annotated[float | None, typer.Option(help="Start no pair of processes after so many seconds.")] = None,
+    records: Annotated[Path | None, typer.Option(help="A .jsonl file to append each comparison and the result to.")] = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -189,7 +192,8 @@ def calibrate(
 
         from agents.errors import OptionError
         from tools.evaluator import LocalEvaluator
-        from tools.receipts import host_facts
+        from tools.receipts import finite, host_facts
+        from tools.selftest.runner import append_record
         from tools.timing.calibration import compare_with_itself, summarise, write_calibration
         from tools.types import EFFORTS
 
@@ -200,33 +204,37 @@ def calibrate(
         except ValueError as err:
             raise OptionError(f"--slow-downs takes numbers separated by commas, got {slow_downs!r}") from err
         place, exact, found = home_of(home), exact_target(target), []
+
+        def write(line: dict[str, Any]) -> None:  # Any: JSON
+            if records is not None:
+                append_record(records, finite(line))
+            if as_json:
+                typer.echo(json.dumps(line))
+
         with LocalEvaluator(place, use_compiled_baseline=False, use_calibration=False) as evaluator:
-            for item in compare_with_itself(evaluator, exact, EFFORTS[effort], comparisons=comparisons, slow_downs=shares):
+            for item in compare_with_itself(
+                evaluator, exact, EFFORTS[effort], comparisons=comparisons, slow_downs=shares, per_pair=per_pair, seconds=seconds
+            ):
                 found.append(item)
                 shown = f"{item.speedup.value:.3f} [{item.speedup.low:.3f}, {item.speedup.high:.3f}]" if item.speedup else item.reason
                 stderr().print(f"{item.problem} +{item.slow_down:.0%}: {shown}", markup=False, highlight=False)
-                if as_json:
-                    typer.echo(json.dumps({"comparison": dataclasses.asdict(item)}))
+                write({"comparison": dataclasses.asdict(item)})
             facts = evaluator.device_facts(exact)
         try:
             result = summarise(facts, found)
         except ValueError as err:
             raise OptionError(str(err)) from err
         path = write_calibration(place, result)
+        summary = {**dataclasses.asdict(result), "minimum_effect": result.minimum_effect, "effort": effort}
+        write({"calibration": summary, "device": facts, "host": host_facts()})
         if as_json:
-            typer.echo(
-                json.dumps(
-                    {
-                        "calibration": {**dataclasses.asdict(result), "minimum_effect": result.minimum_effect},
-                        "device": facts,
-                        "host": host_facts(),
-                    }
-                )
-            )
             return
         typer.echo(f"{result.comparisons} copies of a baseline against it: {result.false_wins} claimed a win, {result.false_losses} a loss")
+        typer.echo(
+            f"widened by the spread between {result.pairs} pairs of processes: {result.false_wins_widened} and {result.false_losses_widened}"
+        )
         for share, power in result.detected.items():
-            typer.echo(f"a copy {float(share):.0%} slower was found slower in {power:.0%} of the comparisons")
+            typer.echo(f"a copy {float(share):.0%} slower was found slower in {power:.0%} of {result.copies[share]} comparisons")
         typer.echo(f"gains below {result.minimum_effect:.1%} are not told from nothing on this device; kept in {path}")
 
 

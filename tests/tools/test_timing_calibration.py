@@ -12,12 +12,20 @@ import pytest
 
 from tools.errors import MachineError
 from tools.evaluator import LocalEvaluator
+from tools.problems import problem_from_source
 from tools.receipts import read_receipt
 from tools.replay import compare, replay_receipt
 from tools.timing.calibration import Comparison, compare_with_itself, read_spread, summarise, widen, write_calibration
-from tools.types import QUICK, Interval, Status
+from tools.types import QUICK, Candidate, Interval, Status
 
 FACTS = {"device": "cpu", "num_threads": 2}
+
+PROBLEM = problem_from_source(
+    "import torch\nfrom torch import nn\nclass Model(nn.Module):\n    def forward(self, x):\n        return torch.tanh(x)\n"
+    "def get_inputs():\n    return [torch.randn(64, 100)]\ndef get_init_inputs():\n    return []\n",
+    problem_id="calibration/tanh",
+)
+COPY = Candidate(PROBLEM.source + "\n\nModelNew = Model\n", language="torch")
 
 
 def comparison(value: float, half: float = 0.01, slow_down: float = 0.0) -> Comparison:
@@ -67,12 +75,30 @@ def test_a_file_that_is_no_calibration_widens_nothing(tmp_path: Path, text: str)
     assert read_spread(tmp_path, FACTS) == 0.0
 
 
-def test_copies_are_measured_and_a_receipt_is_replayed(tmp_path: Path) -> None:
+def test_copies_that_share_a_pair_of_processes_are_measured_and_their_number_is_kept(tmp_path: Path) -> None:
     with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
-        found = list(compare_with_itself(evaluator, "cpu", QUICK, comparisons=1, slow_downs=[1.0]))
-        assert [item.status for item in found] == ["passed", "passed"]
+        found = list(compare_with_itself(evaluator, "cpu", QUICK, comparisons=3, slow_downs=[4.0], per_pair=2))
         facts = evaluator.device_facts("cpu")
-        assert facts["device"] == "cpu" and summarise(facts, found).comparisons == 1
+    assert [(item.pair, item.slow_down) for item in found] == [(0, 0.0), (0, 0.0), (0, 4.0), (0, 4.0), (1, 0.0), (1, 4.0)]
+    assert {item.status for item in found} == {"passed"} and all(len(item.samples_ms["eager"]) >= 5 for item in found)
+    result = summarise(facts, found)
+    assert facts["device"] == "cpu" and (result.comparisons, result.pairs, result.copies) == (3, 2, {"4": 3})
+
+
+def test_a_pair_is_judged_by_the_spread_of_the_others() -> None:
+    found = [dataclasses.replace(comparison(value, half=0.001), pair=number) for number, value in enumerate((1.0, 1.0, 1.0, 1.2))]
+    result = summarise(FACTS, found)
+    assert result.spread > 0.05 and result.false_wins_widened == 1
+
+
+def test_no_pair_is_started_after_the_time_limit(tmp_path: Path) -> None:
+    with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
+        assert list(compare_with_itself(evaluator, "cpu", QUICK, comparisons=3, seconds=-1.0)) == []
+
+
+def test_a_receipt_is_replayed(tmp_path: Path) -> None:
+    with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
+        evaluator.evaluate(COPY, PROBLEM, "cpu", QUICK)
         (path, *_) = sorted((tmp_path / "receipts").glob("*.json"))
         receipt = read_receipt(path)
         evaluation, lines = replay_receipt(evaluator, receipt)
@@ -82,7 +108,8 @@ def test_copies_are_measured_and_a_receipt_is_replayed(tmp_path: Path) -> None:
         changed["candidate"]["source"] += "# changed"
         with pytest.raises(MachineError, match="hash"):
             replay_receipt(evaluator, changed)
-    write_calibration(tmp_path, dataclasses.replace(summarise(facts, found), spread=0.5))
+        facts = evaluator.device_facts("cpu")
+    write_calibration(tmp_path, dataclasses.replace(summarise(facts, [comparison(1.1)]), spread=0.5))
     with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
         widened, _ = replay_receipt(evaluator, receipt)
     interval = widened.speedup["eager"]
@@ -91,7 +118,7 @@ def test_copies_are_measured_and_a_receipt_is_replayed(tmp_path: Path) -> None:
 
 def test_speedups_agree_where_their_intervals_meet(tmp_path: Path) -> None:
     with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
-        list(compare_with_itself(evaluator, "cpu", QUICK, comparisons=1))
+        evaluator.evaluate(COPY, PROBLEM, "cpu", QUICK)
     (path,) = (tmp_path / "receipts").glob("*.json")
     from tools.types import Evaluation
 

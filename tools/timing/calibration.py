@@ -9,13 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.check.verdict import Rejected
+from tools.errors import HarnessError
 from tools.problems import problem_from_source
-from tools.types import Candidate, Effort, Interval, Problem, Status
+from tools.types import Effort, Interval, Problem, Status
 
 if TYPE_CHECKING:
     from tools.evaluator import LocalEvaluator
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 _PROBLEMS = Path(__file__).resolve().parent.parent / "selftest" / "problems"
 PROBLEMS = ("layer_norm", "pointwise_chain", "matmul")
 """Problems of the self-test that are compared with themselves: a reduction, a memory-bound and a compute-bound one."""
+_LEAST_ADDED_MS = 0.008
 _Z = 1.959964
 """97.5 % quantile of the normal distribution."""
 
@@ -38,6 +43,10 @@ class Comparison:
     speedup: Interval | None
     latency_ms: float | None
     reason: str = ""
+    pair: int = 0
+    """Which pair of fresh processes it was measured in."""
+    samples_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Raw samples of both arms, `candidate` and `eager`, in the order in which they were taken."""
 
     @property
     def claims_win(self) -> bool:
@@ -63,6 +72,17 @@ class Calibration:
     false_losses: int
     detected: Mapping[str, float]
     """Share of slowed-down copies found slower, by slow-down."""
+    pairs: int = 1
+    """Pairs of fresh processes behind it."""
+    false_wins_widened: int = 0
+    """Plain copies that claim a win once their intervals are widened by the spread that the other pairs show."""
+    false_losses_widened: int = 0
+    detected_widened: Mapping[str, float] = field(default_factory=dict)
+    """As `detected`, with intervals widened by the spread."""
+    observed: Mapping[str, float] = field(default_factory=dict)
+    """Median latency that was really added, as a share, by slow-down."""
+    copies: Mapping[str, int] = field(default_factory=dict)
+    """Slowed-down copies that were measured, by slow-down."""
 
     @property
     def minimum_effect(self) -> float:
@@ -71,29 +91,54 @@ class Calibration:
 
 
 def compare_with_itself(
-    evaluator: LocalEvaluator, target: str, effort: Effort, *, comparisons: int, slow_downs: Sequence[float] = ()
+    evaluator: LocalEvaluator,
+    target: str,
+    effort: Effort,
+    *,
+    comparisons: int,
+    slow_downs: Sequence[float] = (),
+    per_pair: int = 5,
+    seconds: float | None = None,
 ) -> Iterator[Comparison]:
-    """Measure copies of baselines, plain ones first, then slowed-down ones; yields each as soon as it is known.
+    """Measure copies of baselines against them, plain ones and slowed-down ones; yields each as soon as it is known.
+
+    Every `per_pair` plain copies, and as many per slow-down, share one pair of fresh processes; pairs go over the problems in turn.
 
     Args:
-        evaluator: What to measure with; without the compiled baseline it takes less time.
+        evaluator: What to measure with.
         target: Where.
         effort: How much per comparison.
-        comparisons: Plain copies, and copies per slow-down.
-        slow_downs: Shares of the latency to add, for example 0.03.
+        comparisons: Plain copies, and at most so many copies per slow-down.
+        slow_downs: Shares of the latency to add, for example 0.03. On an accelerator one that comes to less than 8 µs is left out: adding it takes a launch.
+        per_pair: Comparisons of one kind in one pair of processes.
+        seconds: Start no pair after so many seconds.
+
+    Raises:
+        MachineError: The target cannot be measured here.
     """
-    latency_ms: dict[str, float] = {}
-    for share in (0.0, *slow_downs):
-        for number in range(comparisons):
-            name = PROBLEMS[number % len(PROBLEMS)]
-            problem = _problem(name)
-            added_ms = share * latency_ms.get(name, 0.0)
-            evaluation = evaluator.evaluate(_copy(problem, added_ms, number), problem, target, effort, seed=number)
-            if evaluation.latency_ms and not share:
-                latency_ms[name] = evaluation.latency_ms
-            yield Comparison(
-                name, share, evaluation.status.value, evaluation.speedup.get("eager"), evaluation.latency_ms, evaluation.reason
-            )
+    began = time.monotonic()
+    for number, first in enumerate(range(0, comparisons, per_pair)):
+        if seconds is not None and time.monotonic() - began > seconds:
+            return
+        name = PROBLEMS[number % len(PROBLEMS)]
+        problem, count = _problem(name), min(per_pair, comparisons - first)
+        try:
+            with evaluator.fresh_pair(problem, target, effort, seed=number) as pair:
+                latency_ms = 0.0
+                for share in (0.0, *slow_downs):
+                    added_ms = share * latency_ms
+                    if share and added_ms < _LEAST_ADDED_MS and target.partition(":")[0] != "cpu":
+                        continue
+                    source = _copy(problem, added_ms)
+                    for _ in range(count):
+                        found = pair.compare(source)
+                        latency_ms = latency_ms or found.candidate.latency_ms
+                        samples = {"candidate": found.candidate.samples_ms, "eager": found.baselines["eager"].samples_ms}
+                        interval, mine_ms = found.speedup["eager"], found.candidate.latency_ms
+                        yield Comparison(name, share, Status.PASSED.value, interval, mine_ms, "", number, samples)
+        except (HarnessError, Rejected) as err:
+            status = err.status.value if isinstance(err, Rejected) else Status.HARNESS_ERROR.value
+            yield Comparison(name, 0.0, status, None, None, err.reason if isinstance(err, Rejected) else str(err)[:1500], number)
 
 
 def summarise(facts: Mapping[str, Any], found: Sequence[Comparison]) -> Calibration:  # Any: JSON
@@ -106,15 +151,27 @@ def summarise(facts: Mapping[str, Any], found: Sequence[Comparison]) -> Calibrat
     if not plain:
         reasons = "; ".join(sorted({f"{item.status}: {item.reason}" for item in found}))
         raise ValueError(f"no comparison was measured: {reasons}")
-    squares = [math.log(item.speedup.value) ** 2 - _standard_error(item.speedup) ** 2 for item in plain if item.speedup]
+    spread = _spread(plain)
     slowed = sorted({item.slow_down for item in found if item.slow_down})
+    by_share = {f"{share:g}": [item for item in found if item.slow_down == share and item.speedup] for share in slowed}
+    left_out = [_widened(item, _spread([other for other in plain if other.pair != item.pair] or plain)) for item in plain]
     return Calibration(
         device=_device_key(facts),
         comparisons=len(plain),
-        spread=math.sqrt(max(0.0, sum(squares) / len(squares))),
+        spread=spread,
         false_wins=sum(item.claims_win for item in plain),
         false_losses=sum(item.claims_loss for item in plain),
-        detected={f"{share:g}": _share_of_losses([item for item in found if item.slow_down == share]) for share in slowed},
+        detected={share: _share_of_losses(items) for share, items in by_share.items()},
+        pairs=len({item.pair for item in plain}),
+        false_wins_widened=sum(item.claims_win for item in left_out),
+        false_losses_widened=sum(item.claims_loss for item in left_out),
+        detected_widened={share: _share_of_losses([_widened(item, spread) for item in items]) for share, items in by_share.items()},
+        observed={
+            share: statistics.median(1.0 / item.speedup.value - 1.0 for item in items if item.speedup)
+            for share, items in by_share.items()
+            if items
+        },
+        copies={share: len(items) for share, items in by_share.items()},
     )
 
 
@@ -159,21 +216,38 @@ def _problem(name: str) -> Problem:
     return problem_from_source(path.read_text(encoding="utf-8"), problem_id=f"selftest/{name}", path=str(path), name=name)
 
 
-def _copy(problem: Problem, added_ms: float, number: int) -> Candidate:
-    """Return the problem's own model as a candidate, which spends `added_ms` more on each call."""
-    source = problem.source + f"\n\nModelNew = Model  # copy {number}\n"
-    if added_ms:
-        source += _SLOWED.format(added_ms=added_ms)
-    return Candidate(source, language="torch")
+def _copy(problem: Problem, added_ms: float) -> str:
+    """Return a source whose `ModelNew` is the problem's own model and spends `added_ms` more on each call."""
+    return problem.source + (_SLOWED.format(added_ms=added_ms) if added_ms else "\n\nModelNew = Model\n")
 
 
 _SLOWED = """
 
+def _cycles():
+    \"\"\"Return how many cycles to spin, from what two lengths of spinning take on this device, launches included.\"\"\"
+    def took_ms(cycles):
+        pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(30)]
+        for start, end in pairs:
+            start.record()
+            torch.cuda._sleep(cycles)
+            end.record()
+        torch.cuda.synchronize()
+        return sorted(start.elapsed_time(end) for start, end in pairs)[15]
+    took_ms(20000)
+    short, long = took_ms(20000), took_ms(120000)
+    each = (long - short) / 100000
+    launch = max(0.0, short - 20000 * each - 0.002)
+    return max(1, int(({added_ms!r} - launch) / each))
+
+
+CYCLES = _cycles() if torch.cuda.is_available() else 0
+
+
 class ModelNew(Model):
     def forward(self, *inputs):
         result = super().forward(*inputs)
-        if torch.cuda.is_available():
-            torch.cuda._sleep(int({added_ms!r} * 1e-3 * torch.cuda.clock_rate() * 1e6))
+        if CYCLES:
+            torch.cuda._sleep(CYCLES)
         else:
             import time
 
@@ -182,6 +256,16 @@ class ModelNew(Model):
                 pass
         return result
 """
+
+
+def _spread(plain: Sequence[Comparison]) -> float:
+    """Return the standard deviation of ln(speedup) beyond what the intervals say."""
+    squares = [math.log(item.speedup.value) ** 2 - _standard_error(item.speedup) ** 2 for item in plain if item.speedup]
+    return math.sqrt(max(0.0, sum(squares) / len(squares))) if squares else 0.0
+
+
+def _widened(item: Comparison, spread: float) -> Comparison:
+    return dataclasses.replace(item, speedup=widen(item.speedup, spread)) if item.speedup else item
 
 
 def _standard_error(interval: Interval) -> float:

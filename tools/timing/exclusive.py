@@ -1,4 +1,4 @@
-"""One timing at a time on an accelerator of this machine, by a file lock that ends with its process."""
+"""One timing at a time on an accelerator of this machine, and nothing else of ours beside it, by a file lock that ends with its process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tools.check.verdict import Rejected
 from tools.types import Status
 
 _WAIT_S = 900.0
-_POLL_S = 0.05
+_POLL_S = 0.01
 
 
-@contextlib.contextmanager
-def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
+def exclusive_device(device: str, accelerator: str = "") -> AbstractContextManager[None]:
     """Hold the device for timing; does nothing on `cpu`, whose cores are shared with everything anyway.
 
     Args:
@@ -26,8 +26,18 @@ def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
         accelerator: Which one, if not what `CUDA_VISIBLE_DEVICES` says here.
 
     Raises:
-        Rejected: Another evaluation held the device for 15 minutes.
+        Rejected: Other evaluations held the device for 15 minutes.
     """
+    return _held(device, accelerator, fcntl.LOCK_EX)
+
+
+def shared_device(device: str, accelerator: str = "") -> AbstractContextManager[None]:
+    """Use the device beside others that check or prepare, never beside a timing; arguments and errors as for `exclusive_device`."""
+    return _held(device, accelerator, fcntl.LOCK_SH)
+
+
+@contextlib.contextmanager
+def _held(device: str, accelerator: str, kind: int) -> Iterator[None]:
     if device == "cpu":
         yield
         return
@@ -37,7 +47,7 @@ def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
         deadline = time.monotonic() + _WAIT_S
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:

@@ -11,7 +11,7 @@ import math
 import random
 import secrets
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,22 +90,43 @@ class WorkloadTimer:
             Rejected: The candidate fails, or its times cannot be true.
             HarnessError: The reference process fails.
         """
+        restore = self._session.survey(workload, _REFERENCE_S).mutates_inputs
+        self.start(prepared["slots"], compile_note, restore=restore)
+        return self.measure(generator, prepared["outputs"])
+
+    def start(self, slots: Sequence[Answer], compile_note: str, *, restore: bool) -> None:
+        """Load the timed inputs, warm every arm up and find how many calls fill a block."""
         process, session = self._process, self._session
-        process.prepare(prepared["slots"], self._deadline, restore=session.survey(workload, _REFERENCE_S).mutates_inputs)
+        process.prepare(slots, self._deadline, restore=restore)
         baselines = ["eager"] if compile_note else ["eager", "compiled"]
         if compile_note:
             self._record.notes.append(f"no compiled baseline: {compile_note[-600:]}")
-        arms = {name: Arm(name) for name in ["candidate", *baselines]}
-        self._record.arms = arms
-        process.warm(_WARM_CALLS, self._deadline)
+        self._record.arms = {name: Arm(name) for name in ["candidate", *baselines]}
+        self.warm_candidate()
         for name in baselines:
             session.ask("warm", _REFERENCE_S, arm=name, calls=_WARM_CALLS)
         if session.device == "cuda":
             self._empty_ms = self._measure_empty()
-        for arm in arms.values():
+        for arm in self._record.arms.values():
             self._calibrate(arm)
+
+    def warm_candidate(self) -> None:
+        """Call the candidate a few times untimed."""
+        self._process.warm(_WARM_CALLS, self._deadline)
+
+    def measure(self, generator: np.random.Generator, outputs: Answer | None = None) -> WorkloadEvaluation:
+        """Interleave blocks of every arm; may be repeated.
+
+        Args:
+            generator: Source of the bootstrap.
+            outputs: Specification of the outputs, by which some timed calls are verified; None: the code is trusted, and so are its clocks.
+        """
+        arms = self._record.arms
+        for arm in arms.values():
+            arm.samples_ms, arm.wall_ms = [], []
         pairs = self._affordable_pairs(arms)
-        to_verify = set(random.Random(secrets.randbits(62)).sample(range(pairs), min(2 if self._effort.name == "quick" else 5, pairs)))
+        verified = 0 if outputs is None else min(2 if self._effort.name == "quick" else 5, pairs)
+        to_verify = set(random.Random(secrets.randbits(62)).sample(range(pairs), verified))
         self._cpu_mark_s = None
         for number in range(pairs):
             order = list(arms.values()) if number % 2 == 0 else list(reversed(arms.values()))
@@ -113,10 +134,12 @@ class WorkloadTimer:
                 milliseconds, wall = self._sample(arm)
                 arm.samples_ms.append(milliseconds)
                 arm.wall_ms.append(wall)
-                if arm.name == "candidate" and number in to_verify:
-                    self._verify(prepared)
-        self._require_honest_clock(arms)
+                if arm.name == "candidate" and number in to_verify and outputs is not None:
+                    self._verify(outputs)
+        if outputs is not None:
+            self._require_honest_clock(arms)
         candidate = arms["candidate"].samples_ms
+        baselines = [name for name in arms if name != "candidate"]
         speedup: dict[str, Interval] = {name: paired_speedup(arms[name].samples_ms, candidate, generator) for name in baselines}
         return WorkloadEvaluation(
             workload=self._record.workload,
@@ -203,15 +226,15 @@ class WorkloadTimer:
         if self._cpu_mark_s is not None:
             self._record.idle_cpu_s += max(0.0, self._process.cpu_seconds() - self._cpu_mark_s)
 
-    def _verify(self, prepared: Answer) -> None:
+    def _verify(self, outputs: Answer) -> None:
         """Compare the output of the block's last call with the reference on the inputs as they were then."""
         self._watch_idle()
-        self._process.rewrite(prepared["outputs"], self._deadline)
+        self._process.rewrite(outputs, self._deadline)
         answer = self._session.ask("verify", _REFERENCE_S, history=self._record.blocks)
         for number, item in enumerate(answer["stats"]):
             reason = reject(item)
             if reason:
-                shapes = _shapes(prepared["outputs"])
+                shapes = _shapes(outputs)
                 text = describe_mismatch(item, shapes[number], f"output[{number}]" if len(shapes) > 1 else "output")
                 raise Rejected(
                     Status.REWARD_HACK,

@@ -33,6 +33,10 @@ class Deadline:
         """Count time that the candidate took."""
         self._left_s -= seconds
 
+    def renew(self, seconds: float) -> None:
+        """Begin again with so many seconds, for code that is trusted."""
+        self._left_s = seconds
+
 
 class CandidateProcess:
     """One process of one candidate. Use as a context manager; leaving kills it with everything it started."""
@@ -50,14 +54,14 @@ class CandidateProcess:
     def __exit__(self, *exc: object) -> None:
         self._worker.kill()
 
-    def load(self, init: Answer, arenas: Arenas, state: Answer, deadline: Deadline) -> None:
-        """Import the source, construct the model, give it the reference's weights.
+    def load(self, init: Answer, arenas: Arenas, state: Answer, deadline: Deadline, *, source: Path | None = None) -> None:
+        """Import the source, construct the model, give it the reference's weights; `source`: another one than the process was made for.
 
         Raises:
             Rejected: Any of that fails.
         """
         self._serial = arenas.serial
-        reply = self._request("load", deadline, "the import", arenas.fds, path=str(self._source), init=init, arenas=arenas.names)
+        reply = self._request("load", deadline, "the import", arenas.fds, path=str(source or self._source), init=init, arenas=arenas.names)
         theirs = reply.data.get("state")
         _require_same_state(theirs if isinstance(theirs, dict) else {}, state)
         self.load_state(state, deadline)

@@ -3,6 +3,7 @@
 ```
 ToolsError
 ├── ProblemError        a problem file that cannot be used (missing, no `Model`, generator raises, not tensors)
+│   └── ExpressionError   an expression in a kernel document uses something that is not allowed, or a name that does not exist
 ├── UnknownTargetError  a target name that is not in the registry
 ├── ProfileError        a chip's document lacks a number or states an absurd one
 ├── MachineError       the machine lacks something (compiler, device, disk space)
@@ -19,6 +20,10 @@ class ToolsError(Exception):
 
 class ProblemError(ToolsError):
     """A problem cannot be loaded or used; the message says what is wrong and what to do."""
+
+
+class ExpressionError(ProblemError):
+    """An expression in a kernel document cannot be read or evaluated."""
 
 
 class UnknownTargetError(ToolsError):

@@ -19,7 +19,7 @@ from cpp_kernel_cases import CASES, INF, NAN, Case, randn
 
 from agents.coders.library.documents import Kernel, kernels_from_folder
 from agents.coders.library.graph import TensorSpec
-from agents.coders.library.predicates import Expression
+from tools.expressions import Expression
 
 ROOT = Path(__file__).parents[2]
 PREAMBLE = (ROOT / "agents/coders/library/preamble.h").read_text(encoding="utf-8")

@@ -127,7 +127,7 @@ def specify(value: Any, spec: Any) -> Any:
 def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
     document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from agents.coders.library.predicates import evaluate
+    from tools.expressions import evaluate
 
     scope = example_scope(document, monkeypatch, tmp_path) | {"limits": {"shared_memory_per_block_bytes": 232448}}
     for expression in document.front.get("requires", []):
@@ -143,7 +143,7 @@ def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
 
 
 def evaluate_default(default: Any, scope: dict[str, Any]) -> Any:
-    from agents.coders.library.predicates import evaluate
+    from tools.expressions import evaluate
 
     return default if isinstance(default, str) and default in ("bf16x6", "ieee") else evaluate(default, scope)
 

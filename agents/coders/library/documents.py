@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.coders.library.errors import DocumentError, ExpressionError
-from agents.coders.library.predicates import Expression, parse
+from agents.coders.library.errors import DocumentError
+from tools.errors import ExpressionError
+from tools.expressions import Expression, parse
 
 if TYPE_CHECKING:
     from kb.store import KnowledgeBase

@@ -4,7 +4,6 @@
 LibraryError
 ├── CaptureError      the problem cannot be captured as a graph (the coder then falls back to eager and says so)
 ├── DocumentError     a kernel document breaks the contract in docs/architecture.md
-├── ExpressionError   an expression in a document uses something that is not allowed, or a name that does not exist
 └── LoweringError     an operator (with these arguments) has no scalar expression in the requested language
 ```
 """
@@ -24,10 +23,6 @@ class CaptureError(LibraryError):
 
 class DocumentError(LibraryError):
     """A kernel document breaks the contract for kernel documents."""
-
-
-class ExpressionError(LibraryError):
-    """An expression in a document cannot be read or evaluated."""
 
 
 class LoweringError(LibraryError):

@@ -2,52 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Shape, dtype and layout of one tensor value."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    """Torch's name without the prefix, for example `float32`."""
-    stride: tuple[int, ...]
-    """In elements."""
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def is_contiguous(self) -> bool:
-        """True if row-major without gaps; the stride of a dimension of size 1 does not matter."""
-        expected = 1
-        for size, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
-            if size == 1:
-                continue
-            if stride != expected:
-                return self.numel == 0
-            expected *= size
-        return True
-
-    def contiguous(self) -> TensorSpec:
-        """Return the same tensor in row-major layout."""
-        stride: list[int] = []
-        step = 1
-        for size in reversed(self.shape):
-            stride.append(step)
-            step *= max(size, 1)
-        return replace(self, stride=tuple(reversed(stride)))
+from tools.expressions import TensorSpec as TensorSpec
 
 
 @dataclass(frozen=True)

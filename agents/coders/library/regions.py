@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents.coders.library.documents import Kernel, Slot
-from agents.coders.library.errors import DocumentError, ExpressionError, LoweringError
+from agents.coders.library.errors import DocumentError, LoweringError
 from agents.coders.library.expressions import CPP_TYPES
 from agents.coders.library.fusion import Fusion, Scene, grow_epilogue, grow_pointwise, grow_prologue, leaves, scene
 from agents.coders.library.graph import Argument, Graph, Node, Ref, Symbol, TensorSpec, Value, refs_in
 from agents.coders.library.patterns import find_pattern, read_pattern
-from agents.coders.library.predicates import Expression
 from agents.coders.library.rewrites import Rewritten, has_effects
 from agents.coders.library.slots import write_slot
+from tools.errors import ExpressionError
+from tools.expressions import Expression
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agents.coders.library.documents import Kernel
-from agents.coders.library.errors import ExpressionError
-from agents.coders.library.predicates import Expression
 from agents.coders.library.regions import Plan, Region, scope_of
+from tools.errors import ExpressionError
+from tools.expressions import Expression
 
 Setting = dict[str, Any]  # Any: numbers or words from YAML
 MAX_PRODUCT = 20_000

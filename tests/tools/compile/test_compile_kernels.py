@@ -16,12 +16,13 @@ import pytest
 import yaml
 
 from tools.compile import amd, nvidia
-from tools.compile.example import evaluate, launch_arguments
+from tools.compile.example import launch_arguments
 from tools.compile.job import Job
 from tools.compile.server import CompileServer, report_from_json
 from tools.compile.toolchain import compile_candidate, numbers, read_kernel_document
 from tools.docs import docs_root
 from tools.errors import MachineError, ProblemError
+from tools.expressions import evaluate
 from tools.targets.base import CompileReport
 from tools.targets.profile import load_profiles
 from tools.types import Candidate, Problem

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agents.coders.library.errors import ExpressionError
 from agents.coders.library.graph import TensorSpec
-from agents.coders.library.predicates import evaluate, parse
+from tools.errors import ExpressionError
+from tools.expressions import evaluate, parse
 
 SCOPE = {"x": TensorSpec((4, 6), "float32", (6, 1)), "w": None, "dim": (-1,), "limits": {"shared": 1000.0}}
 

@@ -387,7 +387,7 @@ def cases() -> dict[str, list[Case]]:
         add("avg_pool", {"self": n(*shape), **common}, avg_pool, tiles)
 
     # gemm
-    for kernel in ("linear_split_bf16", "linear_fp32"):
+    for kernel in ("linear_split_fp16", "linear_split_bf16", "linear_fp32"):
         tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}
         add(
             kernel,
@@ -399,11 +399,16 @@ def cases() -> dict[str, list[Case]]:
 
     tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}
     for a, b in ((n(3, 7, 37), n(37, 18)), (n(37, 19).T, n(18, 37).T)):
-        add("matmul_split_bf16", {"self": a, "other": b}, lambda self, other: self @ other, tiles)
+        for kernel in ("matmul_split_fp16", "matmul_split_bf16"):
+            add(kernel, {"self": a, "other": b}, lambda self, other: self @ other, tiles)
         for split in (1, 2):
             add("matmul_fp32", {"self": a, "other": b}, lambda self, other: self @ other, tiles | {"SPLIT_K": split})
-    add("matmul_fp32", {"self": n(2, 2, 5, 17), "other": n(2, 2, 17, 18)}, lambda self, other: self @ other, tiles)
+    far = (2.0 ** torch.arange(-100.0, 85.0, 5))[:, None]  # rows of very different sizes, each accurate to its own size
+    add("matmul_split_fp16", {"self": n(37, 35) * far, "other": n(35, 18)}, lambda self, other: self @ other, tiles, slots=False)
+    for kernel in ("matmul_split_fp16", "matmul_fp32"):
+        add(kernel, {"self": n(2, 2, 5, 17), "other": n(2, 2, 17, 18)}, lambda self, other: self @ other, tiles)
     for a, b in ((n(2, 7, 19), n(2, 19, 5)), (n(7, 19), n(19, 5))):
+        add("bmm_split_fp16", {"self": a, "mat2": b}, lambda self, mat2: self @ mat2, tiles | {"PROMOTE": 1})
         add("bmm_fp32", {"self": a, "mat2": b}, lambda self, mat2: self @ mat2, tiles | {"SPLIT_K": 2})
 
     for name, op in (("triu", torch.triu), ("tril", torch.tril)):

@@ -1,4 +1,4 @@
-"""Every profiler over our kernels, in one run on a device: `python -m evaluation.profile_study --out FILE.jsonl --seconds 150`.
+"""Every profiler over our kernels, in one run on a device: `python -m evaluation.profile_study --out FILE.jsonl --seconds 200`.
 
 Parts: `kernels` (eight kernels by torch.profiler, Nsight Compute, Proton and the multi-pass profiler), `regions` (region times of a GEMM and a LayerNorm, each also slowed
 in one place), `conv1d` (the kernels that each route of one convolution launches). A record is written as soon as a candidate is done; the tools' own files go to
@@ -19,17 +19,20 @@ from typing import Any
 
 from evaluation.profiling.cases import Case, conv_cases, kernel_cases, region_cases
 from tools.profiling.batch import Batch, profile_batch
-from tools.profiling.collect import Request
+from tools.profiling.collect import Request, collect
 from tools.profiling.planted.__main__ import keep_raw
+from tools.profiling.types import Profile
 
 PARTS = {
     "conv1d": (conv_cases, ("torch", "ncu")),
     "kernels": (kernel_cases, ("torch", "compile", "ncu", "proton", "regions", "marks")),
-    "regions": (region_cases, ("torch", "regions", "marks")),
+    "regions": (region_cases, ("regions",)),
 }
 """In the order in which they run: cases and passes."""
 CALLS = 10
 NCU_LAUNCHES = 12
+CONFINED_S = 20.0
+"""Time that must be left for the confined run at the end."""
 
 
 def main() -> int:
@@ -57,21 +60,38 @@ def main() -> int:
             seconds=max(1.0, chosen.seconds - 5.0),
             parallel=chosen.parallel,
             say=lambda text: print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True),
+            passed=lambda index, name, profile: _passed(chosen.out, cases[index], index, name, profile, Path(folder)),
         )
         for index, profile in profile_batch(batch):
             case = cases[index]
             seconds = round(time.monotonic() - began, 2)
             write(chosen.out, {"part": case.part, "name": case.name, "least_bytes": case.least_bytes, "seconds": seconds, "profile": profile.to_json()})  # fmt: skip
-            keep_raw(Path(folder), index, chosen.out.with_suffix(".raw"))
             done += 1
             failed = ", ".join(f"{item.what}: {item.kind}" for item in profile.missing)
             print(f"[{seconds:6.1f} s] {case.part}/{case.name}: {len(profile.kernels)} kernels, {len(profile.regions)} regions; {failed}", flush=True)  # fmt: skip
+        left = chosen.seconds - (time.monotonic() - began)
+        if "kernels" in parts and left > CONFINED_S:
+            _confined(chosen.out, chosen.target, left)
     return 0 if done == len(cases) else 1
+
+
+def _passed(out: Path, case: Case, index: int, name: str, profile: Profile, folder: Path) -> None:
+    """Keep a pass at once, so that a study that is cut short loses little."""
+    write(out, {"part": case.part, "name": case.name, "pass": name, "profile": profile.to_json()})
+    keep_raw(folder, index, out.with_suffix(".raw"))
+
+
+def _confined(out: Path, target: str, seconds: float) -> None:
+    """Profile one kernel as `kevolve profile` does, confined, to see which layers of the sandbox the profiler works under."""
+    case = next(case for case in kernel_cases() if case.name == "gather")
+    profile = collect(Request(case.candidate, case.problem, target, ("torch",), calls=CALLS, timeout_s=seconds / 3))
+    write(out, {"part": "confined", "name": case.name, "profile": profile.to_json()})
+    print(f"confined: {'; '.join(record.detail for record in profile.passes)}", flush=True)
 
 
 def _requests(cases: Sequence[Case], target: str) -> tuple[Request, ...]:
     return tuple(
-        Request(case.candidate, case.problem, target, PARTS[case.part][1], calls=CALLS, timeout_s=120.0, ncu_launches=NCU_LAUNCHES)
+        Request(case.candidate, case.problem, target, PARTS[case.part][1], calls=CALLS, timeout_s=60.0, ncu_launches=NCU_LAUNCHES)
         for case in cases
     )
 

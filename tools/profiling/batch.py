@@ -25,9 +25,9 @@ from tools.profiling.static import static_profile
 from tools.profiling.types import Profile
 from tools.targets.registry import get_target
 
-ORDER = ("torch", "proton", "ncu", "regions", "marks")
-"""In which a candidate's passes are measured; `compile` runs beside them. `marks`: Proton's instrumentation, a part of `regions` elsewhere."""
-PREPARE_S = 45.0
+ORDER = ("torch", "proton", "regions", "ncu", "marks")
+"""In which passes are measured, each for all candidates; `compile` runs beside them. `marks`: Proton's instrumentation, a part of `regions` elsewhere."""
+PREPARE_S = 40.0
 """How long measuring waits for the slowest program to be ready."""
 _TICK_S = 0.02
 _SIGNS = {"ncu": b"gpu__time", "proton": b"time ("}
@@ -49,6 +49,8 @@ class Batch:
     """Of each kind, in `regions`."""
     say: Callable[[str], None] = lambda text: None
     """Gets a line now and then."""
+    passed: Callable[[int, str, Profile], None] = lambda index, name, profile: None
+    """Gets each pass of each request as soon as it is done, before the record is whole."""
 
 
 @dataclass
@@ -127,6 +129,7 @@ class _Runner:
                 metrics = known_metrics(self.batch.folder)
         for index, request in enumerate(self.batch.requests):
             self.tasks += _tasks(index, request, self.batch, metrics)
+        self.tasks.sort(key=lambda task: ORDER.index(task.name))
         self._environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "TMPDIR": str(self.batch.folder)}
         # one temporary folder for all: ncu keeps its lock between processes there
 
@@ -138,6 +141,7 @@ class _Runner:
             self._prepare(wave)
             for task in self._turns(wave):
                 self.batch.say(f"{task.request.problem.problem_id} {task.name}: {_word(task)}")
+                self.batch.passed(task.index, task.name, _read(task, []))
                 yield from self._complete(told)
         yield from self._complete(told)
 

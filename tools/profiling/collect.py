@@ -45,7 +45,7 @@ DEFAULTS = {
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FILE_BYTES = 4 << 30
 QUERY_TIMEOUT_S = 30.0
-NCU_CALLS = 2
+NCU_CALLS = 1
 """Calls under ncu at most: counters hardly differ from call to call, and each launch is replayed many times."""
 _TOOL_FOLDERS = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-compute", "/opt/rocm/bin")
 """Looked into when PATH lacks a tool."""

@@ -111,7 +111,7 @@ def test_metrics_that_the_chip_lacks_are_left_out(tmp_path: Path, fake_ncu: Path
     assert first[0] == str(fake_ncu)
     assert first[first.index("--metrics") + 1] == "dram__bytes_read.sum"
     assert "--metrics" not in second
-    assert first[-2:] == ["candidate", "2"]
+    assert first[-2:] == ["candidate", "1"]
 
 
 def test_all_metrics_are_asked_for_where_ncu_does_not_tell(tmp_path: Path, fake_ncu: Path) -> None:

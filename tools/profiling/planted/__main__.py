@@ -65,12 +65,17 @@ def _profiles(
             except ToolsError as error:
                 yield item, absent(target, "compile", "failed", str(error))
         return
-    requests = tuple(Request(item.candidate, item.problem, target, passes, calls=2, ncu_launches=NCU_LAUNCHES) for item in planted)
+
+    def kept(index: int, name: str, profile: Profile) -> None:
+        if out is not None:
+            keep_raw(Path(folder), index, out / "raw")
+
+    requests = tuple(
+        Request(item.candidate, item.problem, target, passes, calls=2, timeout_s=40.0, ncu_launches=NCU_LAUNCHES) for item in planted
+    )
     with tempfile.TemporaryDirectory(prefix="kevolve-planted-") as folder:
-        batch = Batch(requests, Path(folder), seconds, say=lambda text: print(f"# {text}", file=sys.stderr, flush=True))
+        batch = Batch(requests, Path(folder), seconds, say=lambda text: print(f"# {text}", file=sys.stderr, flush=True), passed=kept)
         for index, profile in profile_batch(batch):
-            if out is not None:
-                keep_raw(Path(folder), index, out / "raw")
             yield planted[index], profile
 
 

@@ -1,4 +1,4 @@
-"""Chat models that advise a session: one reads the measurements, one looks for what the knowledge base was not asked yet. They decide nothing.
+"""Chat models that advise a search: one divides it, one reads the measurements, one looks for what the knowledge base was not asked yet, one says what was learned. They decide nothing.
 
 Rules come first and stay where a model's answer is of no use: a verdict, its status and its numbers are the evaluator's alone.
 """
@@ -15,8 +15,10 @@ from agents.chat_models.calls import CallOutcome, Meter, ModelCallError
 from agents.coders.feedback import describe
 from agents.coders.prompt import shorten
 from agents.coders.repair import loose_object
+from agents.lessons import MAX_LESSONS, PRECONDITIONS
 from agents.prompts import render
 from agents.types import Attempt, Diagnosis
+from agents.work_plan import MAX_ITEMS, WorkItem, plan_of
 from tools.types import Problem, Status
 
 if TYPE_CHECKING:
@@ -33,14 +35,18 @@ MAX_FURTHER = 3
 MAX_QUESTION = 300
 MAX_FROM_FURTHER = 4
 """Findings that each further question adds at most."""
-_SHARES = {"Problem": 0.3, "Verdict": 0.2, "Source": 0.3, "By rules": 0.1, "Tried before": 0.1}
+_SHARES = {
+    "Problem": 0.3, "Verdict": 0.2, "Source": 0.3, "By rules": 0.1, "Tried before": 0.1, "Steps": 0.5, "Earlier lessons": 0.15,
+    "The target": 0.1, "Earlier winners": 0.2,
+}  # fmt: skip
+"""Most of the request that a part may take."""
 
 DEADLY = (CallOutcome.REFUSED_KEY, CallOutcome.UNANSWERED)
 """Failures of an adviser that stop the run; after any other the rules stand."""
 
 
 class Advisers:
-    """The models of the roles `diagnosis` and `deep_search`; a role without one works by rules alone."""
+    """The models of the roles `planner`, `diagnosis`, `deep_search` and `reflection`; a role without one works by rules alone."""
 
     def __init__(self, clients: Mapping[str, ChatClient]) -> None:
         self._clients = clients
@@ -87,6 +93,33 @@ class Advisers:
         system = render("deep_search_system.md")
         data = await self._ask("deep_search", system, f"Target: {target}.", {"Found so far": brief.to_text()}, meter, about)
         return _questions(data or {}, MAX_FURTHER)
+
+    async def plan(
+        self, problem: Problem, target: str, told: Mapping[str, str], evaluations: int | None, meter: Meter, **about: Any
+    ) -> tuple[WorkItem, ...]:  # Any: JSON for the transcript
+        """Return how the planner model divides the search; empty without one or where its answer is of no use.
+
+        Args:
+            problem: What is to be computed.
+            target: Exact target.
+            told: Titled material beside the problem.
+            evaluations: What may be spent; None: no limit.
+            meter: Counts the request.
+        """
+        if "planner" not in self._clients:
+            return ()
+        budget = f"{evaluations} evaluations" if evaluations is not None else "limited by time, not by a number of evaluations"
+        system = render("planner_system.md", targets=(target,), most=MAX_ITEMS, budget=budget)
+        opening = f"A fast kernel for {problem.name} on {target} is to be found."
+        data = await self._ask("planner", system, opening, {"Problem": problem.source, **told}, meter, about)
+        return plan_of(data or {}, (target,), evaluations)
+
+    async def reflect(self, name: str, target: str, told: Mapping[str, str], meter: Meter, **about: Any) -> dict[str, Any]:  # Any: JSON
+        """Return what the reflection model read out of measured steps, unchecked; see `agents.lessons`. Empty without a usable answer."""
+        if "reflection" not in self._clients:
+            return {}
+        system = render("reflection_system.md", most=MAX_LESSONS, keys=PRECONDITIONS)
+        return await self._ask("reflection", system, f"A search for {name} on {target} has ended.", told, meter, about) or {}
 
     async def _ask(
         self, role: str, system: str, opening: str, parts: Mapping[str, str], meter: Meter, about: Mapping[str, Any]

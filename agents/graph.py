@@ -11,16 +11,19 @@ import contextvars
 import dataclasses
 import logging
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send, interrupt
 
+from agents.coders.prompt import target_facts
 from agents.context import RunContext, StartingPoint
+from agents.learning import learn
 from agents.outcome import publish
 from agents.people import close_place, hear
-from agents.planner import plan
+from agents.planner import Plan, plan
 from agents.recording import record_round
 from agents.reflection import measure_finalists, reason_to_stop
 from agents.runs.hashing import derived_seed
@@ -29,6 +32,7 @@ from agents.state import SearchState, SessionState
 from agents.strategies.base import Expansion
 from agents.threads import in_thread
 from agents.types import Memory
+from agents.work_plan import WHOLE, WorkItem, next_item, plan_by_rules
 from kb.types import WinnerMatch
 
 logger = logging.getLogger(__name__)
@@ -68,6 +72,7 @@ async def plan_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[st
         )
     )
     context.store.describe_task(context.run_id, signature)
+    items = await _divide(context, signature, found)
     for match in (*found.same, *found.siblings, *found.similar):
         context.winners[match.winner_id] = StartingPoint(match.winner, match.chunk_ids)
     context.tell(
@@ -85,6 +90,8 @@ async def plan_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[st
         "signature": signature,
         "seeds": seeds,
         "injectable": others,
+        "items": [dataclasses.asdict(item) for item in items],
+        "given": [0] * len(items),
         "adopted": 0,
         "winner_ids": [match.winner_id for match in (*found.same, *found.siblings)],
         "round": 0,
@@ -95,6 +102,25 @@ async def plan_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[st
         "notes": [],
         "asked": 0,
     }
+
+
+async def _divide(context: RunContext, signature: str, found: Plan) -> tuple[WorkItem, ...]:
+    """Divide the search, once per run: what was decided is an event, and a resumed run takes it from there."""
+    for event in context.store.events(context.run_id, "divided"):
+        return tuple(WorkItem(**item) for item in event.data["items"])
+    evaluations = context.left().evaluations
+    items: tuple[WorkItem, ...] = ()
+    if context.advisers is not None and context.advisers.has("planner"):
+        told = {
+            "By rules": "\n".join(item.text() for item in plan_by_rules(signature, context.target, evaluations)),
+            "The target": target_facts(context.target),
+            "Earlier winners": "\n\n".join(match.winner.source for match in (*found.same, *found.siblings)[:2]),
+        }
+        items = await context.advisers.plan(context.problem, context.target, told, evaluations, context.meter, run_id=context.run_id)
+    by = "model" if items else "rules"
+    items = items or plan_by_rules(signature, context.target, evaluations)
+    context.tell("divided", by=by, items=[dataclasses.asdict(item) for item in items])
+    return items
 
 
 def _starting_point(match: WinnerMatch) -> dict[str, Any]:
@@ -132,6 +158,8 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
     most = context.config.limits.attempts
     share = most if left is None else min(most, max(1, left // len(chosen)))
     known = context.store.num_nodes(context.run_id)
+    given = list(state.get("given", []))
+    directives = [_directive(state.get("items", []), given, share, seed_id) for _, seed_id in chosen]
     pending = [
         SessionState(
             session_id=f"r{state['round']:05d}-{sibling:03d}",
@@ -141,6 +169,7 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
             memory=expansion.memory.value,
             algorithm=dict(expansion.algorithm),
             seed_id=seed_id,
+            directive=directive,
             winner_ids=state["winner_ids"],
             notes=told["notes"],
             known=known,
@@ -149,10 +178,20 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
             used=0,
             outcome="",
         )
-        for sibling, (expansion, seed_id) in enumerate(chosen)
+        for sibling, ((expansion, seed_id), directive) in enumerate(zip(chosen, directives, strict=True))
     ]
     hold = "pause" if wishes.is_paused else "approve" if context.config.approve else ""
-    return {**told, "seeds": seeds, "injectable": injectable, "adopted": adopted, "pending": pending, "hold": hold}
+    return {**told, "seeds": seeds, "injectable": injectable, "adopted": adopted, "given": given, "pending": pending, "hold": hold}
+
+
+def _directive(items: Sequence[dict[str, Any]], given: list[int], share: int, seed_id: str) -> str:  # Any: JSON of a WorkItem
+    """Return what of the plan the next session works on, and count its share of evaluations in `given`; empty for a plan of one item by rules, or for a seed."""
+    plan_items = [WorkItem(**item) for item in items]
+    if seed_id or not plan_items or [item.region for item in plan_items] == [WHOLE]:
+        return ""
+    index = next_item(plan_items, given)
+    given[index] += share
+    return plan_items[index].text()
 
 
 def _after_select(state: SearchState) -> list[Send] | str:
@@ -226,6 +265,7 @@ async def finalists_step(state: SearchState, runtime: Runtime[RunContext]) -> di
 async def publish_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Write back what was learned and close the run."""
     context = runtime.context
+    await learn(context, state["signature"])
     result = await in_thread(lambda: publish(context, state["signature"], state["stop"]))
     context.tell("finished", status=result["status"])
     context.store.finish(context.run_id, result)

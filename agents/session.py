@@ -313,6 +313,7 @@ async def _draft(state: SessionState, context: RunContext, situation: _Situation
         history=situation.history,
         remembered=situation.remembered,
         memory=Memory(state["memory"]),
+        directive=state.get("directive", ""),
         diagnosis=situation.diagnosis,
         brief=await _ask(context, situation.diagnosis, state),
         winners=tuple(context.winners[winner_id].winner for winner_id in state["winner_ids"]),

@@ -16,6 +16,8 @@ class SessionState(TypedDict, total=False):
     algorithm: dict[str, Any]
     seed_id: str
     """Winner to evaluate as the first attempt instead of asking the coder; empty: none."""
+    directive: str
+    """What of the plan this session works on; empty: the whole problem."""
     winner_ids: list[str]
     """Winners that the coder may start from."""
     notes: list[str]
@@ -40,6 +42,10 @@ class SearchState(TypedDict, total=False):
     """Winners still to be evaluated as first drafts."""
     injectable: list[str]
     """Winners of similar tasks that may still be injected, best first."""
+    items: list[dict[str, Any]]
+    """The plan: `WorkItem`s."""
+    given: list[int]
+    """Evaluations that the sessions of each item were allotted."""
     adopted: int
     """Winners that sessions were started from."""
     winner_ids: list[str]

@@ -51,6 +51,8 @@ class CoderTask:
     remembered: tuple[Attempt, ...] = ()
     """The part of the history that the memory mode lets a prompt show (ancestors, siblings)."""
     memory: Memory = Memory.PARENT
+    directive: str = ""
+    """What of the plan this session works on; empty: the whole problem."""
     diagnosis: Diagnosis | None = None
     brief: Brief | None = None
     """Cited passages that answer the diagnosis; None without a knowledge base."""

@@ -139,6 +139,8 @@ def _parts(task: CoderTask) -> list[Part]:
     for parent in last:
         parts.append(Part("Last attempt: verdict", _verdict(parent), 0.2))
         parts.append(Part("Last attempt: parent.py", parent.candidate.source, 0.5))
+    if task.directive:
+        parts.append(Part("Plan: what this session is for", task.directive, 0.05))
     parts += _diagnosis(task)
     if not task.parents or task.parents[-1].evaluation.status is not Status.PASSED:
         parts.append(Part("A frame that works here", render(f"skeleton_{_language(task)}.md"), 0.25, is_data=False, keep="start"))
@@ -186,16 +188,21 @@ def _diagnosis(task: CoderTask) -> list[Part]:
 
 
 def _target(task: CoderTask) -> list[Part]:
+    return [Part(f"Target {task.target}", target_facts(task.target), 0.1, keep="start")]
+
+
+def target_facts(target: str) -> str:
+    """Return what a chip is and its limits, one a line; empty if the tools do not know it."""
     from tools.errors import ToolsError
     from tools.targets.registry import get_target
 
     try:
-        chip = get_target(task.target)
+        chip = get_target(target)
         lines = [chip.describe().summary]
         lines += [f"{name}: {limit.value:g} {limit.unit if limit.unit != '1' else ''}".rstrip() for name, limit in chip.limits().items()]
     except ToolsError:
-        return []
-    return [Part(f"Target {task.target}", "\n".join(lines), 0.1, keep="start")]
+        return ""
+    return "\n".join(lines)
 
 
 def _brief(task: CoderTask) -> list[Part]:

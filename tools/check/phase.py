@@ -81,7 +81,7 @@ def _check_draw(
     survey = session.survey(workload, _REFERENCE_S)
     echo = not survey.mutates_inputs and (first or draw["inputs_bytes"] <= _ECHO_LIMIT_BYTES)
     poison_bytes = min(draw["outputs_bytes"], _POISON_LIMIT_BYTES)
-    answer = process.call(draw, deadline, where, echo=echo, poison_bytes=poison_bytes)
+    answer = process.call(draw, deadline, where, echo=echo, poison_bytes=poison_bytes, late=not first)
     echoed = echo and answer.get("echoed") is True
     began = time.monotonic()
     compared = session.ask("compare", _REFERENCE_S, echoed=echoed)

@@ -76,13 +76,15 @@ class CandidateProcess:
             self._serial = arenas.serial
             self._request("arenas", deadline, "mapping memory", arenas.fds, arenas=arenas.names)
 
-    def call(self, draw: Answer, deadline: Deadline, where: str, *, echo: bool, poison_bytes: int) -> Answer:
+    def call(self, draw: Answer, deadline: Deadline, where: str, *, echo: bool, poison_bytes: int, late: bool = False) -> Answer:
         """Call the model on a draw; the output lies in the output arena afterwards.
+
+        With `late`, an accelerator's inputs get their values only in stream order, after the call was made.
 
         Raises:
             Rejected: It fails, or structure, shape, dtype or device of the output are wrong.
         """
-        answer = self._request("call", deadline, where, args=draw["args"], echo=echo, poison_bytes=poison_bytes).data
+        answer = self._request("call", deadline, where, args=draw["args"], echo=echo, poison_bytes=poison_bytes, late=late).data
         self._check_outputs(answer, draw["outputs"])
         if answer.get("guards_intact") is not True:
             raise Rejected(

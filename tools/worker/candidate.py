@@ -104,12 +104,15 @@ class CandidateWorker:
         """Call the model once on fresh copies and write outputs (and the inputs as they are afterwards) to the output arena."""
         device, model = self._ready()
         arguments = GuardedArguments(tensors.read(message["args"], self._input_memory(), device.name))
-        poison(message["poison_bytes"], device)
         with torch.no_grad():
+            if message.get("late"):
+                device.delay_values(list(tensors.tensors_of(arguments.tree)))
+            poison(message["poison_bytes"], device)
             result = model(*arguments.tree)
+            seen = result if _strict_types(result) else device.seen_in_order(result)
             device.synchronize()
         self._last = result
-        answer = self._describe(result, arguments.tree)
+        answer = self._describe(result, arguments.tree, seen)
         answer["guards_intact"] = arguments.intact()
         if answer.get("written"):
             offset = align(answer["end"])
@@ -122,9 +125,12 @@ class CandidateWorker:
     def _rewrite(self, message: Answer, fds: list[int]) -> Answer:
         """Write the last output once more."""
         self._ready()[0].synchronize()
-        return self._describe(self._last, ())
+        return self._describe(self._last, (), self._last)
 
-    def _describe(self, result: Any, arguments: Any) -> Answer:  # Any: whatever the candidate returned; an argument tree
+    def _describe(
+        self, result: Any, arguments: Any, seen: Any
+    ) -> Answer:  # Any: whatever the candidate returned; an argument tree; a tree like the result
+        """Describe a result and write its values as they were `seen` to the output arena."""
         problem = _strict_types(result)
         if problem:
             return {"invalid": problem}
@@ -135,7 +141,7 @@ class CandidateWorker:
         devices = sorted({tensor.device.type for tensor in tensors.tensors_of(result)})
         answer: Answer = {"outputs": spec, "end": end, "devices": devices, "aliases": tensors.shares_memory(result, arguments)}
         if end <= len(self._output_memory()) and devices in ([], [self._config["device"]]):
-            tensors.write(result, spec, self._output_memory())
+            tensors.write(seen, spec, self._output_memory())
             answer["written"] = True
         return answer
 

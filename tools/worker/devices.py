@@ -13,10 +13,14 @@ from typing import Any, Protocol
 
 import torch
 
+from tools.worker.tensors import map_tensors, tensors_of
+
 _now = time.perf_counter
 _CUDA_FLUSH_MULTIPLE = 2  # of the L2 size, as in the usual recipe (Triton's do_bench clears 256 MB whatever the chip has)
 _CUDA_MIN_FLUSH_BYTES = 64 << 20
 _CUDA_TRIM_BYTES = 4 << 30
+_CUDA_LATE_BYTES = 8 << 30
+_CUDA_LATE_CYCLES = 40_000_000  # about 20 ms at 2 GHz: longer than a model takes to launch its kernels
 
 
 class Device(Protocol):
@@ -30,6 +34,12 @@ class Device(Protocol):
 
     def timed_loop(self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None]) -> tuple[list[float], Any]:
         """Run each step once, `before(i)` ahead of it, and return the per-step times in ms (empty: only the wall clock counts) and the last result."""
+
+    def delay_values(self, inputs: list[torch.Tensor]) -> None:
+        """Let the values of inputs arrive late, in stream order: whoever reads them in another order sees zeros."""
+
+    def seen_in_order(self, result: Any) -> Any:  # Any: a tree of tensors
+        """Return the tensors of a result as the stream sees them now, before any wait: what another stream has yet to write is missing."""
 
     def poker(self, tensor: torch.Tensor, values: torch.Tensor) -> Callable[[int, int], None]:
         """Return `poke(i, index)`, which sets storage element `index` of `tensor` to `values[i]` at least cost."""
@@ -71,6 +81,13 @@ class CpuDevice:
             before(number)
             result = step()
         return [], result
+
+    def delay_values(self, inputs: list[torch.Tensor]) -> None:
+        """Do nothing: there is one order."""
+
+    def seen_in_order(self, result: Any) -> Any:  # Any: a tree of tensors
+        """Return the result itself."""
+        return result
 
     def poker(self, tensor: torch.Tensor, values: torch.Tensor) -> Callable[[int, int], None]:
         """Write through numpy views: about 0.1 µs a poke."""
@@ -130,6 +147,27 @@ class CudaDevice:
             ends[number].record(self._stream)
         torch.cuda.synchronize()
         return [start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)], result
+
+    def delay_values(self, inputs: list[torch.Tensor]) -> None:
+        """Zero the inputs, then let the stream wait for about 20 ms and restore them; returns before any of that has happened on the device."""
+        if sum(tensor.numel() * tensor.element_size() for tensor in inputs) > _CUDA_LATE_BYTES:
+            return
+        torch.cuda.set_stream(self._stream)
+        kept = [tensor.clone() for tensor in inputs]
+        for tensor in inputs:
+            tensor.zero_()
+        torch.cuda.synchronize()
+        torch.cuda._sleep(_CUDA_LATE_CYCLES)
+        for tensor, values in zip(inputs, kept, strict=True):
+            tensor.copy_(values)
+
+    def seen_in_order(self, result: Any) -> Any:  # Any: a tree of tensors
+        """Copy the tensors on the stream that calls are made on."""
+        found = list(tensors_of(result))
+        if sum(tensor.numel() * tensor.element_size() for tensor in found) > _CUDA_LATE_BYTES:
+            return result
+        with torch.cuda.stream(self._stream):
+            return map_tensors(result, torch.clone)
 
     def poker(self, tensor: torch.Tensor, values: torch.Tensor) -> Callable[[int, int], None]:
         """Copy one element on the device, in stream order."""

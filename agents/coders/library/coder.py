@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from agents.coders.base import CoderTask, Draft
 from agents.coders.library.capture import Capture, capture
 from agents.coders.library.compose import Piece, compose, compose_reference, tunables_key
+from agents.coders.library.cost import estimate
 from agents.coders.library.documents import Kernel, kernels_from_base
 from agents.coders.library.errors import CaptureError, DocumentError, LibraryError
 from agents.coders.library.graph import Graph, Node, refs_in
-from agents.coders.library.proposals import Measured, Proposal, banned, settings, structures, tunables_of
+from agents.coders.library.proposals import Measured, Proposal, banned, references, settings, structures, tunables_of
 from agents.coders.library.regions import Anchor, Choice, Plan, find_anchors, make_plan
 from agents.coders.library.rewrites import VIEWS, Rewritten, rewrite
-from agents.types import Attempt
+from agents.types import Attempt, Memory
 from tools.types import Candidate, Problem, Status
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME = "library"
+_BANDWIDTH_GB_PER_S = 3000.0
+"""Where the target's documents give none: a copy on an H100, as measured."""
 _BLAMELESS = frozenset({Status.HARNESS_ERROR, Status.NOT_MEASURED})
 
 
@@ -207,6 +210,8 @@ def _candidate(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kern
             sorted((key, repr(choice)) for key, choice in proposal.choices.items()),
             sorted((key, repr(value)) for key, value in proposal.tunables.items()),
             proposal.is_rest_compiled,
+            proposal.is_recorded,
+            proposal.layout,
         )
     )
     key = (
@@ -228,7 +233,8 @@ def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kerne
     headline = f"{bench.problem.name or bench.problem.problem_id} for {bench.target}, composed from the kernel library."
     provenance: dict[str, Any] = {"coder": NAME, "kind": proposal.kind, "note": proposal.note}  # Any: JSON
     if proposal.kind != "kernels":
-        source = _reference(bench.problem.source, headline, proposal.kind == "compiled")
+        source = _reference(bench.problem.source, headline, proposal)
+        provenance |= {"is_recorded": proposal.is_recorded, "layout": proposal.layout}
         return Candidate(source, "torch", {}, provenance), ()
     plans = _plans(bench, proposal)
     pieces = []
@@ -249,8 +255,9 @@ def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kerne
             }
     if not kernels and not proposal.is_rest_compiled:
         raise CaptureError("no kernel of the knowledge base fits any part of it")
-    source = compose(bench.problem.source, pieces, bench.language, headline)
+    source = compose(bench.problem.source, pieces, bench.language, headline, is_recorded=proposal.is_recorded)
     provenance |= {
+        "is_recorded": proposal.is_recorded,
         "kernels": sorted(kernels),
         "documents": {name: {"source": kernel.source, "hash": kernel.content_hash} for name, kernel in sorted(kernels.items())},
         "regions": list(regions.values()),
@@ -262,10 +269,13 @@ def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kerne
     return Candidate(source, bench.language if kernels else "torch", {}, provenance), tuple(kernels.values())
 
 
-def _reference(source: str, headline: str, is_compiled: bool) -> str:
+def _reference(source: str, headline: str, proposal: Proposal) -> str:
+    is_compiled = proposal.kind == "compiled"
     try:
-        return compose_reference(source, headline, is_compiled)
+        return compose_reference(source, headline, is_compiled=is_compiled, is_recorded=proposal.is_recorded, layout=proposal.layout)
     except CaptureError:
+        if proposal.is_recorded or proposal.layout:
+            raise
         tail = "\n\nimport torch\n\nModelNew.forward = torch.compile(ModelNew.forward)\n" if is_compiled else ""
         return f"{source.rstrip()}\n\n\nclass ModelNew(Model):\n    pass\n{tail}"
 
@@ -276,6 +286,9 @@ def _proposals(bench: _Bench, task: CoderTask) -> Iterator[Proposal]:
     without = banned(history)
     if bench.workloads:
         yield from _kernel_proposals(bench, task, history, without)
+    elif _is_gpu(bench.target):  # what could not be captured: nothing is known but that launches may be what it waits for
+        yield Proposal(kind="eager", is_recorded=True, note="the reference itself, recorded as a CUDA graph")
+        yield from references(has_convolution=False, is_recorded=True)
     yield Proposal(kind="compiled", note="the whole forward through torch.compile, as a seed")
     yield Proposal(kind="eager", note="the reference itself, with PyTorch's operators")
 
@@ -298,15 +311,23 @@ def _kernel_proposals(
     passed = [attempt for attempt in history if attempt.passed and attempt.proposal.kind == "kernels"]
     if not passed and any(not attempt.passed and attempt.proposal.kind == "kernels" for attempt in history):
         yield from _repairs(bench, plans, avoid, without)
-    for proposal in structures(anchors, start, has_rest, fused):
+    for proposal in structures(anchors, start, has_rest, fused, **_nature(bench)):
         merged = {**avoid, **{key: choice for key, choice in proposal.choices.items() if (key, choice.kernel) not in without}}
         yield replace(proposal, choices=merged) if proposal.kind == "kernels" else proposal
     if passed:
-        best = max(passed, key=lambda attempt: (attempt.fitness, -(attempt.latency_ms or 0.0)))
-        parent = next((measured for item in reversed(task.parents) if (measured := _measured(item)) is not None and measured.passed), None)
-        for base in [best] if parent is None or parent.proposal.kind != "kernels" else [best, parent]:
+        for base in _bases(task, passed):
             for plan in _plans(bench, base.proposal):
                 yield from settings(base.proposal, plan, bench.limits, task.rng())
+
+
+def _bases(task: CoderTask, passed: Sequence[Measured]) -> list[Measured]:
+    """Return what tunables are moved from: what the strategy expands, then the best; without memory any that passed, since a draft knows no fitness."""
+    best = max(passed, key=lambda attempt: (attempt.fitness, -(attempt.latency_ms or 0.0)))
+    parents = [measured for item in reversed(task.parents) if (measured := _measured(item)) is not None and measured.passed]
+    expanded = [parent for parent in parents if parent.proposal.kind == "kernels"][:1]
+    if not expanded and task.memory is Memory.CLEAN:
+        expanded = [task.rng().choice(passed)]
+    return [*expanded, *(item for item in [best] if item not in expanded)]
 
 
 def _repairs(bench: _Bench, plans: Sequence[Plan], avoid: Mapping[str, Choice], without: frozenset[tuple[str, str]]) -> Iterator[Proposal]:
@@ -318,6 +339,22 @@ def _repairs(bench: _Bench, plans: Sequence[Plan], avoid: Mapping[str, Choice], 
     if len(keys) > 1:
         for key, name in keys.items():
             yield Proposal(choices={**avoid, **plain, key: Choice("")}, note=f"without `{name}`, to see which kernel failed")
+
+
+def _nature(bench: _Bench) -> dict[str, bool]:
+    """Return what decides the order of structures on a GPU; elsewhere nothing is recorded and no layout is tried."""
+    if not _is_gpu(bench.target):
+        return {}
+    costs = [estimate(workload.captured) for workload in bench.workloads]
+    bandwidth = bench.limits.get("dram_gb_per_s", _BANDWIDTH_GB_PER_S)
+    return {
+        "is_launch_bound": any(cost.is_launch_bound(bandwidth) for cost in costs),
+        "has_convolution": any(cost.has_convolution for cost in costs),
+    }
+
+
+def _is_gpu(target: str) -> bool:
+    return target.partition(":")[0] in ("cuda", "rocm")
 
 
 def _computes(node: Node) -> bool:
@@ -341,16 +378,25 @@ def _from_provenance(provenance: Mapping[str, Any]) -> Proposal:  # Any: JSON
     choices = {key: Choice(str(value[0]), bool(value[1]), bool(value[2])) for key, value in provenance.get("choices", {}).items()}
     tunables = {f"{region['key']}|{region['kernel']}": dict(region["tunables"]) for region in provenance.get("regions", ())}
     return Proposal(
-        str(provenance.get("kind", "kernels")), choices, tunables, provenance.get("rest") == "compiled", str(provenance.get("note", ""))
+        str(provenance.get("kind", "kernels")),
+        choices,
+        tunables,
+        is_rest_compiled=provenance.get("rest") == "compiled",
+        is_recorded=provenance.get("is_recorded") is True,
+        layout=str(provenance.get("layout", "")),
+        note=str(provenance.get("note", "")),
     )
 
 
 def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
     """Put a winner's decisions onto this problem: the i-th anchor of one is the i-th anchor of the other."""
     provenance = winner.provenance
-    if provenance.get("coder") != NAME or provenance.get("kind") != "kernels":
+    if provenance.get("coder") != NAME:
         return None
     old = _from_provenance(provenance)
+    if old.kind != "kernels":
+        note = f"as the winner of {'the same problem' if winner.problem_hash == bench.problem.source_hash else f'the sibling {winner.problem_id}'}"
+        return replace(old, note=note)
     names = [str(key) for key in provenance.get("anchors", ())]
     own = bench.keys()
     if len(names) != len(own):
@@ -372,7 +418,8 @@ def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
         if winner.problem_hash == bench.problem.source_hash
         else f"the winner of the sibling {winner.problem_id}"
     )
-    return Proposal("kernels", choices, tunables, old.is_rest_compiled, f"from {how}: same kernels and tunables")
+    note = f"from {how}: same kernels and tunables"
+    return Proposal("kernels", choices, tunables, old.is_rest_compiled, old.is_recorded, note=note)
 
 
 def _sentence(text: str) -> str:

@@ -6,6 +6,8 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 from agents.coders.library.cpp import preamble, runtime, translation_unit
 from agents.coders.library.errors import CaptureError, DocumentError
@@ -17,6 +19,19 @@ from agents.coders.library.rewrites import VIEWS, has_effects, is_in_place
 from agents.coders.library.slots import SlotCode, write_slot
 
 Tunables = Mapping[str, object]
+_RECORDED_NOTE = "The forward is recorded once as a CUDA graph and replayed; inputs are copied in, outputs out."
+
+
+@lru_cache(maxsize=1)
+def recorded_runtime() -> str:
+    """Return the Python that records and replays a forward inside a candidate."""
+    return Path(__file__).with_name("recorded_runtime.txt").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def channels_last_runtime() -> str:
+    """Return the Python that changes layouts inside a candidate."""
+    return Path(__file__).with_name("channels_last_runtime.txt").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ def tunables_key(region: Region) -> str:
     return f"{region.key}|{region.kernel.name}"
 
 
-def compose(source: str, pieces: Sequence[Piece], language: str, headline: str) -> str:
+def compose(source: str, pieces: Sequence[Piece], language: str, headline: str, *, is_recorded: bool = False) -> str:
     """Write the candidate.
 
     Args:
@@ -62,6 +77,7 @@ def compose(source: str, pieces: Sequence[Piece], language: str, headline: str) 
         pieces: One for each workload.
         language: `triton` or `cpp`.
         headline: First line of the module's docstring.
+        is_recorded: Record the forward once as a CUDA graph and replay it.
 
     Raises:
         CaptureError: The graph holds something that cannot be written back as Python.
@@ -76,9 +92,14 @@ def compose(source: str, pieces: Sequence[Piece], language: str, headline: str) 
         guard = _guard(piece.graph)
         methods.append((name, guard, body))
     text = _forward_text(methods, parameters)
-    head = [_docstring(headline, pieces), "from __future__ import annotations\n" if "from __future__" in source else ""]
+    if is_recorded:
+        text = _recorded(text, parameters)
+    head = [
+        _docstring(headline, pieces, is_recorded=is_recorded),
+        "from __future__ import annotations\n" if "from __future__" in source else "",
+    ]
     imports = list(module.imports)
-    blocks = []
+    blocks = [recorded_runtime()] if is_recorded else []
     if module.cpp:
         imports += ["import ctypes", "import hashlib", "import os"]
         blocks.append(runtime())
@@ -89,29 +110,78 @@ def compose(source: str, pieces: Sequence[Piece], language: str, headline: str) 
     return "\n".join([*head, lines, "", *blocks, *module.functions, own])
 
 
-def compose_reference(source: str, headline: str, is_compiled: bool) -> str:
+def compose_reference(source: str, headline: str, *, is_compiled: bool, is_recorded: bool = False, layout: str = "") -> str:
     """Write the reference as a candidate: with PyTorch's operators as it stands, or as a whole through torch.compile.
 
     Args:
         source: The problem's source.
         headline: First line of the module's docstring.
         is_compiled: True for torch.compile.
+        is_recorded: Record the forward once as a CUDA graph and replay it.
+        layout: `channels_last` for inputs and convolution weights with the channels innermost; empty: as they come.
+
+    Raises:
+        CaptureError: The forward's parameters do not allow it.
     """
     how = (
         "The whole forward goes through torch.compile." if is_compiled else "The forward is the reference's own, with PyTorch's operators."
     )
+    if layout:
+        how += " Inputs and weights of convolutions have the channels innermost."
+    if is_recorded:
+        how += f" {_RECORDED_NOTE}"
     head = f'"""{headline}\n\n- {how}\n"""\n'
-    if is_compiled:
-        parameters = forward_parameters(source)
-        text = f"    def forward({parameters}):\n        return _compiled_forward({', '.join(['self', call_arguments(parameters)]).rstrip(', ')})\n"
-        own = candidate_module(source, text) + f"\n\nimport torch\n\n_compiled_forward = torch.compile(ModelNew.{FALLBACK})\n"
+    parameters = forward_parameters(source)
+    arguments = ", ".join(["self", call_arguments(parameters)]).rstrip(", ")
+    tail = ["", "", "import torch", ""]
+    if layout:
+        _require_plain(parameters, "another layout")
+        names = call_arguments(parameters)
+        lines = [
+            f"    def forward({parameters}):",
+            '        if not hasattr(self, "_is_laid_out"):',
+            "            _lay_weights(self)",
+            "            self._is_laid_out = True",
+            f"        return _forward({arguments})",
+        ]
+        text = "\n".join(lines) + "\n"
+        tail += [channels_last_runtime(), "", f"def _laid_out({parameters}):"]
+        tail += [f"    return _row_major(ModelNew.{FALLBACK}(self, *_channels_last(({names},))))", "", ""]
+        tail += [f"_forward = {'torch.compile(_laid_out)' if is_compiled else '_laid_out'}", ""]
+    elif is_compiled:
+        text = f"    def forward({parameters}):\n        return _compiled_forward({arguments})\n"
+        tail += [f"_compiled_forward = torch.compile(ModelNew.{FALLBACK})", ""]
+    elif is_recorded:
+        text = f"    def forward({parameters}):\n        return ModelNew.{FALLBACK}({arguments})\n"
     else:
-        own = candidate_module(source, None)
+        text, tail = None, []
+    if is_recorded and text is not None:
+        text = _recorded(text, parameters)
+        tail += ["", recorded_runtime()]
+    own = candidate_module(source, text) + "\n".join(tail)
     future = "from __future__ import annotations\n"
     return f"{head}{future if future in own else ''}{own.replace(future, '')}"
 
 
-def _docstring(headline: str, pieces: Sequence[Piece]) -> str:
+def _recorded(text: str, parameters: str) -> str:
+    """Return the methods with `forward` put behind a recording of it."""
+    _require_plain(parameters, "recorded as a CUDA graph")
+    lines = [
+        f"    def forward({parameters}):",
+        '        if not hasattr(self, "_recorded"):',
+        "            self._recorded = _Recorded(self, self._launch)",
+        f"        return self._recorded({call_arguments(parameters)})",
+        "",
+    ]
+    return "\n".join(lines) + "\n" + text.replace("    def forward(", "    def _launch(", 1)
+
+
+def _require_plain(parameters: str, what: str) -> None:
+    if "*" in parameters or not call_arguments(parameters):
+        raise CaptureError(f"a forward with the parameters ({parameters}) cannot be {what}")
+
+
+def _docstring(headline: str, pieces: Sequence[Piece], *, is_recorded: bool) -> str:
     lines = [f'"""{headline}', ""]
     for piece in pieces:
         where = f" ({piece.name})" if len(pieces) > 1 else ""
@@ -124,6 +194,8 @@ def _docstring(headline: str, pieces: Sequence[Piece]) -> str:
             how = "through torch.compile" if piece.is_rest_compiled else "with PyTorch"
             names = list(dict.fromkeys(left))
             lines.append(f"- {', '.join(names[:8])}{' and more' if len(names) > 8 else ''}{where}: {how}")
+    if is_recorded:
+        lines.append(f"- {_RECORDED_NOTE}")
     return "\n".join([*lines, '"""', ""]).replace("\\", "/")
 
 

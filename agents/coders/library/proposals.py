@@ -25,6 +25,10 @@ class Proposal:
     tunables: Mapping[str, Setting] = field(default_factory=dict)
     """By `tunables_key`; others take the document's defaults."""
     is_rest_compiled: bool = False
+    is_recorded: bool = False
+    """The forward is recorded once as a CUDA graph and replayed."""
+    layout: str = ""
+    """`channels_last`: the reference runs on inputs and convolution weights with the channels innermost; empty: as they come."""
     note: str = ""
     """What is new in it and why, in a sentence."""
 
@@ -67,7 +71,13 @@ def _is_resource_failure(message: str) -> bool:
 
 
 def structures(
-    anchors: Sequence[Anchor], start: Sequence[Proposal], has_rest: bool, fused: Mapping[str, tuple[bool, bool]]
+    anchors: Sequence[Anchor],
+    start: Sequence[Proposal],
+    has_rest: bool,
+    fused: Mapping[str, tuple[bool, bool]],
+    *,
+    is_launch_bound: bool = False,
+    has_convolution: bool = False,
 ) -> Iterator[Proposal]:
     """Yield the structures worth a measurement, most promising first.
 
@@ -76,25 +86,43 @@ def structures(
         start: Proposals known to be good elsewhere, for example a sibling's winner.
         has_rest: True if PyTorch computes something beside the kernels.
         fused: For every anchor key whether its default plan fuses a prologue and an epilogue.
+        is_launch_bound: Launches are expected to take longer than the work: what is recorded as a CUDA graph comes first.
+        has_convolution: The channels-last layout may help.
     """
     yield from start
-    yield Proposal(note="the best matching kernel everywhere, pointwise neighbours fused")
     keys: dict[str, Anchor] = {}
     for anchor in anchors:
         keys.setdefault(anchor.key, anchor)
+    heavy = [key for key in keys if _is_heavy(key)]
+    first = Proposal(note="the best matching kernel everywhere, pointwise neighbours fused")
+    if is_launch_bound:
+        yield replace(first, is_recorded=True, note=f"{first.note}, {_RECORDED}")
+        yield from references(has_convolution=has_convolution, is_recorded=True)
+        if heavy and len(heavy) < len(keys):
+            yield Proposal(
+                choices={key: Choice("") for key in heavy},
+                is_recorded=True,
+                note=f"all matrix products and convolutions left to PyTorch's libraries, {_RECORDED}",
+            )
+    yield first
+    if has_convolution:
+        yield Proposal(kind="compiled", layout="channels_last", note=_CHANNELS_LAST)
     for rank in range(1, 4):
+        alternatives: dict[tuple[str, str], list[str]] = {}
         for key, anchor in keys.items():
             if len(anchor.options) > rank:
-                name = anchor.options[rank][0].name
-                yield Proposal(choices={key: Choice(name)}, note=f"{_short(key)} by `{name}`")
+                alternatives.setdefault((_short(key), anchor.options[rank][0].name), []).append(key)
+        for (short, name), places in alternatives.items():  # alike places together first: one by one they would use up a budget
+            if len(places) > 1:
+                yield Proposal(choices=dict.fromkeys(places, Choice(name)), note=f"every {short} by `{name}`")
+            else:
+                yield Proposal(choices={places[0]: Choice(name)}, note=f"{short} by `{name}`")
         if rank == 1:
-            for key in keys:
-                if _is_heavy(key):
-                    yield Proposal(choices={key: Choice("")}, note=f"{_short(key)} left to PyTorch's library, the rest by kernels")
-            if has_rest:
+            if len(heavy) == 1:
+                yield Proposal(choices={heavy[0]: Choice("")}, note=f"{_short(heavy[0])} left to PyTorch's library, the rest by kernels")
+            if has_rest and not is_launch_bound:
                 yield Proposal(is_rest_compiled=True, note="what no kernel covers goes through torch.compile")
             yield Proposal(kind="compiled", note="the whole forward through torch.compile, as a seed")
-    heavy = [key for key in keys if _is_heavy(key)]
     if len(heavy) > 1:
         yield Proposal(choices={key: Choice("") for key in heavy}, note="all matrix products and convolutions left to PyTorch's libraries")
         yield Proposal(
@@ -102,6 +130,12 @@ def structures(
             is_rest_compiled=True,
             note="kernels for the rest, products and convolutions inside torch.compile",
         )
+    if len(heavy) > 1:
+        for key in heavy:
+            yield Proposal(choices={key: Choice("")}, note=f"{_short(key)} left to PyTorch's library, the rest by kernels")
+    for key, anchor in keys.items():
+        for kernel, _ in anchor.options[1:4]:
+            yield Proposal(choices={key: Choice(kernel.name)}, note=f"{_short(key)} by `{kernel.name}`")
     for key, (prologue, epilogue) in fused.items():
         if key not in keys:
             continue
@@ -110,6 +144,14 @@ def structures(
             yield Proposal(choices={key: Choice(best, epilogue=False)}, note=f"{_short(key)} without its fused consumers")
         if prologue:
             yield Proposal(choices={key: Choice(best, prologue=False)}, note=f"{_short(key)} without its fused producers")
+
+
+def references(*, has_convolution: bool, is_recorded: bool) -> Iterator[Proposal]:
+    """Yield the reference itself through torch.compile, by layout."""
+    how = f", {_RECORDED}" if is_recorded else ""
+    yield Proposal(kind="compiled", is_recorded=is_recorded, note=f"the whole forward through torch.compile{how}, as a seed")
+    if has_convolution:
+        yield Proposal(kind="compiled", layout="channels_last", is_recorded=is_recorded, note=f"{_CHANNELS_LAST}{how}")
 
 
 def settings(best: Proposal, plan: Plan, limits: Mapping[str, float], rng: random.Random) -> Iterator[Proposal]:
@@ -157,6 +199,8 @@ def _tensors(value: Any) -> Iterator[str]:  # Any: a graph value
     yield from refs_in(value)
 
 
+_RECORDED = "recorded as a CUDA graph"
+_CHANNELS_LAST = "the whole forward through torch.compile on channels-last inputs and weights"
 _HEAVY = ("conv", "linear", "matmul", "mm.", "bmm", "addmm", "baddbmm", "scaled_dot_product", "einsum", "lstm", "gru")
 
 

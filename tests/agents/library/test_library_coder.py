@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import torch
 from library_support import FolderBase, capture_here, failed, module, passed, task, write
 
 from agents.coders.library.coder import LibraryCoder, signature
@@ -48,13 +50,51 @@ def test_siblings_get_different_candidates() -> None:
 
 def test_tunables_move_one_step_from_the_best_attempt() -> None:
     base, history = FolderBase("softmax_rows"), ()
-    for _ in range(5):
+    while not history or "→" not in history[-1].candidate.provenance["note"]:
         draft = write(task(SOFTMAX, base=base, history=history))
         assert draft.candidate is not None
         history = (*history, passed(draft, 2.0 if not history else 1.0))
     best = history[0].candidate.provenance["regions"][0]["tunables"]
     last = history[-1].candidate.provenance["regions"][0]["tunables"]
     assert sum(best[name] != last[name] for name in best) == 1
+
+
+SMALL_STEPS = module("\n".join(["for _ in range(8):", "    x = torch.softmax(x, dim=-1).relu()", "return x"]), "torch.rand(64, 96)")
+LARGE = module("return torch.softmax(x * 0.5, dim=-1) + 1", "torch.rand(8192, 16384)")
+
+
+def test_what_waits_for_its_launches_is_recorded_first_and_what_does_not_is_not() -> None:
+    small, large = write(task(SMALL_STEPS)), write(task(LARGE))
+    assert small.candidate is not None and small.candidate.provenance["is_recorded"]
+    assert "torch.cuda.CUDAGraph()" in small.candidate.source and "def _launch(self, x)" in small.candidate.source
+    assert large.candidate is not None and not large.candidate.provenance["is_recorded"]
+    assert "CUDAGraph" not in large.candidate.source
+
+
+def test_nothing_is_recorded_on_the_cpu() -> None:
+    draft = write(task(SMALL_STEPS, target="cpu", base=FolderBase("softmax_rows_cpp")))
+    assert draft.candidate is not None and "CUDAGraph" not in draft.candidate.source
+
+
+def test_convolutions_are_tried_with_the_channels_innermost() -> None:
+    problem = module("return self.c(x).relu()", "torch.rand(2, 3, 8, 8)", "self.c = nn.Conv2d(3, 4, 3)")
+    base, history = FolderBase("pointwise_stream"), ()
+    for _ in range(12):
+        draft = write(task(problem, base=base, history=history))
+        assert draft.candidate is not None
+        if draft.candidate.provenance.get("layout"):
+            break
+        history = (*history, passed(draft, 1.0))
+    assert draft.candidate is not None and draft.candidate.provenance["layout"] == "channels_last"
+    namespace: dict[str, Any] = {"__name__": "candidate"}
+    exec(draft.candidate.source.replace("torch.compile(_laid_out)", "_laid_out"), namespace)
+    torch.manual_seed(0)
+    model, x = namespace["ModelNew"](), torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = torch.relu(model.c(x))
+        actual = model(x)
+    assert torch.allclose(actual, expected, atol=1e-6) and actual.is_contiguous()
+    assert model.c.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_kernel_named_in_an_error_is_not_used_again() -> None:

@@ -32,9 +32,12 @@ def warm_up() -> None:
 
 
 @contextlib.contextmanager
-def launched_kernels() -> Iterator[dict[str, int]]:
-    """Count Triton launches by kernel name while active; empty where Triton or its hook is missing."""
+def launched_kernels(*, is_wanted: bool = True) -> Iterator[dict[str, int]]:
+    """Count Triton launches by kernel name while active; empty where Triton or its hook is missing, or where they are not wanted."""
     counts: dict[str, int] = {}
+    if not is_wanted:
+        yield counts
+        return
 
     def hook(metadata: Any) -> None:  # Any: triton's launch metadata
         name = str(metadata.get().get("name", "?"))

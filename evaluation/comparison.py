@@ -25,6 +25,7 @@ from agents.runs.hashing import normalised_hash
 from agents.runs.store import RunStore
 from agents.strategies.registry import create_strategy
 from evaluation.errors import EvaluationError, RecordError
+from evaluation.recorded import Recording
 from tools.receipts import source_commit
 from tools.types import Candidate, Effort, Evaluation, Problem
 
@@ -116,9 +117,18 @@ class SharedEvaluator:
 
 
 def compare(
-    plan: Plan, store: RunStore, machinery: Machinery, effort: Effort | None = None, tell: Callable[[str], None] = lambda _: None
+    plan: Plan,
+    store: RunStore,
+    machinery: Machinery,
+    effort: Effort | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    recording: Recording | None = None,
 ) -> list[Search]:
     """Make every search that the results file does not hold yet; return all of them.
+
+    Args:
+        effort: See `SharedEvaluator`.
+        recording: What the machinery answers from (`evaluation.recorded`), so that nothing is measured and searches say where their numbers come from.
 
     Raises:
         RecordError: The results file holds searches with another budget or on another target: they cannot be compared.
@@ -132,21 +142,40 @@ def compare(
                 f"{plan.config.budget.evaluations} on {plan.target}; give another --results"
             )
     done = {(search.problem_id, search.strategy, search.seed) for search in made}
-    shared = SharedEvaluator(machinery.evaluator, plan.results.with_suffix(".evaluations.jsonl"), effort)
-    tools = dataclasses.replace(machinery, evaluator=shared, report=lambda _: None)
+    tools = dataclasses.replace(machinery, report=lambda _: None)
+    if recording is None:
+        shared = SharedEvaluator(machinery.evaluator, plan.results.with_suffix(".evaluations.jsonl"), effort)
+        tools = dataclasses.replace(tools, evaluator=shared)
     wanted = [(problem, seed, name) for problem in plan.problems for seed in range(plan.seeds) for name in plan.strategies]
     for number, (problem, seed, name) in enumerate(wanted, start=1):
         if (problem.problem_id, name, seed) in done:
             continue
         search = _search(plan, problem, name, seed, store, tools)
+        if recording is not None:
+            search = dataclasses.replace(search, environment={**search.environment, **_origin(recording, problem)})
         _append(plan.results, dataclasses.asdict(search))
         made.append(search)
         tell(
             f"[{number}/{len(wanted)}] {problem.problem_id} {name} seed {seed}: fitness {search.fitness:.3f} "
-            f"({search.num_evaluations} evaluations, {shared.num_measured} measured so far)"
+            f"({search.num_evaluations} evaluations, "
+            + (f"{shared.num_measured} measured so far)" if recording is None else f"best of the record {recording.best(problem):.3f})")
         )
     keys = {(problem.problem_id, name, seed) for problem, seed, name in wanted}
     return [search for search in made if (search.problem_id, search.strategy, search.seed) in keys]
+
+
+def _origin(recording: Recording, problem: Problem) -> dict[str, Any]:  # Any: JSON
+    """What a search on a recording says about where its numbers come from."""
+    measured = [item for item in recording.measurements if item.problem_hash == problem.source_hash]
+    there = measured[0].environment if measured else {}
+    return {
+        "recorded": recording.path.name,
+        "recorded_sha256": recording.digest,
+        "recorded_candidates": recording.num_candidates(problem),
+        "recorded_measurements": len(measured),
+        "recorded_best": recording.best(problem),
+        "recorded_on": {key: there[key] for key in sorted(there)},
+    }
 
 
 def read(path: Path) -> list[Search]:

@@ -73,6 +73,8 @@ class RunConfig:
     """False: winners of other problems are not looked at."""
     deep_search: bool = True
     """False: the knowledge base is not asked what the diagnosis raises; for coders that read no brief."""
+    profiles: int = 0
+    """Passing candidates that are profiled for the diagnosis, at most; for coders that read it."""
     write_back: bool = True
     """False: the knowledge base is read, but neither winner nor lesson is stored in it."""
     injection_rate: float = 0.0
@@ -92,7 +94,7 @@ class RunConfig:
         for name in ("width", "evaluator_slots"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("finalists", "max_seeds", "stall_window"):
+        for name in ("finalists", "max_seeds", "stall_window", "profiles"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise OptionError(f"{name} must not be negative, got {value!r}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, overload
 from weakref import WeakValueDictionary
@@ -26,6 +27,7 @@ from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Fe
 
 if TYPE_CHECKING:
     from agents.advisers import Advisers
+    from agents.profiles import Profiler
     from kb.deep_search import Brief
     from kb.store import KnowledgeBase
     from kb.types import Winner
@@ -114,6 +116,8 @@ class RunContext:
     report: Report = lambda _: None
     advisers: Advisers | None = None
     """Models of other roles than the coder's; None: rules alone."""
+    profiler: Profiler | None = None
+    """Looks at candidates that a session builds on; None: the diagnosis goes by evaluations alone."""
     clock: Callable[[], float] = time.monotonic
     seconds_before: float = 0.0
     """Wall time the run had used when this process took it over, in s."""
@@ -235,6 +239,16 @@ class RunContext:
                 return self._not_run(candidate, Status.TIMEOUT, "skipped: this source is known to run into the time limit on this target")
             async with self._slots:
                 return await self._measure(candidate, source_hash, purpose)
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """Return the lock of a name: one holder at a time in this run."""
+        return self._locks.setdefault((name, ""), asyncio.Lock())
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one of the evaluator's slots: nothing else is measured there meanwhile."""
+        async with self._slots:
+            yield
 
     async def _measure(self, candidate: Candidate, source_hash: str, purpose: str) -> Evaluation | None:
         effort = FULL if purpose == "final" or not self.config.num_finalists else QUICK

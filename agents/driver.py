@@ -21,6 +21,7 @@ from tools.types import Problem
 
 if TYPE_CHECKING:
     from agents.advisers import Advisers
+    from agents.profiles import Profiler
     from kb.store import KnowledgeBase
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Machinery:
     report: Report = lambda _: None
     advisers: Advisers | None = None
     """Models of other roles than the coder's; None: rules alone."""
+    profiler: Profiler | None = None
+    """Looks at candidates that sessions build on; None: the diagnosis goes by evaluations alone."""
 
 
 def versions() -> dict[str, str]:
@@ -107,6 +110,7 @@ async def drive(
         base=machinery.base,
         report=machinery.report,
         advisers=machinery.advisers,
+        profiler=machinery.profiler if config.profiles else None,
         seconds_before=record.seconds,
     )
     try:

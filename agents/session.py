@@ -20,6 +20,7 @@ from agents.context import History, RunContext
 from agents.diagnosis import diagnose
 from agents.instruments import RunInstruments
 from agents.memory import remember
+from agents.profiles import known_profile, profile_latest
 from agents.runs.hashing import derived_id, derived_seed
 from agents.runs.records import AttemptRecord, Outcome, Repair
 from agents.runs.store import new_attempt
@@ -64,6 +65,7 @@ def build_session_graph() -> Any:  # Any: langgraph's compiled graph has four ty
 async def diagnose_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Move on to the next attempt and say what stands in the way."""
     attempt = state["attempt"] + 1
+    await profile_latest(runtime.context, _parents(state, runtime.context, attempt))
     runtime.context.tell(
         "diagnosed",
         session=state["session_id"],
@@ -205,16 +207,25 @@ def _situation(state: SessionState, context: RunContext, attempt: int) -> _Situa
     return context.situations[key]  # type: ignore[no-any-return]  # only this function fills it
 
 
+def _own(state: SessionState, context: RunContext, attempt: int) -> tuple[Attempt, ...]:
+    """Return the session's attempts before this one."""
+    earlier = context.store.attempts(context.run_id, state["session_id"])
+    return tuple(_to_attempt(state, context, item, earlier) for item in earlier[: attempt - 1] if item.candidate is not None)
+
+
+def _parents(state: SessionState, context: RunContext, attempt: int) -> tuple[Attempt, ...]:
+    """Return what an attempt builds on: the session's parents, then its own latest attempt."""
+    by_id = {node.node_id: node for node in context.nodes_by_id(state["parents"])}
+    return tuple(by_id[node_id].to_attempt() for node_id in state["parents"]) + _own(state, context, attempt)[-1:]
+
+
 def _work_out(state: SessionState, context: RunContext, attempt: int) -> _Situation:
     """Work out what attempt number `attempt` knows, from the store alone."""
     store, run_id = context.store, context.run_id
-    earlier = store.attempts(run_id, state["session_id"])
-    own = tuple(_to_attempt(state, context, item, earlier) for item in earlier[: attempt - 1] if item.candidate is not None)
-    by_id = {node.node_id: node for node in context.nodes_by_id(state["parents"])}
-    parents = tuple(by_id[node_id].to_attempt() for node_id in state["parents"]) + own[-1:]
+    own, parents = _own(state, context, attempt), _parents(state, context, attempt)
     nodes = remember(context, state["parents"], Memory(state["memory"]), state["known"])
     remembered = tuple(node.to_attempt() for node in nodes) + own[:-1]
-    diagnosis = diagnose(context.problem, context.target, parents, remembered)
+    diagnosis = diagnose(context.problem, context.target, parents, remembered, profiled=known_profile(context, parents))
     advice = [f"A person advises: {note}" for note in state.get("notes", [])]
     if parents and parents[-1].evaluation.status is not Status.PASSED:
         advice += [_advice(item) for item in store.repairs(run_id, parents[-1].evaluation, known=state["known"])]

@@ -11,6 +11,7 @@ from agents.coders.registry import create_advisers, create_coder
 from agents.config import RunConfig
 from agents.context import Report
 from agents.driver import Machinery
+from agents.profiles import CheapProfiler
 from tools.errors import MachineError
 from tools.types import Candidate, Evidence
 
@@ -44,6 +45,7 @@ def workbench(home: Path, target: str, config: RunConfig, report: Report) -> Ite
             base=base,
             report=report,
             advisers=create_advisers(config, home),
+            profiler=CheapProfiler() if config.profiles and config.evaluator == "local" else None,
         )
 
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ _PROBLEM = problem_from_source(
     _SOURCE.format(name="Model", body="torch.tanh(x)")
     + "def get_inputs():\n    return [torch.randn(256, 512)]\ndef get_init_inputs():\n    return []\n",
     problem_id="study/tanh",
+)
+
+_LARGE = problem_from_source(
+    _SOURCE.format(name="Model", body="torch.tanh(x)")
+    + "def get_inputs():\n    return [torch.randn(4096, 4096)]\ndef get_init_inputs():\n    return []\n",
+    problem_id="study/tanh-large",
 )
 
 
@@ -115,6 +121,38 @@ def throughput(kind: str, evaluations: int) -> Iterator[dict[str, Any]]:  # Any:
     yield {"study": "throughput", "kind": kind, "gain_of_the_second_worker": rates[2] / rates[1]}
 
 
+def gpus(evaluations: int, seconds: float) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Compare the throughput of every accelerator of this host together with that of its first one, over one queue of distinct candidates.
+
+    Args:
+        evaluations: Length of the queue.
+        seconds: For both halves together; a half that would pass its share stops taking new candidates, and its rate is over what was done.
+    """
+    from agents.serving.pool import local_pool
+
+    slots, rates, began = find_slots("cuda"), {}, time.monotonic()
+    for workers in sorted({1, len(slots)}):
+        chosen = slots[:workers]
+        limit = began + seconds * (0.65 if workers == 1 else 1.0)
+        with tempfile.TemporaryDirectory() as folder, local_pool(Path(folder), chosen, use_compiled_baseline=False) as pool:
+
+            def one(item: Candidate, pool: Any = pool, limit: float = limit) -> Evaluation | None:  # Any: EvaluatorPool
+                return None if time.monotonic() > limit else pool.evaluate(item, _LARGE, "cuda", QUICK)
+
+            with ThreadPoolExecutor(workers) as threads:
+                list(threads.map(one, [candidate(-number - 1, honest=True) for number in range(2 * workers)]))  # warm
+                started = time.monotonic()
+                found = [item for item in threads.map(one, [candidate(number, honest=True) for number in range(evaluations)]) if item]
+                took_s = time.monotonic() - started
+        rates[workers] = len(found) / took_s
+        yield {
+            "study": "gpus", "workers": workers, "evaluations": len(found), "passed": sum(item.status.value == "passed" for item in found),
+            "seconds": took_s, "per_second": rates[workers], "median_evaluation_s": statistics.median(item.seconds for item in found) if found else None,
+            "failures": sorted({f"{item.status.value}: {item.reason}"[:300] for item in found if item.status.value != "passed"}),
+        }  # fmt: skip
+    yield {"study": "gpus", "accelerators": len(slots), "gain_of_all": rates[len(slots)] / rates[1] if rates.get(1) else None}
+
+
 def overhead(evaluations: int) -> dict[str, Any]:  # Any: JSON
     """Measure what a warm worker's evaluation takes beyond compiling and timed calls."""
     from tools.evaluator import LocalEvaluator
@@ -175,26 +213,32 @@ def running_service(home: Path, *options: str, port: int = 0) -> Iterator[tuple[
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one study and append its records."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.service_study", description=__doc__)
-    parser.add_argument("study", choices=("faults", "throughput", "overhead"))
+    parser.add_argument("study", choices=("faults", "throughput", "overhead", "gpus"))
     parser.add_argument("--records", type=Path, required=True, help="a .jsonl file to append to")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=300.0, help="limit of the study `gpus`")
     parser.add_argument("--kind", choices=("local", "ray"), default="ray")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    found: Iterable[dict[str, Any]]  # Any: JSON
     if options.study == "faults":
-        found: list[dict[str, Any]] = [faults(options.jobs, options.kills, options.seed)]
+        found = [faults(options.jobs, options.kills, options.seed)]
     elif options.study == "overhead":
         found = [overhead(options.evaluations)]
+    elif options.study == "gpus":
+        found = gpus(options.evaluations, options.seconds)
     else:
-        found = list(throughput(options.kind, options.evaluations))
+        found = throughput(options.kind, options.evaluations)
     host = {**host_facts(), "command": ["python", "-m", "evaluation.service_study", *(arguments or sys.argv[1:])]}
     options.records.parent.mkdir(parents=True, exist_ok=True)
     with options.records.open("a", encoding="utf-8") as file:
         for item in found:
             file.write(json.dumps({**item, "host": host}, sort_keys=True) + "\n")
+            file.flush()
             sys.stdout.write(json.dumps({name: value for name, value in item.items() if name != "samples_s"}) + "\n")
+            sys.stdout.flush()
     return 0
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESAMPLES = 2000
+_NEAR = 0.98
 
 
 def ratio(groups: Mapping[str, Sequence[float]], seed: int = 0) -> Interval:
@@ -47,6 +48,42 @@ def anytime(searches: Sequence[Search], strategy: str) -> list[float]:
     return found
 
 
+_SHARED = "Every distinct candidate was measured once in the search and finalists once more; all searches share these measurements, so their noise is common."
+_RECORDED = (
+    "The candidates were listed and measured on the device beforehand. Every evaluation of a search is drawn from the record: one of the candidate's measurements, its "
+    "timing pairs redrawn with replacement by the search's seed, finalists with another draw. All strategies search the same finite set; with one seed they see the same numbers."
+)
+
+
+def _records(searches: Sequence[Search]) -> list[str]:
+    """Say what was measured on which device, for searches on a record; nothing for others."""
+    by_problem = {search.problem_id: search for search in searches if "recorded" in search.environment}
+    if not by_problem:
+        return []
+    lines = ["", "What was measured, and how near the searches came to its best candidate (median over repeats):", ""]
+    strategies = sorted({search.strategy for search in searches})
+    lines += [
+        "| problem | candidates | measurements | best fitness | found by " + " | ".join(strategies) + " |",
+        "|---" * (4 + len(strategies)) + "|",
+    ]
+    for problem, one in sorted(by_problem.items()):
+        about = one.environment
+        cells = []
+        for name in strategies:
+            mine = [search for search in searches if (search.problem_id, search.strategy) == (problem, name)]
+            near = sum(search.fitness >= _NEAR * about["recorded_best"] for search in mine)
+            cells.append(f"{near} of {len(mine)}")
+        lines.append(
+            f"| {problem} | {about['recorded_candidates']} candidates | {about['recorded_measurements']} | {about['recorded_best']:.3f} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    lines += ["", f"Found: within {1 - _NEAR:.0%} of the best. Measured with:", ""]
+    places = {", ".join(f"{key} {value}" for key, value in sorted(one.environment["recorded_on"].items())) for one in by_problem.values()}
+    files = {f"{one.environment['recorded']} (sha256 {one.environment['recorded_sha256']}…)" for one in by_problem.values()}
+    return [*lines, *[f"- {text}" for text in sorted(places)], *[f"- record {text}" for text in sorted(files)]]
+
+
 def render(searches: Sequence[Search], reference: str, command: str = "") -> str:
     """Return the report as Markdown."""
     strategies = sorted({search.strategy for search in searches})
@@ -57,7 +94,7 @@ def render(searches: Sequence[Search], reference: str, command: str = "") -> str
         "# Search strategies at equal budget",
         "",
         f"{len(strategies)} strategies, {len(problems)} problems, {seeds} seeds, {first.budget} evaluations each, on {first.target}. "
-        "Every distinct candidate was measured once in the search and finalists once more; all searches share these measurements, so their noise is common. "
+        f"{_RECORDED if 'recorded' in first.environment else _SHARED} "
         "Fitness is the speedup over the stronger of eager and compiled; what is slower, or did not pass, counts as 1.0.",
         "",
         f"| strategy | geometric mean | ratio to {reference} (95 % interval) | better / equal / worse pairs | evaluations | s a search |",
@@ -88,7 +125,13 @@ def render(searches: Sequence[Search], reference: str, command: str = "") -> str
             values = [max(1.0, search.fitness) for search in searches if (search.problem_id, search.strategy) == (problem, name)]
             cells.append(f"{statistics.geometric_mean(values):.3f}" if values else "")
         lines.append(f"| {problem} | " + " | ".join(cells) + " |")
-    environments = sorted({", ".join(f"{key} {value}" for key, value in sorted(search.environment.items())) for search in searches})
+    lines += _records(searches)
+    environments = sorted(
+        {
+            ", ".join(f"{key} {value}" for key, value in sorted(search.environment.items()) if not key.startswith("recorded"))
+            for search in searches
+        }
+    )
     lines += ["", "![best so far](anytime.svg)", "", *[f"- {text}" for text in environments], *(["", f"    {command}"] if command else [])]
     return "\n".join(lines) + "\n"
 

@@ -22,12 +22,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tools.check.composition import composition_of
-from tools.check.phase import CheckRecord, check_candidate
+from tools.check.phase import CheckRecord, check_candidate, sanitize_candidate
+from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
+from tools.check.sanitizers import environment as sanitizer_environment
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
@@ -116,6 +118,7 @@ class LocalEvaluator:
         use_compiled_baseline: bool = True,
         sandbox: Sequence[str] = SANDBOX_LAYERS,
         use_calibration: bool = True,
+        sanitizers: Literal["cheap", "always", "never"] = "cheap",
         slot: Slot | None = None,
     ) -> None:
         """Remember where state goes; nothing is started yet.
@@ -127,6 +130,7 @@ class LocalEvaluator:
             sandbox: Optional layers for candidates' processes (`tools.sandbox.layers.NAMES`); those that the machine lacks are left out.
             slot: Where its processes run; default: anywhere that this process may.
             use_calibration: Widen intervals by the spread that `kevolve calibrate` found on the device; a calibration itself goes without.
+            sanitizers: When C++ candidates run once with AddressSanitizer and UBSan; `cheap`: for finalists (effort `full`) with small inputs.
             use_compiled_baseline: Time against torch.compile too; without it an evaluation says nothing about fitness, but a first one starts sooner.
         """
         unknown = set(sandbox) - set(SANDBOX_LAYERS)
@@ -136,6 +140,7 @@ class LocalEvaluator:
         self._working_layers: dict[str, Sequence[str]] = {}
         self._use_lint = use_lint
         self._use_calibration = use_calibration
+        self._sanitizers = sanitizers
         self._use_compiled_baseline = use_compiled_baseline
         self._home = Path(home).resolve()
         self._slot = slot or Slot()
@@ -294,6 +299,9 @@ class LocalEvaluator:
                 self._candidate_process(attempt, device, directory / "check", needed) as process,
             ):
                 check_candidate(process, session, attempt.effort, attempt.check, weights_constant=attempt.problem.weights_constant)
+            if self._sanitizes(attempt, device):
+                with shared_device(device, self._slot.accelerator), attempt.phase("sanitizers"):
+                    self._sanitize(attempt, session, directory / "sanitizers")
             cache = self._cache_of(attempt.candidate)
             attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
             self._time(attempt, session, device, directory, needed)
@@ -304,6 +312,19 @@ class LocalEvaluator:
             raise
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def _sanitizes(self, attempt: _Attempt, device: str) -> bool:
+        if device != "cpu" or self._sanitizers == "never" or not builds_cpp(attempt.candidate.source):
+            return False
+        if not libraries():
+            attempt.check.sanitizers = "not run: the compiler has no sanitizer libraries"
+            return False
+        moved = sum(attempt.check.inputs_bytes.values()) + sum(attempt.check.outputs_bytes.values())
+        return self._sanitizers == "always" or (attempt.effort.name == FULL.name and moved <= CHEAP_BYTES)
+
+    def _sanitize(self, attempt: _Attempt, session: ReferenceSession, directory: Path) -> None:
+        with self._candidate_process(attempt, "cpu", directory, 0, sanitize=True) as process:
+            sanitize_candidate(process, session, attempt.check, attempt.effort.timeout_s)
 
     def _time(self, attempt: _Attempt, session: ReferenceSession, device: str, directory: Path, needed: int) -> None:
         generator = np.random.default_rng(attempt.seed)
@@ -391,21 +412,26 @@ class LocalEvaluator:
         if session is not None:
             session.close()
 
-    def _zygote(self, device: str) -> Zygote:
-        zygote = self._zygotes.get(device)
+    def _zygote(self, device: str, *, sanitize: bool = False) -> Zygote:
+        key = f"{device} with sanitizers" if sanitize else device
+        zygote = self._zygotes.get(key)
         if zygote is not None and zygote.is_alive():
             return zygote
         if zygote is not None:
             zygote.close()
-            self._sessions.clear()
+            if not sanitize:
+                self._sessions.clear()
         scratch = self._scratch_directory()
         preload = ("triton",) if device == "cuda" else ("torch.utils.cpp_extension",)
-        self._zygotes[device] = Zygote(
-            scratch, base_environment(scratch, self._slot.accelerator), preload, warm_trace=device == "cpu", cores=self._slot.cores
+        more = sanitizer_environment() if sanitize else {}
+        self._zygotes[key] = Zygote(
+            scratch, base_environment(scratch, self._slot.accelerator) | more, preload, warm_trace=device == "cpu", cores=self._slot.cores
         )
-        return self._zygotes[device]
+        return self._zygotes[key]
 
-    def _candidate_process(self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int) -> CandidateProcess:
+    def _candidate_process(
+        self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int, *, sanitize: bool = False
+    ) -> CandidateProcess:
         cache = self._cache_of(attempt.candidate)
         cache.mkdir(parents=True, exist_ok=True)
         source = cache / f"candidate_{attempt.candidate.candidate_id}.py"
@@ -416,16 +442,20 @@ class LocalEvaluator:
             **private_environment(directory, cache),
             **{f"KEVOLVE_BUILD_{name.upper()}": value for name, value in attempt.candidate.build_options.items()},
         }
+        if sanitize:
+            environment["TORCH_EXTENSIONS_DIR"] = str(cache / "sanitized")
+        limited = device == "cpu" and not sanitize  # a sanitizer's shadow memory takes terabytes of addresses
         config = {
             "device": device,
             "num_threads": self._num_threads,
+            "sanitize": sanitize,
             "environment": environment,
             "confinement": {
                 **self._confinement(attempt.problem, cache, directory, self._layers_for(device)),
-                "address_space_bytes": _ADDRESS_SPACE_BYTES + _ADDRESS_SPACE_FACTOR * needed_bytes if device == "cpu" else None,
+                "address_space_bytes": _ADDRESS_SPACE_BYTES + _ADDRESS_SPACE_FACTOR * needed_bytes if limited else None,
             },
         }
-        return CandidateProcess(self._zygote(device), source, directory, config)
+        return CandidateProcess(self._zygote(device, sanitize=sanitize), source, directory, config)
 
     def _confinement(self, problem: Problem | None, cache: Path, directory: Path, layers: Sequence[str]) -> dict[str, Any]:  # Any: JSON
         """Return what a candidate's process may touch: everything but our state, temporary files, this checkout, KernelBench and the problem's file."""
@@ -526,6 +556,7 @@ class LocalEvaluator:
             "host": self._host,
             "checks": attempt.check.draws,
             "traces": attempt.check.traces,
+            "sanitizers": attempt.check.sanitizers,
             "timings": [dataclasses.asdict(item) for item in attempt.timings],
             "phases_s": attempt.phases_s,
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tools.check.decision import describe_mismatch, precision_class, reject
+from tools.check.sanitizers import finding
 from tools.check.variation_kinds import draw_kinds
 from tools.check.verdict import Rejected
 from tools.types import Effort, Feedback, Status
@@ -19,6 +20,7 @@ _ECHO_LIMIT_BYTES = 1 << 30
 _POISON_LIMIT_BYTES = 1 << 30
 _LATE_S = 0.02
 _REFERENCE_S = 600.0
+_REPORT_BYTES = 64 << 10
 
 
 @dataclass
@@ -31,6 +33,8 @@ class CheckRecord:
     libraries: list[str] = field(default_factory=list)
     inputs_bytes: dict[int, int] = field(default_factory=dict)
     outputs_bytes: dict[int, int] = field(default_factory=dict)
+    sanitizers: str = ""
+    """`clean`, or why they did not run; empty if they were not asked for."""
 
 
 def check_candidate(
@@ -73,6 +77,32 @@ def check_candidate(
         record.traces.append(process.trace(draw, deadline))
     record.libraries = process.mapped_libraries()
     record.precision = precision_class(all_stats)
+
+
+def sanitize_candidate(process: CandidateProcess, session: ReferenceSession, record: CheckRecord, timeout_s: float) -> None:
+    """Run an instrumented candidate once on a fresh draw of each workload; values are not judged again. Fills `record.sanitizers`.
+
+    Raises:
+        Rejected: A sanitizer reported something.
+    """
+    deadline = Deadline(timeout_s)
+    try:
+        for workload in range(len(session.workloads)):
+            draw = session.ask(
+                "draw", _REFERENCE_S, workload=workload, seed=secrets.randbits(62), kind=draw_kinds(1)[0], fresh_weights=False
+            )
+            if workload == 0:
+                process.load(draw["init"], session.arenas, draw["state"], deadline)
+            else:
+                process.share(session.arenas, deadline)
+            process.call(draw, deadline, "a call with sanitizers", echo=False, poison_bytes=0)
+        record.sanitizers = "clean"
+    except Rejected as rejected:
+        found = finding(process.log_tail(_REPORT_BYTES))
+        if found:
+            record.sanitizers = found
+            raise Rejected(Status.RUNTIME_ERROR, found, Feedback(error=found)) from rejected
+        record.sanitizers = f"not run to the end: {rejected.reason}"[:500]
 
 
 def _check_draw(

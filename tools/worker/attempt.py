@@ -114,6 +114,10 @@ class CandidateProcess:
         """Run one timed block."""
         return self._request("block", deadline, "a timed call", calls=calls, seed=seed)
 
+    def log_tail(self, limit: int) -> str:
+        """Return the end of what the process printed."""
+        return self._worker.log_tail(limit)
+
     def cpu_seconds(self) -> float:
         """Return the processor time of the process tree so far, in s."""
         return self._worker.cpu_seconds()

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from tools.check.sanitizers import instrument
 from tools.worker import tensors
 from tools.worker.arena import align, map_received
 from tools.worker.channel import Channel
@@ -41,6 +42,8 @@ class CandidateWorker:
         self._outputs: mmap.mmap | None = None
         self._slots: TimedSlots | None = None
         self._last: Any = None
+        self._launched: dict[str, int] = {}
+        """Triton kernels launched in checked calls: a call that replays a recording launches nothing by name any more."""
 
     def run(self) -> None:
         """Serve until the other side closes."""
@@ -103,14 +106,17 @@ class CandidateWorker:
     def _call(self, message: Answer, fds: list[int]) -> Answer:
         """Call the model once on fresh copies and write outputs (and the inputs as they are afterwards) to the output arena."""
         device, model = self._ready()
-        arguments = GuardedArguments(tensors.read(message["args"], self._input_memory(), device.name))
-        with torch.no_grad():
+        arguments = GuardedArguments(
+            tensors.read(message["args"], self._input_memory(), device.name), exact=self._config.get("sanitize") is True
+        )
+        with torch.no_grad(), launched_kernels(is_wanted=device.name == "cuda") as launches:
             if message.get("late"):
                 device.delay_values(list(tensors.tensors_of(arguments.tree)))
             poison(message["poison_bytes"], device)
             result = model(*arguments.tree)
             seen = result if _strict_types(result) else device.seen_in_order(result)
             device.synchronize()
+        self._launched |= launches
         self._last = result
         answer = self._describe(result, arguments.tree, seen)
         answer["guards_intact"] = arguments.intact()
@@ -153,7 +159,7 @@ class CandidateWorker:
         if device.name == "cuda":
             with torch.no_grad(), launched_kernels() as launches:
                 answer["kernels"] = profile_kernels(lambda: model(*arguments))
-            answer["launches"] = launches
+            answer["launches"] = {**self._launched, **launches}
         if not answer.get("kernels"):
             with torch.no_grad(), OperatorTrace() as operators:
                 model(*arguments)
@@ -205,6 +211,8 @@ class CandidateWorker:
 
 def main(channel: Channel, config: Answer) -> None:
     """Run a candidate worker on an inherited channel."""
+    if config.get("sanitize") is True:
+        instrument()
     CandidateWorker(channel, config).run()
 
 
@@ -220,9 +228,10 @@ def poison(nbytes: int, device: Device) -> None:
 class GuardedArguments:
     """Argument tensors placed between guard bands whose pattern is checked afterwards."""
 
-    def __init__(self, tree: Any) -> None:  # Any: argument tree
+    def __init__(self, tree: Any, *, exact: bool = False) -> None:  # Any: argument tree
+        """Place them; `exact`: each in a block of its own size instead, where a sanitizer watches the ends."""
         self._bands: list[torch.Tensor] = []
-        self.tree = tensors.map_tensors(tree, self._place)
+        self.tree = tensors.map_tensors(tree, torch.clone if exact else self._place)
 
     def _place(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.numel() == 0 or tensor.numel() * tensor.element_size() > 256 << 20:

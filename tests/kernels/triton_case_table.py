@@ -325,6 +325,28 @@ def cases() -> dict[str, list[Case]]:
         )
 
     small = {"BLOCK_P": 16, "BLOCK_C": 16, "BLOCK_K": 16}
+    for c, o, g, shape, k, s, p, d, tiles in (
+        (20, 18, 1, (5, 6), (3, 3), (1, 1), (0, 0), (1, 1), small),
+        (6, 9, 1, (11,), (3,), (2,), (1,), (2,), small),
+        (8, 18, 2, (4, 5, 3), (2, 3, 1), (1, 2, 1), (0, 1, 0), (1, 1, 1), {**small, "BLOCK_K": 32}),
+        (16, 70, 1, (4, 20), (1, 2), (1, 1), (0, 0), (1, 1), {**small, "BLOCK_C": 64}),
+    ):
+        op = (F.conv1d, F.conv2d, F.conv3d)[len(k) - 1]
+
+        def conv(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int, op: Any = op) -> Any:
+            return op(input, weight, bias, stride, padding, dilation, groups)
+
+        x = {"input": n(2, c, *shape), "weight": n(o, c // g, *k), "bias": n(o), "stride": s, "padding": p, "dilation": d, "groups": g}
+        add("conv_nhwc_gemm", x, conv, tiles, tolerance=5e-3)  # the copy rounds to TF32: 2^-11 of each factor
+    for c, o, g, shape, tiles in ((20, 18, 1, (5, 6), small), (32, 16, 2, (40,), small), (16, 70, 1, (2, 3, 5), {**small, "BLOCK_C": 64})):
+        op = (F.conv1d, F.conv2d, F.conv3d)[len(shape) - 1]
+
+        def pointwise(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int, op: Any = op) -> Any:
+            return op(input, weight, bias, stride, padding, dilation, groups)
+
+        x = {"input": n(2, c, *shape), "weight": n(o, c // g, *(1 for _ in shape)), "bias": n(o), "groups": g}
+        ones, zeros = (1,) * len(shape), (0,) * len(shape)
+        add("conv_pointwise_gemm", {**x, "stride": ones, "padding": zeros, "dilation": ones}, pointwise, tiles, tolerance=5e-3)
     for c, o, g, shape, k, s, p, d in (
         (6, 9, 1, (11,), (3,), (2,), (1,), (2,)),
         (3, 16, 1, (5, 6), (3, 3), (1, 1), (1, 0), (1, 1)),
@@ -352,6 +374,23 @@ def cases() -> dict[str, list[Case]]:
 
         x = {"input": n(2, c, *shape), "weight": n(c, o // g, *k), "bias": n(o), "stride": s, "padding": p, "output_padding": m}
         add("conv_transpose_phases", {**x, "groups": g, "dilation": d}, deconv, small)
+    for c, o, g, shape, k, s, p, m, d, tiles in (
+        (9, 10, 1, (7,), (5,), (1,), (2,), (0,), (3,), small),
+        (3, 9, 1, (4, 5), (3, 2), (2, 3), (1, 0), (1, 2), (1, 1), {**small, "BLOCK_C": 8}),
+        (16, 18, 2, (2, 3, 3), (3, 3, 2), (2, 1, 2), (1, 0, 0), (1, 0, 1), (1, 1, 1), small),
+        (20, 8, 1, (9,), (3,), (2,), (1,), (0,), (2,), {**small, "BLOCK_K": 32}),
+        (16, 8, 1, (3, 4), (3, 3), (5, 2), (1, 1), (0, 0), (2, 3), small),
+        (16, 34, 1, (3, 4), (3, 3), (2, 2), (1, 1), (0, 0), (1, 1), {**small, "BLOCK_C": 32}),
+    ):
+        op = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(k) - 1]
+
+        def turned(
+            input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any, op: Any = op
+        ) -> Any:
+            return op(input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+        x = {"input": n(2, c, *shape), "weight": n(c, o // g, *k), "bias": n(o), "stride": s, "padding": p, "output_padding": m}
+        add("conv_transpose_nhwc", {**x, "groups": g, "dilation": d}, turned, tiles, tolerance=5e-3)
 
     def linear_group_norm(input: Any, weight: Any, bias: Any, gamma: Any, beta: Any, num_groups: int, shift: Any = None) -> Any:
         value = F.linear(input, weight, bias)

@@ -80,27 +80,43 @@ def run_suite(
     Raises:
         EvaluationError: There are no problems: an empty suite is not a success.
     """
-    if not problems:
-        raise EvaluationError("no problems: nothing to run is not a success; check the suite's name, levels and shard")
-    done = {(item.problem_id, item.label) for item in read([options.results])} if options.resume and options.results.exists() else set()
+    todo = pending(problems, options, tell)
     made = []
-    for number, problem in enumerate(problems, start=1):
-        if (problem.problem_id, options.label) in done:
-            tell(f"[{number}/{len(problems)}] {problem.problem_id}: recorded before")
-            continue
-        record = _run_one(problem, options, store, machinery)
+    for problem in todo:
+        record = run_one(problem, options, store, machinery)
         append(options.results, record)
         made.append(record)
-        evaluation = record.evaluation
-        speedups = ", ".join(f"{item.value:.2f}x {name}" for name, item in sorted(evaluation.speedup.items()))
-        tell(
-            f"[{number}/{len(problems)}] {problem.problem_id}: {speedups or evaluation.reason or evaluation.status} "
-            f"({record.num_evaluations} evaluations, {record.seconds:.0f} s)"
-        )
+        announce(record, len(made), len(todo), tell)
     return made
 
 
-def _run_one(problem: Problem, options: BenchOptions, store: RunStore, machinery: Machinery) -> Record:
+def pending(problems: Sequence[Problem], options: BenchOptions, tell: Callable[[str], None]) -> list[Problem]:
+    """Return the problems that have no record yet under this label, all of them unless the call resumes.
+
+    Raises:
+        EvaluationError: There are no problems: an empty suite is not a success.
+    """
+    if not problems:
+        raise EvaluationError("no problems: nothing to run is not a success; check the suite's name, levels and shard")
+    done = {(item.problem_id, item.label) for item in read([options.results])} if options.resume and options.results.exists() else set()
+    todo = [problem for problem in problems if (problem.problem_id, options.label) not in done]
+    if len(todo) < len(problems):
+        tell(f"{len(problems) - len(todo)} of {len(problems)} problems were recorded before")
+    return todo
+
+
+def announce(record: Record, number: int, count: int, tell: Callable[[str], None]) -> None:
+    """Tell what became of a problem, in a line."""
+    evaluation = record.evaluation
+    speedups = ", ".join(f"{item.value:.2f}x {name}" for name, item in sorted(evaluation.speedup.items()))
+    tell(
+        f"[{number}/{count}] {record.problem_id}: {speedups or evaluation.reason or evaluation.status} "
+        f"({record.num_evaluations} evaluations, {record.seconds:.0f} s)"
+    )
+
+
+def run_one(problem: Problem, options: BenchOptions, store: RunStore, machinery: Machinery) -> Record:
+    """Search for one problem; what keeps it from being measured is a record too."""
     run_id = create_run(store, problem, options.target, options.config)
     try:
         result = asyncio.run(drive(store, run_id, machinery))

@@ -34,7 +34,7 @@ from tools.sandbox.layers import NAMES
 from tools.targets.registry import get_target
 from tools.types import Candidate, Problem
 
-PASSES = ("compile", "torch", "ncu", "proton", "perf", "regions")
+PASSES = ("compile", "torch", "ncu", "proton", "perf", "tritonparse", "regions")
 """In the order in which they run: the ones that disturb least come first, and are the base of the merge."""
 DEFAULTS = {
     "cpu": ("torch", "perf"),
@@ -156,6 +156,8 @@ def script_of(name: str, request: Request) -> tuple[str, str]:
     """Return the script of a pass in Python and the report that it writes."""
     if name == "torch":
         return "profile_torch.py", f"torch-{request.which}.json.gz"
+    if name == "tritonparse":
+        return "profile_tritonparse.py", f"tritonparse-{request.which}.ndjson"
     return "profile_proton.py", f"proton-{request.which}.hatchet"
 
 
@@ -339,6 +341,8 @@ def _reason(outcome: Outcome, timeout_s: float) -> tuple[MissingKind, str]:
         return "timeout", f"it did not end within {timeout_s:g} s and was killed"
     if "NVGPUCTRPERM" in outcome.output or "Permission" in outcome.output or "No permission" in outcome.output:
         return "no_permission", f"performance counters may not be read here: {_last_line(outcome.output)}"
+    if "No module named 'tritonparse'" in outcome.output:
+        return "tool_missing", "tritonparse is not installed; `pip install tritonparse` (the pass compile shows the same without launches)"
     if "active drivers" in outcome.output or "No CUDA GPUs" in outcome.output or "cuptiSubscribe" in outcome.output:
         return "no_device", f"it needs a device that is not here: {_last_line(outcome.output)}"
     return "failed", f"it ended with code {outcome.status}: {_last_line(outcome.output)}"

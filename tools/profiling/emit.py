@@ -11,7 +11,7 @@ from pathlib import Path
 from tools.types import Candidate, Problem
 
 _SCRIPTS = Path(__file__).resolve().parent / "standalone"
-_COPIED = ("workload.py", "profile_torch.py", "profile_proton.py", "run_calls.py")
+_COPIED = ("workload.py", "profile_torch.py", "profile_proton.py", "profile_tritonparse.py", "run_calls.py")
 NCU_METRICS = (
     "dram__bytes_read.sum", "dram__bytes_write.sum", "lts__t_bytes.sum", "lts__t_sectors_op_atom.sum", "lts__t_sectors_op_red.sum", "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum",
     "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum", "l1tex__t_sectors_pipe_lsu_mem_global_op_st.sum", "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
@@ -106,6 +106,7 @@ Needs PyTorch (and Triton for kernels written in it), nothing else. `candidate` 
 | torch.profiler | `python profile_torch.py candidate` | `torch-candidate.json.gz` |
 | Nsight Compute | `./profile_ncu.sh candidate` | `ncu-candidate.csv` |
 | Proton | `python profile_proton.py candidate` | `proton-candidate.hatchet` |
+| tritonparse | `python profile_tritonparse.py candidate` | `tritonparse-candidate.ndjson` |
 | rocprofv3 | `./profile_rocprof.sh candidate` | `rocprof/…_kernel_trace.csv` |
 | TritonBench | copy `tritonbench/{name}` to `tritonbench/operators/` of a checkout, then `python run.py --op {name} --metrics latency,speedup,accuracy` | its table |
 """

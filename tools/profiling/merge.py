@@ -98,7 +98,8 @@ def _joined(name: str, group: Sequence[KernelProfile]) -> KernelProfile:
     ordered = sorted(enumerate(figures), key=lambda item: (_rank(item[1]), item[0]))
     remarks = tuple(dict.fromkeys(remark for kernel in group for remark in kernel.remarks))
     limiter = next((kernel.limiter for kernel in group if kernel.limiter), "")
-    return KernelProfile(name, group[0].kind, launches, _distinct([figure for _, figure in ordered]), limiter, remarks)
+    lines = next((kernel.lines for kernel in group if kernel.lines), ())
+    return KernelProfile(name, group[0].kind, launches, _distinct([figure for _, figure in ordered]), limiter, remarks, lines)
 
 
 _SUMMED_UNITS = frozenset({"us", "bytes", "1", "cycles"})

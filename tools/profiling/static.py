@@ -12,6 +12,7 @@ from typing import Any
 from tools.compile.job import Job
 from tools.compile.server import CompileServer
 from tools.profiling.compiled import profile_of_report
+from tools.profiling.source_lines import source_lines, stage_of
 from tools.profiling.static_mix import static_mix
 from tools.profiling.types import Figure, Profile
 from tools.targets.base import CompileReport, LaunchRecord, Target
@@ -64,17 +65,18 @@ def with_static_mix(profile: Profile, report: CompileReport, source: str) -> Pro
     needed = {launch.kernel: tensor_bytes(launch) for launch in report.launches}
     kernels = []
     for resources, kernel in zip(report.kernels, profile.kernels, strict=False):
-        figures = list(kernel.figures)
+        figures, lines = list(kernel.figures), kernel.lines
         text = texts.get((resources.kernel, resources.specialisation))
         if text is not None:
             figures += static_mix(text)
+            lines = source_lines({stage_of(text): text}, source)
         if kernel.name in dots:
             figures.append(Figure("static_dots", float(dots[kernel.name]), "1", "source: calls of dot", "instruction", Evidence.COMPILED))
         if kernel.name in needed:
             figures.append(
                 Figure("tensor_bytes", needed[kernel.name], "bytes", "launch record: tensors, once each", "traffic", Evidence.COMPILED)
             )
-        kernels.append(dataclasses.replace(kernel, figures=tuple(figures)))
+        kernels.append(dataclasses.replace(kernel, figures=tuple(figures), lines=lines))
     return dataclasses.replace(profile, kernels=(*kernels, *profile.kernels[len(kernels) :]))
 
 

@@ -12,6 +12,7 @@ from tools.profiling.rules import diagnose_profile
 from tools.profiling.types import Figure, KernelProfile, Profile
 
 MAX_KERNEL_SECTIONS = 40
+MAX_LINES = 12
 MAX_FIGURES = 40
 
 
@@ -95,8 +96,23 @@ def _kernel(kernel: KernelProfile, profile: Profile) -> Iterator[str]:
         if figures:
             yield f"{title}: " + "; ".join(_plain(figure) for figure in figures) + "."
             yield ""
+    yield from _lines(kernel)
     for remark in kernel.remarks:
         yield f"- {remark}"
+
+
+def _lines(kernel: KernelProfile) -> Iterator[str]:
+    """Yield the lines of the source that most instructions stem from."""
+    stage = next((name for name in ("ptx", "amdgcn", "ttgir", "ttir") if any(name in line.instructions for line in kernel.lines)), "")
+    total = sum(line.instructions.get(stage, 0) for line in kernel.lines)
+    if not total:
+        return
+    yield f"Lines of the source by their instructions in the {stage} ({total:,} in all):"
+    yield ""
+    for line in sorted(kernel.lines, key=lambda item: -item.instructions.get(stage, 0))[:MAX_LINES]:
+        if line.instructions.get(stage):
+            yield f"- line {line.line}: {line.instructions[stage]:,}{f', `{line.text.strip()[:120]}`' if line.text.strip() else ''}"
+    yield ""
 
 
 def _regions(profile: Profile) -> Iterator[str]:

@@ -47,6 +47,18 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class SourceLine:
+    """What the compiler made of one line of a kernel's source."""
+
+    line: int
+    """In the file that holds the kernel, from 1."""
+    text: str
+    """The line itself; empty if the source is not at hand."""
+    instructions: Mapping[str, int]
+    """Stage (`ttir`, `ttgir`, `ptx`, `amdgcn`) to the number of its instructions that stem from this line, inlined functions included."""
+
+
+@dataclass(frozen=True)
 class KernelProfile:
     """Everything known about one kernel, summed over its launches."""
 
@@ -60,6 +72,8 @@ class KernelProfile:
     """What caps occupancy: `registers`, `shared_memory`, `warps` or `blocks`; empty: unknown."""
     remarks: tuple[str, ...] = ()
     """What the tool itself found noteworthy."""
+    lines: tuple[SourceLine, ...] = ()
+    """The source by line with what became of it, in order of lines; empty if unknown."""
 
     def figure(self, name: str) -> Figure | None:
         """Return the first figure of a name: the one of the most trusted source once a profile is merged."""
@@ -228,6 +242,7 @@ def _kernel(data: Mapping[str, Any]) -> KernelProfile:  # Any: JSON
     values = _known(KernelProfile, data)
     values["figures"] = tuple(_figure(item) for item in values.get("figures", ()))
     values["remarks"] = tuple(values.get("remarks", ()))
+    values["lines"] = tuple(SourceLine(**_known(SourceLine, item)) for item in values.get("lines", ()))
     return KernelProfile(**values)
 
 

@@ -14,11 +14,13 @@ from tools.profiling.formats.ncu import NcuCsv
 from tools.profiling.formats.proton import ProtonTree
 from tools.profiling.formats.record import RecordJson
 from tools.profiling.formats.rocprof import RocprofCsv
+from tools.profiling.formats.tritonparse import TritonParse
 from tools.profiling.source import Report
 from tools.profiling.types import Profile
 
 FORMATS: dict[str, type[Format]] = {
     "record": RecordJson,
+    "tritonparse": TritonParse,
     "chrome_trace": ChromeTrace,
     "proton_tree": ProtonTree,
     "rocprof_csv": RocprofCsv,

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from agents import contamination
 from agents.context import RunContext
 from agents.memory import lineage as lineage_of
 from agents.reflection import Published, lesson_of, published, strongest_baseline, winner_of
@@ -29,6 +30,10 @@ def publish(context: RunContext, signature: str, reason: str) -> dict[str, Any]:
     knowledge = knowledge_used(context.base, lineage)
     lesson_id = winner_id = None
     notes: list[str] = []
+    copied: list[dict[str, Any]] = []  # Any: JSON
+    if best is not None:
+        source = best.node.candidate.source
+        copied = [item.to_json() for item in contamination.report(context.base, context.problem, context.target, source, run_id)]
     if best is not None and context.base is not None and context.config.write_back:
         try:
             winner_id, lesson_id = _write_back(context, context.base, signature, best)
@@ -56,6 +61,7 @@ def publish(context: RunContext, signature: str, reason: str) -> dict[str, Any]:
         "dollars": spent.dollars,
         "started_from": _started_from(planned[-1].data) if planned else {"same": [], "siblings": [], "similar": []},
         "knowledge_used": knowledge,
+        "contamination": copied,
         "winner_id": winner_id,
         "lesson_id": lesson_id,
         "notes": notes,

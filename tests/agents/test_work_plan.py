@@ -25,6 +25,7 @@ from agents.driver import create_run, drive
 from agents.runs.store import RunStore
 from agents.threads import in_thread
 from agents.work_plan import WHOLE, WorkItem, budgeted, next_item, plan_by_rules, plan_of
+from kb.store import KnowledgeBase
 
 TWO_HEAVY = "addmm(f32:1,f32:2,f32:2) gelu(f32:2) addmm(f32:1,f32:2,f32:2) sum.dim_IntList(f32:2)"
 
@@ -118,7 +119,9 @@ def test_planner_model_divides_a_search_and_every_session_is_told_its_part(tmp_p
 @pytest.mark.parametrize("answer", ["", "no JSON", '{"items": [{"region": 5}]}'])
 def test_useless_plan_leaves_the_rules_standing(tmp_path: Path, answer: str) -> None:
     coder = TwoHeavy()
-    store, run_id, _ = search(tmp_path, config("linear", 6), machinery(LandscapeEvaluator(), coder, advisers=planner(answer)))
+    with KnowledgeBase.open(tmp_path / "kb", embedder="hashing") as base:
+        tools = machinery(LandscapeEvaluator(), coder, advisers=planner(answer), base=base)
+        store, run_id, _ = search(tmp_path, config("linear", 6), tools)
     (event,) = store.events(run_id, "divided")
     assert event.data["by"] == "rules" and coder.directives[0].startswith(WHOLE) and "operator 1 of 2" in coder.directives[1]
 

@@ -14,12 +14,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tools.compile.device import AbsentDevice, stand_in
 from tools.compile.launches import Launch, LaunchError, plain, record_launches
 from tools.compile.resources import exceeded, read_resources, remarks, specialisation
 from tools.targets.base import CompileReport, EmittedStage, KernelResources, LaunchRecord
+
+if TYPE_CHECKING:
+    import torch
 
 _MESSAGE_CHARACTERS = 2000
 _NO_DEVICE = (
@@ -139,12 +142,26 @@ def _run_candidate(module: ModuleType, problem: ModuleType, device: str) -> None
     with torch.no_grad():
         model = module.ModelNew(*([] if named else arguments), **named)
         if isinstance(model, torch.nn.Module):
-            model = model.to(torch.device(device))
+            _move(model, device)
         for workload in workloads:
             inputs = problem.get_inputs(**workload)
             model(**{name: moved(value) for name, value in inputs.items()}) if isinstance(inputs, Mapping) else model(
                 *(moved(value) for value in inputs)
             )
+
+
+def _move(model: torch.nn.Module, device: str) -> None:
+    """Move a model's parameters and buffers one by one: `Module.to` swaps parameters without memory, which torch refuses for some of them."""
+    import torch
+
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                moved = parameter.detach().to(torch.device(device))
+                module._parameters[name] = torch.nn.Parameter(moved, requires_grad=parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer.to(torch.device(device))
 
 
 def _load(path: Path, source: str) -> ModuleType:

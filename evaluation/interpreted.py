@@ -1,0 +1,146 @@
+"""Numerics of a Triton candidate without its device: run it in Triton's interpreter beside the reference, in a process of its own.
+
+For studies with trusted writers: the process has no sandbox. It proves values, shapes and dtypes at the sizes of the problem given (a device may still differ:
+see `tools.compile.perturb`), nothing about speed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.types import Status
+
+ROOT = Path(__file__).resolve().parent.parent
+SEEDS = (11, 23)
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What the interpreter said."""
+
+    status: Status
+    reason: str = ""
+    first_mismatch: str = ""
+    error: str = ""
+
+
+def check(candidate: str, problem: str, *, timeout_s: float = 300.0, seeds: tuple[int, ...] = SEEDS) -> Numerics:
+    """Compare a candidate with its reference in float64 on fresh inputs; see `tools.check.compare` for the bounds.
+
+    Args:
+        candidate: Source that defines `ModelNew`.
+        problem: Source of the reference, at sizes that the interpreter can run in time.
+        timeout_s: Wall-clock limit; the process is killed beyond it.
+        seeds: Of the inputs.
+    """
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    request = json.dumps({"candidate": candidate, "problem": problem, "seeds": seeds})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "evaluation.interpreted"],
+            input=request,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=environment,
+            check=False,
+            cwd=ROOT,
+        )
+    except subprocess.TimeoutExpired:
+        return Numerics(Status.TIMEOUT, f"the interpreter was still running after {timeout_s:g} s")
+    answer = done.stdout.rpartition("\n@")[2] if "\n@" in done.stdout else ""
+    if not answer:
+        return Numerics(Status.RUNTIME_ERROR, f"the process ended with code {done.returncode}", error=done.stderr[-1500:])
+    told: dict[str, str] = json.loads(answer)
+    return Numerics(Status(told.pop("status")), **told)
+
+
+def _load(name: str, source: str, folder: Path) -> Any:  # Any: a module made from text
+    import importlib.util
+
+    path = folder / f"{name}.py"
+    path.write_text(source, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _accept_launch_options() -> None:
+    """Let the interpreter take launch options of other back ends (`cb_multiplier`, `use_dual_core`), which change no value."""
+    from triton.runtime import interpreter
+
+    plain = interpreter.GridExecutor.__call__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # Any: whatever a launch passes
+        known = set(self.arg_names)
+        return plain(self, *args, **{name: value for name, value in kwargs.items() if name in known})
+
+    interpreter.GridExecutor.__call__ = call
+
+
+def judge(request: Mapping[str, Any], folder: Path) -> dict[str, str]:  # Any: JSON
+    """Return status, reason and first mismatch. Runs both sources in this process."""
+    import torch
+
+    from tools.check.compare import calibrate, compare
+    from tools.compile.job import digest
+
+    _accept_launch_options()
+    problem = _load("problem", request["problem"], folder)
+    try:
+        kernel = _load("kernel", request["candidate"], folder)
+    except Exception as error:  # the candidate's code runs here: whatever it raises is its failure
+        return {"status": "runtime_error", "reason": "the file cannot be imported", "error": digest(error)}
+    for seed in request["seeds"]:
+        torch.manual_seed(seed)
+        arguments = problem.get_init_inputs()
+        inputs = problem.get_inputs()
+        torch.manual_seed(seed)
+        model = problem.Model(*arguments)
+        with torch.no_grad():
+            native = model(*inputs)
+            exact = problem.Model(*arguments)
+            exact.load_state_dict(model.state_dict())
+            wanted = exact.double()(*[item.double() if torch.is_tensor(item) and item.is_floating_point() else item for item in inputs])
+            try:
+                made = kernel.ModelNew(*arguments)
+                made.load_state_dict(model.state_dict(), strict=True)
+                got = made(*[item.clone() if torch.is_tensor(item) else item for item in inputs])
+            except Exception as error:  # the candidate's code runs here: whatever it raises is its failure
+                return {"status": "runtime_error", "reason": "it raises when it runs", "error": digest(error)}
+        if not torch.is_tensor(got) or got.shape != native.shape:
+            shape = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
+            return {"status": "wrong_shape", "reason": f"the output has shape {shape}, not {tuple(native.shape)}"}
+        if got.dtype != native.dtype:
+            return {"status": "wrong_dtype", "reason": f"the output is {got.dtype}, not {native.dtype}"}
+        found = compare(got, wanted, native, calibrate(wanted, native))
+        if found.bad or found.class_mismatches:
+            wrong = max(found.bad, found.class_mismatches)
+            mismatch = f"element {found.first_index}: expected {found.first_expected:.6g}, got {found.first_actual:.6g}; {wrong} of {found.numel} are wrong"
+            return {"status": "wrong_values", "reason": f"{wrong} of {found.numel} elements are wrong", "first_mismatch": mismatch}
+    return {"status": "passed"}
+
+
+def main() -> int:
+    """Serve one request on stdin."""
+    import tempfile
+
+    request = json.loads(sys.stdin.read())
+    with tempfile.TemporaryDirectory() as folder:
+        answer = judge(request, Path(folder))
+    sys.stdout.write("\n@" + json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

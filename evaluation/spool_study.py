@@ -1,0 +1,449 @@
+"""Does the knowledge base help a capable writer? The same problems twice, with it and without, through files that anybody may answer.
+
+`run` writes each prompt into `SPOOL/` (one folder for all: requests are named by their content) and waits for the answers; killed, it goes on where it was. A
+problem ends at its first correct candidate or after `--attempts`. Correctness is judged here: by the evaluator on the CPU, by Triton's interpreter and the
+compiler (or the rules of the simulated chip) elsewhere. `freeze` copies what was said into a folder of replay fixtures, `table` prints the comparison,
+`measure` evaluates the candidates of a target on this machine's device for their speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.types import QUICK, Candidate, Effort, Evaluation, Evidence, Feedback, Interval, Problem, Status
+
+logger = logging.getLogger(__name__)
+
+SUITE = Path(__file__).resolve().parent / "suites" / "spool"
+ARMS = ("knowledge", "none")
+_WAIT_S = 6 * 3600.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One problem of the study."""
+
+    name: str
+    target: str
+    spec: str = ""
+    """What `tools.problems.load_problem` reads; empty: the file of this name in the suite."""
+    small: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Module-level sizes of a version that the interpreter can run."""
+
+
+ITEMS = (
+    Item("cpu_rotary", "cpu"),
+    Item("cpu_leaky_integrator", "cpu"),
+    Item("cpu_pairwise_l1", "cpu"),
+    Item("mtia_weighted_bag", "mtia:2i"),
+    Item("mtia_masked_pool", "mtia:2i"),
+    Item("mtia_row_cumsum", "mtia:2i"),
+    Item("kb1_93_masked_cumsum", "cuda:sm_90", "kernelbench:1/93", {"batch_size": "6", "input_shape": "(5000,)"}),
+    Item("kb1_100_hinge_loss", "cuda:sm_90", "kernelbench:1/100", {"batch_size": "300", "input_shape": "(300,)"}),
+    Item("kb2_14_gemm_divide_sum", "cuda:sm_90", "kernelbench:2/14", {"batch_size": "64", "input_size": "200", "hidden_size": "136"}),
+)
+
+
+def problem_of(item: Item, kernelbench: Path | None) -> Problem:
+    """Return the problem of an item."""
+    from tools.problems import load_problem
+
+    return load_problem(item.spec or str(SUITE / f"{item.name}.py"), kernelbench_root=kernelbench)
+
+
+def small_source(source: str, sizes: Mapping[str, str]) -> str:
+    """Return a problem's source with module-level sizes replaced.
+
+    Raises:
+        ValueError: A size is assigned nowhere, or more than once.
+    """
+    for name, value in sizes.items():
+        source, count = re.subn(rf"^{name}\s*=.*$", f"{name} = {value}", source, flags=re.MULTILINE)
+        if count != 1:
+            raise ValueError(f"{name} is assigned {count} times at the top level")
+    return source
+
+
+class DevicelessEvaluator:
+    """Judges Triton candidates for a chip that is not here: by its compiler or rules, and by values in the interpreter. Never says anything measured.
+
+    A candidate that passes carries no time, except for a target with a timing model: then `latency_ms` is simulated (the sum over launches).
+
+    Args:
+        small: Sources of the problems at sizes for the interpreter, by the hash of the problem.
+        cache: Where compile reports are kept.
+    """
+
+    def __init__(self, small: Mapping[str, str], cache: Path) -> None:
+        self._small, self._cache = small, cache
+
+    def evaluate(self, candidate: Candidate, problem: Problem, *, target: str, effort: Effort, seed: int) -> Evaluation:
+        """Return the verdict; see `agents.context.Evaluator`."""
+        from evaluation.interpreted import check
+        from tools.targets.registry import get_target
+
+        def outcome(status: Status, reason: str = "", **more: Any) -> Evaluation:  # Any: fields of an Evaluation
+            return Evaluation(candidate.candidate_id, problem.problem_id, target, evidence, status, reason, **more)
+
+        report = get_target(target).compile(candidate, problem, timeout_s=effort.timeout_s, cache=self._cache)
+        evidence = report.evidence if report.evidence is not Evidence.MEASURED else Evidence.COMPILED
+        if report.status == "timeout":
+            return outcome(Status.TIMEOUT, "the compiler did not end in time")
+        if report.status != "compiled":
+            error = report.error or "; ".join(report.warnings) or "no Triton kernel is launched"
+            return outcome(Status.COMPILE_ERROR, error.splitlines()[0][:300], feedback=Feedback(error=error[:2000]))
+        found = check(candidate.source, self._small[problem.source_hash], timeout_s=max(effort.timeout_s, 240.0))
+        feedback = Feedback(error=found.error, first_mismatch=found.first_mismatch)
+        if found.status is not Status.PASSED:
+            return outcome(found.status, found.reason, feedback=feedback)
+        simulated = sum(estimate.value_us for estimate in report.estimates) / 1000 if report.estimates else None
+        return outcome(Status.PASSED, latency_ms=simulated)
+
+
+class OneAtATime:
+    """Lets the runs of the study take turns at an evaluator."""
+
+    def __init__(self, evaluator: Any) -> None:  # Any: an `agents.context.Evaluator`
+        self._evaluator, self._lock = evaluator, threading.Lock()
+
+    def evaluate(self, candidate: Candidate, problem: Problem, *, target: str, effort: Effort, seed: int) -> Evaluation:
+        """See `agents.context.Evaluator`."""
+        with self._lock:
+            found: Evaluation = self._evaluator.evaluate(candidate, problem, target=target, effort=effort, seed=seed)
+            return found
+
+
+# --- run -----------------------------------------------------------------------------------------------------------------
+
+
+def run(given: argparse.Namespace) -> None:
+    """Drive every run of the study at the same time until all have ended."""
+    from agents.runs.store import RunStore
+    from kb.store import KnowledgeBase
+    from tools.evaluator import LocalEvaluator
+
+    items = [item for item in ITEMS if not given.only or re.search(given.only, item.name)]
+    problems = {item.name: problem_of(item, given.kernelbench) for item in items}
+    small = {problems[item.name].source_hash: small_source(problems[item.name].source, item.small) for item in items}
+    arms = given.arms.split(",")
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(RunStore(given.home))
+        base = stack.enter_context(KnowledgeBase.open(given.home)) if "knowledge" in arms else None
+        local = stack.enter_context(LocalEvaluator(given.home, use_compiled_baseline=False))
+        here = OneAtATime(local)
+        elsewhere = OneAtATime(DevicelessEvaluator(small, given.home / "cache" / "compile"))
+
+        async def drive_all() -> list[Any]:  # Any: a result or what went wrong
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * len(items) + 8))
+            calls = [
+                _drive(
+                    store,
+                    base if arm == "knowledge" else None,
+                    here if item.target == "cpu" else elsewhere,
+                    item,
+                    arm,
+                    problems[item.name],
+                    given,
+                )
+                for item in items
+                for arm in arms
+            ]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        for outcome in asyncio.run(drive_all()):
+            if isinstance(outcome, BaseException):
+                logger.error("a run did not end: %s: %s", type(outcome).__name__, outcome)
+
+
+async def _drive(
+    store: Any, base: Any, evaluator: Any, item: Item, arm: str, problem: Problem, given: argparse.Namespace
+) -> None:  # Any: see `run`
+    from agents.chat_models.registry import create_client
+    from agents.chat_models.transcript import Transcript
+    from agents.coders.llm import LlmCoder
+    from agents.config import ModelOptions, RunConfig
+    from agents.driver import Machinery, create_run, drive
+    from agents.types import Budget, Limits
+    from agents.workbench import lint_errors
+    from tools.targets.registry import get_target
+
+    chip = get_target(item.target)
+    options = ModelOptions(name=f"spool:{given.spool}", timeout_s=_WAIT_S, context_tokens=given.context_tokens, retries=0)
+    client = create_client(options, "coder", given.home, Transcript(given.home / "transcripts" / f"{item.name}.{arm}.jsonl"))
+    coder = LlmCoder(client, lint=lambda candidate, target: tuple(str(found) for found in chip.lint(candidate)))
+    config = RunConfig(
+        strategy="one_shot",
+        strategy_options={"drafts": "1"},
+        coder="llm",
+        model=options,
+        budget=Budget(evaluations=given.attempts),
+        limits=Limits(attempts=given.attempts),
+        use_knowledge=base is not None,
+        finalists=0,
+        max_seeds=0,
+        use_siblings=False,
+        write_back=False,
+    )
+    machinery = Machinery(coder=coder, evaluator=evaluator, lint=lambda candidate: lint_errors(chip, candidate), base=base)
+    names = given.home / "runs.json"
+    known: dict[str, str] = json.loads(names.read_text()) if names.exists() else {}
+    key = f"{item.name}.{arm}"
+    if key in known:
+        if store.run(known[key]).result is not None:
+            return
+        store.acquire(known[key])
+    else:
+        known[key] = create_run(store, problem, item.target, config)
+        names.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    result = await drive(store, known[key], machinery)
+    logger.info("%s: %s", key, result["status"])
+
+
+# --- what came of it -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One problem in one arm."""
+
+    item: str
+    arm: str
+    target: str
+    passed_first: bool
+    attempts_to_pass: int | None
+    """None: no attempt passed."""
+    attempts: int
+    statuses: tuple[str, ...]
+    simulated_ms: float | None
+    tokens: int
+    prompt_chunks: int
+    """Passages of the knowledge base in the prompts."""
+    cited: int
+    """Of them, those that the answers name."""
+
+
+def rows_of(home: Path) -> list[dict[str, Any]]:  # Any: JSON
+    """Return what became of every run under a home, with the candidates that passed."""
+    from agents.runs.store import RunStore
+
+    found = []
+    known: dict[str, str] = json.loads((home / "runs.json").read_text())
+    with RunStore(home) as store:
+        for key, run_id in sorted(known.items()):
+            name, arm = key.rsplit(".", 1)
+            record = store.run(run_id)
+            attempts = [item for session in store.sessions(run_id) for item in store.attempts(run_id, session.session_id)]
+            evaluated = [item for item in attempts if item.evaluation is not None]
+            statuses = [item.evaluation.status.value for item in evaluated if item.evaluation is not None]
+            passed = [index for index, status in enumerate(statuses, start=1) if status == "passed"]
+            told = _exchanges(home / "transcripts" / f"{key}.jsonl")
+            chunks = {chunk for item in attempts for chunk in item.chunk_ids}
+            answers = "\n".join(str(entry["answer"]["data"]["content"]) for entry in told)
+            best = evaluated[passed[0] - 1] if passed else None
+            row = Row(
+                item=name,
+                arm=arm,
+                target=record.target,
+                passed_first=bool(statuses) and statuses[0] == "passed",
+                attempts_to_pass=passed[0] if passed else None,
+                attempts=len(statuses),
+                statuses=tuple(statuses),
+                simulated_ms=best.evaluation.latency_ms
+                if best is not None and best.evaluation is not None and record.target.startswith("mtia")
+                else None,
+                tokens=store.spent(run_id).tokens,
+                prompt_chunks=len(chunks),
+                cited=sum(chunk in answers for chunk in chunks),
+            )
+            reasons = [item.evaluation.reason for item in evaluated if item.evaluation is not None]
+            source = best.candidate.source if best is not None and best.candidate is not None else ""
+            found.append(
+                {
+                    **dataclasses.asdict(row),
+                    "reasons": reasons,
+                    "source": source,
+                    "problem": record.problem.source,
+                    "finished": record.result is not None,
+                }
+            )
+    return found
+
+
+def _exchanges(path: Path) -> list[dict[str, Any]]:  # Any: JSON
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def freeze(given: argparse.Namespace) -> None:
+    """Copy transcripts (replay fixtures) and rows into a folder."""
+    given.out.mkdir(parents=True, exist_ok=True)
+    rows = [row for row in rows_of(given.home) if row["finished"]]
+    for row in rows:
+        key = f"{row['item']}.{row['arm']}"
+        path = given.home / "transcripts" / f"{key}.jsonl"
+        (given.out / f"{key}.jsonl").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (given.out / "rows.jsonl").write_text(text, encoding="utf-8")
+
+
+def paired(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:  # Any: JSON rows
+    """Yield (with, without) for every problem that has both arms."""
+    by_key = {(row["item"], row["arm"]): row for row in rows}
+    for (name, arm), row in sorted(by_key.items()):
+        if arm == "knowledge" and (name, "none") in by_key:
+            yield row, by_key[name, "none"]
+
+
+def bootstrap(differences: Sequence[float], seed: int = 0, draws: int = 10_000) -> Interval:
+    """Return the mean of paired differences with its 95 % percentile bootstrap interval over problems."""
+    rng = random.Random(seed)
+    mean = sum(differences) / len(differences)
+    means = sorted(sum(rng.choices(differences, k=len(differences))) / len(differences) for _ in range(draws))
+    low, high = means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
+    return Interval(mean, min(low, mean), max(high, mean))
+
+
+def table(rows: Sequence[Mapping[str, Any]], speeds: Sequence[Mapping[str, Any]] = (), attempts: int = 4) -> str:  # Any: JSON rows
+    """Return the comparison as Markdown.
+
+    Args:
+        rows: Of one round, from `rows_of`.
+        speeds: Records of `measure`.
+        attempts: Most attempts; a problem that never passed counts one more.
+    """
+    speed = {(item["item"], item["arm"]): item for item in speeds}
+    lines = [
+        "| problem | target | arm | statuses | attempts to pass | time or speed | tokens | passages shown | cited |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: (row["target"], row["item"], row["arm"])):
+        measured = speed.get((row["item"], row["arm"]), {})
+        shown = f"{row['simulated_ms'] * 1000:.1f} us (simulated)" if row["simulated_ms"] else "not measured"
+        if measured.get("speedup"):
+            shown = ", ".join(f"{value['value']:.2f}x {name}" for name, value in sorted(measured["speedup"].items()))
+        lines.append(
+            f"| {row['item']} | {row['target']} | {row['arm']} | {', '.join(row['statuses'])} | {row['attempts_to_pass'] or 'never'} | {shown} "
+            f"| {row['tokens']:,} | {row['prompt_chunks']} | {row['cited']} |"
+        )
+    lines.append("")
+    pairs = list(paired(rows))
+    groups = {"all": pairs} | {
+        target: [pair for pair in pairs if pair[0]["target"] == target] for target in sorted({pair[0]["target"] for pair in pairs})
+    }
+    lines += [
+        "| group | pairs | passed at first, with | without | attempts to pass, with − without | tokens, with / without | simulated time, without / with |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, group in groups.items():
+        if not group:
+            continue
+        difference = bootstrap([(a["attempts_to_pass"] or attempts + 1) - (b["attempts_to_pass"] or attempts + 1) for a, b in group])
+        first = [sum(pair[side]["passed_first"] for pair in group) for side in (0, 1)]
+        tokens = [sum(pair[side]["tokens"] for pair in group) for side in (0, 1)]
+        times = [b["simulated_ms"] / a["simulated_ms"] for a, b in group if a["simulated_ms"] and b["simulated_ms"]]
+        lines.append(
+            f"| {name} | {len(group)} | {first[0]} | {first[1]} | {difference.value:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) "
+            f"| {tokens[0] / max(1, tokens[1]):.2f} | {', '.join(f'{value:.2f}' for value in times) or '–'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+# --- speed on a device ---------------------------------------------------------------------------------------------------
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Evaluate the passing candidates of a target on this machine, in turn, and append a record for each the moment it is known."""
+    from tools.evaluator import LocalEvaluator
+    from tools.problems import problem_from_source
+
+    began = time.monotonic()
+    rows = [json.loads(line) for line in (given.fixtures / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    chosen = [row for row in rows if row["source"] and row["target"].split(":")[0] == given.target.split(":")[0]]
+    done = set()
+    if given.out.exists():
+        done = {(item["item"], item["arm"]) for item in map(json.loads, given.out.read_text().splitlines()) if item["status"] == "passed"}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    with LocalEvaluator(given.home, use_compiled_baseline=not given.eager_only) as evaluator:
+        for row in sorted(chosen, key=lambda row: (row["item"], row["arm"])):
+            left = given.seconds - (time.monotonic() - began)
+            if (row["item"], row["arm"]) in done or left < given.least:
+                continue
+            record: dict[str, Any] = {"item": row["item"], "arm": row["arm"], "target": given.target}  # Any: JSON
+            try:
+                problem = problem_from_source(row["problem"], problem_id=row["item"], name=row["item"])
+                language = "cpp" if given.target == "cpu" else "triton"
+                effort = dataclasses.replace(QUICK, timeout_s=max(5.0, min(QUICK.timeout_s, left / 2)))
+                found = evaluator.evaluate(Candidate(row["source"], language=language), problem, given.target, effort)
+                record |= {
+                    "status": found.status.value,
+                    "reason": found.reason,
+                    "evidence": found.evidence.value,
+                    "latency_ms": found.latency_ms,
+                    "speedup": {name: dataclasses.asdict(value) for name, value in found.speedup.items()},
+                    "roofline_fraction": found.roofline_fraction,
+                    "precision_class": found.precision_class,
+                    "seconds": round(found.seconds, 2),
+                }
+            except Exception as error:  # a record for each, whatever the machine does
+                record |= {"status": "harness_error", "reason": f"{type(error).__name__}: {error}"[:500]}
+            record["written"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            sys.stdout.write(
+                f"{record['item']} {record['arm']}: {record['status']} {record.get('latency_ms')} {record.get('reason', '')}\n"
+            )
+            sys.stdout.flush()
+
+
+def main() -> None:
+    """Entry point of `python -m evaluation.spool_study`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="drive the runs; answers come through the spool")
+    one.add_argument("--home", type=Path, required=True, help="state directory, with the knowledge base ingested")
+    one.add_argument("--spool", type=Path, required=True)
+    one.add_argument("--kernelbench", type=Path)
+    one.add_argument("--attempts", type=int, default=4)
+    one.add_argument("--context-tokens", type=int, default=32_768)
+    one.add_argument("--arms", default=",".join(ARMS))
+    one.add_argument("--only", default="", help="a regular expression for names of problems")
+    two = commands.add_parser("freeze", help="copy transcripts and rows into a folder of fixtures")
+    two.add_argument("--home", type=Path, required=True)
+    two.add_argument("--out", type=Path, required=True)
+    three = commands.add_parser("table", help="print the comparison made from a folder of fixtures")
+    three.add_argument("fixtures", type=Path)
+    three.add_argument("--speeds", type=Path, nargs="*", default=[])
+    four = commands.add_parser("measure", help="time the candidates of a target on this machine")
+    four.add_argument("fixtures", type=Path)
+    four.add_argument("--target", required=True)
+    four.add_argument("--home", type=Path, required=True)
+    four.add_argument("--out", type=Path, required=True)
+    four.add_argument("--seconds", type=float, default=3600.0)
+    four.add_argument("--least", type=float, default=12.0, help="with fewer seconds left nothing is started")
+    four.add_argument("--eager-only", action="store_true", help="leave the compiled baseline out")
+    given = parser.parse_args()
+    if given.command == "table":
+        rows = [json.loads(line) for line in (given.fixtures / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+        speeds = [json.loads(line) for path in given.speeds for line in path.read_text(encoding="utf-8").splitlines()]
+        sys.stdout.write(table(rows, speeds))
+    else:
+        {"run": run, "freeze": freeze, "measure": measure}[given.command](given)
+
+
+if __name__ == "__main__":
+    main()

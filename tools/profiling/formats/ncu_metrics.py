@@ -20,6 +20,8 @@ _RAW: dict[str, Meaning] = {
     "gpu__time_duration.avg": ("device_time_us", "time", "sum"),
     "dram__bytes_read.sum": ("dram_read_bytes", "traffic", "sum"),
     "dram__bytes_write.sum": ("dram_write_bytes", "traffic", "sum"),
+    "dram__bytes_op_read.sum": ("dram_read_bytes", "traffic", "sum"),
+    "dram__bytes_op_write.sum": ("dram_write_bytes", "traffic", "sum"),
     "dram__bytes.sum": ("dram_bytes", "traffic", "sum"),
     "lts__t_bytes.sum": ("l2_bytes", "traffic", "sum"),
     "l1tex__t_bytes.sum": ("l1_bytes", "traffic", "sum"),

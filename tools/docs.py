@@ -1,6 +1,6 @@
 """Where the knowledge sources (`docs/`) and examples of this installation are.
 
-Looked for in `KEVOLVE_DOCS`, beside the packages (a checkout), then in the installed package data.
+Looked for in `KEVOLVE_DOCS`, beside the packages (a checkout), then in the installed package data. `KEVOLVE_PROFILES` adds directories with documents of further chips.
 """
 
 from __future__ import annotations
@@ -20,6 +20,19 @@ def docs_root() -> Path:
         MachineError: None of the known places has it.
     """
     return _find("KEVOLVE_DOCS", _PACKAGE.parent / "docs", _PACKAGE / "_docs")
+
+
+def profile_roots() -> tuple[Path, ...]:
+    """Return the directories of KEVOLVE_PROFILES (separated as in PATH): documents of chips that this installation's `docs/` do not describe.
+
+    Raises:
+        MachineError: One of them is no directory.
+    """
+    places = tuple(Path(place) for place in os.environ.get("KEVOLVE_PROFILES", "").split(os.pathsep) if place)
+    for place in places:
+        if not place.is_dir():
+            raise MachineError(f"no such directory: {place}; mend KEVOLVE_PROFILES")
+    return places
 
 
 def examples_root() -> Path:

@@ -1,4 +1,4 @@
-"""Judge whether Triton-MTIA would take a candidate, by public rules with the launches known. There is no public compiler to ask: the evidence is `simulated`."""
+"""Judge whether the compiler of a chip known from documents would take a candidate, by public rules with the launches known. There is no public compiler to ask: the evidence is `simulated`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAND_IN = "cuda:sm_90"
 def judge_candidate(
     candidate: Candidate, problem: Problem | None, profile: Profile, *, timeout_s: float, cache: Path | None
 ) -> CompileReport:
-    """Record the candidate's launches and judge each; see `MtiaTarget.compile`."""
+    """Record the candidate's launches and judge each; see `SimulatedTarget.compile`."""
     if candidate.language != "triton":
         reason = f"its kernels are written in {candidate.language}; only Triton is judged"
         return CompileReport(profile.target, "nothing_to_compile", warnings=(reason,), evidence=Evidence.SIMULATED)
@@ -41,7 +41,7 @@ def recording_job(source: str, *, problem: str | None = None, example: Mapping[s
 
 
 def judge(source: str, recorded: CompileReport, profile: Profile) -> CompileReport:
-    """Turn recorded launches into a report for the MTIA target: `compiled` if no rule with severity error fires on any launch."""
+    """Turn recorded launches into a report for a simulated target: `compiled` if no rule with severity error fires on any launch."""
     base = dataclasses.replace(recorded, target=profile.target, evidence=Evidence.SIMULATED, kernels=())
     if recorded.status in ("error", "timeout", "nothing_to_compile"):
         return base
@@ -56,7 +56,7 @@ def judge(source: str, recorded: CompileReport, profile: Profile) -> CompileRepo
 
 def judge_launch(source: str, launch: LaunchRecord, profile: Profile) -> Iterator[LintFinding]:
     """Yield what the rules say about a source when one kernel is launched as recorded."""
-    yield from lint(source, target=profile.target, limits=profile.limits, bindings={launch.kernel: bindings(launch)})
+    yield from lint(source, target=profile.target, limits=profile.limits, bindings={launch.kernel: bindings(launch)}, rules=profile.rules)
     elements = int(profile.limits["processing_elements"].value)
     if crowded_wave(launch.programs, elements):
         message = f"{launch.kernel}: {launch.programs} programs on {elements} processing elements leave the last wave nearly empty"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tools.errors import ToolsError
 from tools.lint.document import rules_document
-from tools.lint.engine import lint
 from tools.targets.registry import get_target
+from tools.types import Candidate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,10 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         target = get_target(options.target)
-        found = {
-            str(path): lint(path.read_text(encoding="utf-8"), target=target.describe().name, limits=target.limits())
-            for path in options.paths
-        }
+        found = {str(path): target.lint(Candidate(path.read_text(encoding="utf-8"))) for path in options.paths}
     except (ToolsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

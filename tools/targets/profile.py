@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tools.docs import docs_root
+from tools.docs import docs_root, profile_roots
 from tools.errors import ProfileError
 from tools.targets.base import Limit
 
@@ -36,23 +36,39 @@ _GPU = (
     "flops_per_s_float16",
     "flops_per_s_bfloat16",
 )
+_TILES = (
+    "processing_elements",
+    "clock_ghz",
+    "local_memory_bytes",
+    "local_memory_bytes_per_cycle",
+    "sram_bytes",
+    "sram_gb_per_s",
+    "dram_bytes",
+    "dram_gb_per_s",
+    "dram_efficiency_fraction",
+    "dma_alignment_bytes",
+    "dma_issue_cycles",
+    "dma_latency_ns",
+    "dpe_tiles",
+    "dpe_tile_bytes",
+    "dpe_efficiency_fraction",
+    "simd_ops_per_cycle",
+    "vector_bytes",
+    "vector_cores",
+    "libm_vector_ops",
+    "issue_cycles",
+    "gather_ns",
+    "launch_us",
+    "flops_per_s_float16",
+)
+"""What the model of `tools.targets.mtia_model` reads, of any chip made of cores with a memory of their own."""
 REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "cuda": (*_GPU, "registers_per_multiprocessor", "max_blocks_per_multiprocessor", "max_grid_y"),
         "rocm": (*_GPU, "simds_per_multiprocessor"),
         "cpu": ("simd_bytes", "cache_line_bytes"),
-        "mtia": (
-            "processing_elements",
-            "clock_ghz",
-            "local_memory_bytes",
-            "sram_bytes",
-            "sram_gb_per_s",
-            "dram_bytes",
-            "dram_gb_per_s",
-            "dma_alignment_bytes",
-            "max_circular_buffers",
-            "flops_per_s_float16",
-        ),
+        "mtia": (*_TILES, "max_circular_buffers"),
+        "sim": _TILES,
     }
 )
 """Names of limits that every profile of a toolchain states."""
@@ -83,24 +99,25 @@ class Profile:
     document: str
     """Path relative to `docs/`."""
     limits: Mapping[str, Limit]
+    rules: tuple[str, ...] = ()
+    """Rules of the linter that hold for the chip, besides those of its family."""
 
 
 def load_profiles(root: Path | None = None) -> Mapping[str, Profile]:
-    """Return every profile below `root` (default: this installation's `docs/`), keyed by target. Cached until a document changes.
+    """Return every profile below `root` (default: this installation's `docs/` and the directories of KEVOLVE_PROFILES), keyed by target. Cached until a document changes.
 
     Raises:
         ProfileError: A document is malformed, misses a required number, states an absurd one, or two documents claim one target.
         MachineError: There is no `docs/`.
     """
-    base = docs_root() if root is None else root
-    stamp = tuple(sorted((str(path), path.stat().st_mtime_ns) for path in base.rglob("*.md")))
-    return _load(base, stamp)
+    bases = (docs_root(), *profile_roots()) if root is None else (root,)
+    return _load(tuple((base, tuple(sorted((str(path), path.stat().st_mtime_ns) for path in base.rglob("*.md")))) for base in bases))
 
 
 @functools.lru_cache(maxsize=8)
-def _load(base: Path, stamp: tuple[tuple[str, int], ...]) -> Mapping[str, Profile]:
+def _load(stamps: tuple[tuple[Path, tuple[tuple[str, int], ...]], ...]) -> Mapping[str, Profile]:
     profiles: dict[str, Profile] = {}
-    for name, _ in stamp:
+    for base, name in ((base, name) for base, stamp in stamps for name, _ in stamp):
         profile = read_profile(Path(name), base)
         if profile is None:
             continue
@@ -128,7 +145,10 @@ def read_profile(path: Path, base: Path) -> Profile | None:
         )
     limits = {name: _limit(document, str(name), entry) for name, entry in stated.items()}
     _check_whole(document, target, limits)
-    return Profile(target=target, title=str(front.get("title", target)), document=document, limits=MappingProxyType(limits))
+    rules = front.get("rules", [])
+    if not isinstance(rules, list) or not all(isinstance(item, str) for item in rules):
+        raise ProfileError(f"{document}: `rules:` must be a list of rule names such as M01, got {rules!r}", document)
+    return Profile(target, str(front.get("title", target)), document, MappingProxyType(limits), tuple(rules))
 
 
 def _front_matter(path: Path) -> Mapping[str, Any] | None:

@@ -9,12 +9,12 @@ from tools.errors import UnknownTargetError
 from tools.targets.base import Target
 from tools.targets.cpu import CpuTarget
 from tools.targets.cuda import CudaTarget, local_chip
-from tools.targets.mtia import MtiaTarget
 from tools.targets.profile import Profile, load_profiles
 from tools.targets.rocm import RocmTarget
+from tools.targets.simulated import SimulatedTarget
 
 _TOOLCHAINS: Mapping[str, Callable[[Profile], Target]] = MappingProxyType(
-    {"cpu": CpuTarget, "cuda": CudaTarget, "rocm": RocmTarget, "mtia": MtiaTarget}
+    {"cpu": CpuTarget, "cuda": CudaTarget, "rocm": RocmTarget, "mtia": SimulatedTarget, "sim": SimulatedTarget}
 )
 
 

@@ -335,7 +335,7 @@ def ignored_options(module: Module, context: Context) -> Iterator[Violation]:
         if isinstance(node, ast.Call) and (id(node) in launches or module.dotted(node.func).endswith("triton.Config")):
             ignored = [keyword.arg for keyword in node.keywords if keyword.arg in _IGNORED]
             if ignored:
-                yield Violation(node.lineno, f"{', '.join(map(str, ignored))} has no meaning on MTIA and is ignored")
+                yield Violation(node.lineno, f"{', '.join(map(str, ignored))} has no meaning on {context.target} and is ignored")
 
 
 def crowded_wave(programs: int, elements: int) -> bool:

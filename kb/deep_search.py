@@ -16,7 +16,7 @@ from kb.brief import Brief, Finding, RankedSection
 from kb.deep.claims import is_supported, quote
 from kb.deep.concepts import Meant, Thesaurus
 from kb.deep.decompose import content_words, decompose, names, sides
-from kb.deep.evidence import Evidence, Pool, take_turns
+from kb.deep.evidence import Evidence, Key, Pool, key_of, take_turns
 from kb.deep.walk import Atlas, feedback_terms
 from kb.target_words import named_target
 from kb.types import Filters, Hit
@@ -53,8 +53,8 @@ class Weights:
     """Inside the documents with most evidence."""
     link: float = 0.2
     """Inside documents that the best sections link to."""
-    model: float = 1.0
-    """Formulations of a language model."""
+    model: float = 0.5
+    """Each formulation of a language model."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class DeepSearch:
         not_found = [f"{part}: {reason}" for part, _, reason in answers if reason]
         answered = [(part, pool) for part, pool, reason in answers if not reason]
         pools = [pool for _, pool in answered or [answer[:2] for answer in answers]]
-        merged = self._merged(pools)
+        merged = _merged(pools, self._wanted)
         if self._advisor is not None and merged:
             merged = self._advised(self._advisor, question, session, pools, merged)
         findings = [_finding(answered[index][0], item) for index, item in merged[: self._options.num_findings]] if answered else []
@@ -141,8 +141,9 @@ class DeepSearch:
             self._advisor.num_calls - calls_before if self._advisor else 0,
         )
 
-    def _merged(self, pools: Sequence[Pool]) -> list[tuple[int, Evidence]]:
-        return take_turns([pool.ranked() for pool in pools], max(self._options.num_sections, self._options.num_findings))
+    @property
+    def _wanted(self) -> int:
+        return max(self._options.num_sections, self._options.num_findings)
 
     def _advised(
         self, advisor: Advisor, question: str, session: _Session, pools: Sequence[Pool], merged: list[tuple[int, Evidence]]
@@ -155,7 +156,7 @@ class DeepSearch:
             if further:
                 for pool in pools:
                     session.reformulate(pool, further)
-                merged = self._merged(pools)
+                merged = _merged(pools, self._wanted)
                 chosen = _selected(advisor, question, merged)
         return [merged[index] for index in chosen] + [item for index, item in enumerate(merged) if index not in set(chosen)]
 
@@ -200,7 +201,7 @@ class _Session:
     def reformulate(self, pool: Pool, formulations: Sequence[str]) -> None:
         """Ask what a language model formulated."""
         for formulation in formulations:
-            self._ask(pool, formulation, "model", self._weights.model / len(formulations))
+            self._ask(pool, formulation, "model", self._weights.model)
 
     def _ask(self, pool: Pool, query: str, how: str, weight: float, source: str | None = None, mode: str = "hybrid") -> str:
         """Put a query to the base and add what it found; return the reason if it abstained."""
@@ -243,6 +244,19 @@ class _Session:
 
 def _with_terms(part: str, meant: Meant) -> str:
     return f"{part} {' '.join(term for term in meant.concept.terms[:4] if term.lower() != meant.phrase.lower())}"
+
+
+def _merged(pools: Sequence[Pool], wanted: int) -> list[tuple[int, Evidence]]:
+    """Return the sections of all parts by turns, with places at the end for those that came first for a formulation of a language model."""
+    merged = take_turns([pool.ranked() for pool in pools], wanted)
+    there = {key_of(item.hit) for _, item in merged}
+    missing: dict[Key, tuple[int, Evidence]] = {}
+    for index, pool in enumerate(pools):
+        for item in pool.leaders("model"):
+            if key_of(item.hit) not in there:
+                missing.setdefault(key_of(item.hit), (index, item))
+    reserved = list(missing.values())[: wanted // 2]
+    return merged[: wanted - len(reserved)] + reserved
 
 
 def _selected(advisor: Advisor, question: str, merged: Sequence[tuple[int, Evidence]]) -> list[int]:

@@ -37,11 +37,11 @@ LOOKED_AT = 100
 class Fusion:
     """How the parts of a score are weighted."""
 
-    dense_weight: float = 0.6
-    lexical_weight: float = 0.4
-    first_weight: float = 1.0
+    dense_weight: float = 0.65
+    lexical_weight: float = 0.35
+    first_weight: float = 0.25
     document_weight: float = 0.15
-    repeat_penalty: float = 0.5
+    repeat_penalty: float = 1.0
     pool: int = 200
     """Candidates per leg."""
     is_calibrated: bool = False

@@ -40,9 +40,11 @@ class Pool:
 
     def __init__(self) -> None:
         self.sections: dict[Key, Evidence] = {}
+        self._leaders: dict[str, dict[Key, None]] = {}
 
     def add(self, hits: Sequence[Hit], how: str, weight: float) -> None:
         """Add a ranked list: each section counts once, at the place of its first chunk."""
+        self._leaders.setdefault(how, {}).update((key_of(hit), None) for hit in hits[:1])
         seen: set[Key] = set()
         for hit in hits:
             key = key_of(hit)
@@ -62,6 +64,10 @@ class Pool:
     def ranked(self) -> list[Evidence]:
         """Return the sections, best first; ties by chunk id."""
         return sorted(self.sections.values(), key=lambda item: (-item.score, item.hit.chunk_id))
+
+    def leaders(self, how: str) -> list[Evidence]:
+        """Return the sections that came first in a list of one way of looking."""
+        return [self.sections[key] for key in self._leaders.get(how, {})]
 
     def documents(self) -> list[str]:
         """Return the sources, those with most evidence first."""

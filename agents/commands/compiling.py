@@ -1,4 +1,4 @@
-"""Commands of the compiler: emit, replay-ir. Results go to stdout, progress and errors to stderr."""
+"""Commands of the compiler: lint, compile, emit, replay-ir. Results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,88 @@ if TYPE_CHECKING:
 group = typer.Typer()
 Source = Annotated[Path, typer.Argument(help="A candidate (a Python file that defines ModelNew), or a kernel document.")]
 ProblemOption = Annotated[str, typer.Option("--problem", help="For a candidate: whose inputs start it.")]
+AnyChip = Annotated[
+    str, typer.Option("--target", help="For example cuda:sm_90, rocm:gfx950, mtia:2i; it need not be here. `kevolve targets` lists them.")
+]
 Chip = Annotated[str, typer.Option("--target", help="An exact GPU target, for example cuda:sm_90 or rocm:gfx942; it need not be here.")]
+
+
+@group.command(epilog="Example: kevolve lint kernel.py --target mtia:2i")
+def lint(
+    sources: Annotated[list[Path], typer.Argument(help="Candidates or other Python files with kernels.")],
+    target: AnyChip,
+    as_json: AsJson = False,
+) -> None:
+    """Say what the rules of a target say about sources, by line; exit code 1 if an error is among it."""
+    with errors():
+        import dataclasses
+
+        from agents.errors import OptionError
+        from tools.targets.registry import get_target
+        from tools.types import Candidate
+
+        chip = get_target(target)
+        for source in sources:
+            if not source.is_file():
+                raise OptionError(f"no such file: {source}")
+        found = {str(path): chip.lint(Candidate(path.read_text(encoding="utf-8"))) for path in sources}
+        if as_json:
+            print_json({"findings": {name: [dataclasses.asdict(item) for item in items] for name, items in found.items()}})
+        else:
+            for name, items in found.items():
+                for item in items:
+                    typer.echo(f"{name}: {item.severity}: {item}")
+        if any(item.severity == "error" for items in found.values() for item in items):
+            raise typer.Exit(EXIT_NO)
+
+
+@group.command("compile", epilog="Example: kevolve compile kernel.py --problem problem.py --target cuda:sm_90")
+def compile_source(
+    source: Annotated[Path, typer.Argument(help="A candidate (a Python file that defines ModelNew).")],
+    target: AnyChip,
+    problem: Annotated[str, typer.Option("--problem", help="Whose inputs start it.")],
+    timeout: Annotated[float, typer.Option(help="Seconds.")] = 120.0,
+    kernelbench: KernelBench = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a candidate for a chip that need not be here, or judge it where only documents are known; print what each kernel needs, or how long a model says it takes."""
+    with errors():
+        import dataclasses
+
+        from agents.errors import OptionError
+        from tools.problems import load_problem
+        from tools.targets.registry import get_target
+        from tools.types import Candidate
+
+        if not source.is_file():
+            raise OptionError(f"no such file: {source}; give a candidate")
+        loaded = load_problem(problem, kernelbench_root=kernelbench)
+        report = get_target(target).compile(Candidate(source.read_text(encoding="utf-8")), loaded, timeout_s=timeout)
+        if as_json:
+            print_json(dataclasses.asdict(report))
+        else:
+            _print_report(report)
+        if report.status in ("error", "timeout"):
+            raise typer.Exit(EXIT_NO)
+
+
+def _print_report(report: CompileReport) -> None:
+    typer.echo(f"{report.target}: {report.status} ({report.evidence.value})")
+    for kernel in report.kernels:
+        occupancy = f"{kernel.occupancy_fraction:.0%} ({kernel.limiter})" if kernel.occupancy_fraction is not None else "unknown"
+        typer.echo(
+            f"  {kernel.kernel}: {kernel.registers} registers, {kernel.spill_bytes} bytes spilled, {kernel.shared_bytes} bytes shared, "
+            f"{kernel.num_warps} warps, occupancy {occupancy}, {', '.join(kernel.mma) or 'no matrix unit'}"
+        )
+    for item in report.estimates:
+        busy = sorted(((value, name) for name, value in item.counters.items() if name.endswith("_utilisation")), reverse=True)[:3]
+        typer.echo(
+            f"  {item.kernel}: {item.low_us:.0f} to {item.high_us:.0f} us, bound by {item.bound_by} ("
+            + ", ".join(f"{name.removesuffix('_utilisation')} {value:.0%}" for value, name in busy)
+            + f"; {item.counters['waves']:.0f} waves, load balance {item.counters['load_balance']:.0%})"
+        )
+    for text in filter(None, [*report.error.splitlines(), *report.warnings]):
+        typer.echo(f"  {text}")
 
 
 @group.command(

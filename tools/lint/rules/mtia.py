@@ -71,10 +71,22 @@ def alignment(module: Module, context: Context) -> Iterator[Violation]:
             continue
         for step in _marked(pointer, "step"):
             if step and _misaligned(step, pointer, boundary):
-                yield Violation(call.line, f"`tl.{call.name}`: a row step of {step} elements is not a multiple of {boundary} bytes")
+                yield Violation(
+                    call.line,
+                    f"`tl.{call.name}`: a row step of {step} elements is not a multiple of {boundary} bytes",
+                    fix=_aligned(boundary),
+                )
         for offset in _marked(pointer, "offset"):
             if _misaligned(offset, pointer, boundary):
-                yield Violation(call.line, f"`tl.{call.name}`: an offset of {offset} elements is not a multiple of {boundary} bytes")
+                yield Violation(
+                    call.line,
+                    f"`tl.{call.name}`: an offset of {offset} elements is not a multiple of {boundary} bytes",
+                    fix=_aligned(boundary),
+                )
+
+
+def _aligned(boundary: int) -> str:
+    return f"pad the inner dimension to a multiple of {boundary} bytes and mask, or load an aligned tile and shift inside it"
 
 
 @rule(
@@ -335,7 +347,11 @@ def ignored_options(module: Module, context: Context) -> Iterator[Violation]:
         if isinstance(node, ast.Call) and (id(node) in launches or module.dotted(node.func).endswith("triton.Config")):
             ignored = [keyword.arg for keyword in node.keywords if keyword.arg in _IGNORED]
             if ignored:
-                yield Violation(node.lineno, f"{', '.join(map(str, ignored))} has no meaning on {context.target} and is ignored")
+                yield Violation(
+                    node.lineno,
+                    f"{', '.join(map(str, ignored))} has no meaning on {context.target} and is ignored",
+                    fix=None if "mtia" in context.lineage else "tune BLOCK sizes instead",
+                )
 
 
 def crowded_wave(programs: int, elements: int) -> bool:

@@ -314,6 +314,19 @@ def _issue(view: View) -> Seen | None:
     )
 
 
+def _compute(view: View) -> Seen | None:
+    share = view("compute_peak_fraction")
+    if (
+        share is None
+        or share < 0.8
+        or (view("tensor_pipe_fraction") or 0) > 0.5
+        or (view.first("dram_peak_fraction", "dram_of_peak_fraction") or 0) > share
+    ):
+        return None
+    claim = f"The multiprocessors are busy: one of their pipes works at {share:.0%} of its peak. Only less arithmetic, or arithmetic on another pipe such as the matrix units, makes it faster."
+    return view.seen(claim, share, "compute_peak_fraction", "issue_active_fraction")
+
+
 def _divergence(view: View) -> Seen | None:
     active = view("active_threads_per_warp")
     if active is None or active > 22:
@@ -353,6 +366,7 @@ RULES: tuple[Rule, ...] = (
     Rule("waits_for_shared_memory", (("stall_short_scoreboard",), ("stall_mio_throttle",)), _stalls("short_scoreboard", "Warps wait for shared memory or special functions."), ("shared memory access patterns",)),
     Rule("latency_bound", (("memory_peak_fraction", "compute_peak_fraction"),), _latency, ("latency-bound kernels: more parallelism, more loads in flight",)),
     Rule("issue_bound", (("issue_active_fraction",),), _issue, ("reduce instruction count: vectorise, hoist, cheaper arithmetic",)),
+    Rule("compute_bound", (("compute_peak_fraction",),), _compute, ("fewer or cheaper instructions: algorithm, precision, matrix units",)),
     Rule("divergence", (("active_threads_per_warp",),), _divergence, ("branch divergence and masks",)),
     Rule("busiest_unit", (("dma_busy_fraction",),), _model_unit, ("MTIA: balance DMA, dot product engine and vector cores",)),
 )  # fmt: skip

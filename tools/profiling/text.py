@@ -21,10 +21,12 @@ def as_markdown(profile: Profile, name: str, diagnosis: ProfileDiagnosis | None 
 
     Args:
         name: Of the file or candidate that it is about.
-        diagnosis: By the target's limits; None: by rules that need none.
+        diagnosis: By the target's limits; None: by rules that need none. Only a given one lists the causes that cannot be told: in a document that is searched,
+            the names of what was not found would be found.
     """
+    is_given = diagnosis is not None
     diagnosis = diagnosis or diagnose_profile(profile, {})
-    lines = [f"# Profile of {name}", "", *_summary(profile), "", "## What stands out", "", *_anomalies(profile, diagnosis), ""]
+    lines = [f"# Profile of {name}", "", *_summary(profile), "", "## What stands out", "", *_anomalies(profile, diagnosis, is_given), ""]
     shown = [kernel for kernel in profile.kernels if kernel.time_us > 0 or not kernel.launches][:MAX_KERNEL_SECTIONS]
     for kernel in shown:
         lines += [*_kernel(kernel, profile), ""]
@@ -64,7 +66,7 @@ def _summary(profile: Profile) -> Iterator[str]:
             yield f"- {kernel.kind} `{kernel.name[:200]}`: {kernel.time_us:,.4g} µs, {kernel.time_us / total:.1%}, {kernel.launches:,} times"
 
 
-def _anomalies(profile: Profile, diagnosis: ProfileDiagnosis) -> Iterator[str]:
+def _anomalies(profile: Profile, diagnosis: ProfileDiagnosis, with_names: bool) -> Iterator[str]:
     causes: Sequence[Cause] = ([diagnosis.dominant] if diagnosis.dominant else []) + list(diagnosis.deferred)
     for cause in causes[:12]:
         yield f"- {cause.name.replace('_', ' ')}{f' in `{cause.kernel[:120]}`' if cause.kernel else ''}: {cause.claim} Evidence: {'; '.join(cause.evidence)}."
@@ -74,7 +76,8 @@ def _anomalies(profile: Profile, diagnosis: ProfileDiagnosis) -> Iterator[str]:
     if not causes:
         yield "No rule found a cause with the figures at hand."
     if diagnosis.cannot_tell:
-        yield f"- Cannot be told without other figures: {', '.join(name.replace('_', ' ') for name in diagnosis.cannot_tell)}."
+        names = ", ".join(name.replace("_", " ") for name in diagnosis.cannot_tell)
+        yield f"- {len(diagnosis.cannot_tell)} causes cannot be told without other figures{f': {names}' if with_names else ''}."
 
 
 def _kernel(kernel: KernelProfile, profile: Profile) -> Iterator[str]:

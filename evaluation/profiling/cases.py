@@ -69,6 +69,9 @@ def _with_epilogue(code: str, body: str) -> str:
 _ADD_RELU = "    left = tl.load(extra[0] + col, mask=mask, other=0.0)\n    right = tl.load(extra[1] + col, mask=mask, other=0.0)\n    return tl.maximum(left * 2.0 + right, 0.0)\n"
 _SQUARE = "torch.randn(8192, 4096)"
 _MIB = 1 << 20
+_ROWS, _PICKED = 200_000, 262_144
+_GATHER_BYTES = round(_ROWS * (1 - (1 - 1 / _ROWS) ** _PICKED)) * 1024 + _PICKED * (1024 + 8)
+"""Distinct rows expected of a uniform draw, each read once; indices and result."""
 
 
 def kernel_cases() -> tuple[Case, ...]:
@@ -82,7 +85,7 @@ def kernel_cases() -> tuple[Case, ...]:
         Case("kernels", "gemm", _called(document_code("gemm/matmul_split_bf16"), "launch(inputs[0], inputs[1])"), "torch.randn(4096, 4096), torch.randn(4096, 4096)", "inputs[0] @ inputs[1]", 3 * 64 * _MIB),
         Case("kernels", "conv1d", _called(document_code("convolution/conv_nd_implicit_gemm"), f"launch(inputs[0], inputs[1], inputs[2], padding=1, {CONV_TUNABLES})"), _CONV_INPUTS, _CONV, conv_bytes),
         Case("kernels", "attention", _called(document_code("attention/attention_forward"), "launch(inputs[0], inputs[1], inputs[2])"), "*(torch.randn(4, 16, 2048, 64).half() for _ in range(3))", "F.scaled_dot_product_attention(*inputs)", 4 * 16 * _MIB),
-        Case("kernels", "gather", _called(document_code("indexing/embedding_rows"), "launch(inputs[0], inputs[1])"), "torch.randn(200000, 256), torch.randint(0, 200000, (262144,))", "F.embedding(inputs[1], inputs[0])", 2 * 262144 * 256 * 4),
+        Case("kernels", "gather", _called(document_code("indexing/embedding_rows"), "launch(inputs[0], inputs[1])"), f"torch.randn({_ROWS}, 256), torch.randint(0, {_ROWS}, ({_PICKED},))", "F.embedding(inputs[1], inputs[0])", _GATHER_BYTES),
     )  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def _write(
 ) -> tuple[list[str], list[dict[str, Any]]]:  # Any: JSON
     lesson_ids = [base.add_lesson(lesson) for lesson in new]
     judged = []
-    for lesson_id, confirmation in dict.fromkeys(tested):
+    unique = {(lesson_id, confirmation.evidence_id): confirmation for lesson_id, confirmation in tested}
+    for (lesson_id, _), confirmation in unique.items():
         if lesson_id in lesson_ids:
             continue  # what made a lesson is in it already
         after = base.confirm_lesson(lesson_id, confirmation)

@@ -76,6 +76,13 @@ def run(
     reuse_threshold: Annotated[
         float, typer.Option(help="Least similarity of the descriptions at which a task counts as similar, 0 to 1.")
     ] = 0.8,
+    profiles: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Passing candidates that are profiled for the diagnosis, at most. Default: 4 for the llm coder with the local evaluator, else 0.",
+        ),
+    ] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Ask before every round.")] = False,
     no_knowledge: Annotated[bool, typer.Option("--no-knowledge", help="Search without the knowledge base and write nothing back.")] = False,
     kernelbench: KernelBench = None,
@@ -124,6 +131,7 @@ def run(
             roofline_threshold=roofline_threshold,
             injection_rate=injection_rate,
             reuse_threshold=reuse_threshold,
+            profiles=profiles if profiles is not None else 4 if coder == "llm" and evaluator == "local" else 0,
             approve=approve,
         )
         create_strategy(config.strategy, config.strategy_options)

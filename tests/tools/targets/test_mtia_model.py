@@ -8,7 +8,7 @@ from tools.compile.workload import work_of
 from tools.docs import docs_root
 from tools.targets.base import LaunchRecord, TimeEstimate
 from tools.targets.mtia_model import Step, Work, estimate, gemm, sensitivity
-from tools.targets.mtia_validation import Check, checks, gemm_share_of_peak, layer_us, table
+from tools.targets.mtia_validation import Check, Claim, checks, claims, gemm_share_of_peak, layer_us, table
 from tools.targets.profile import load_profiles
 
 TWO_I = load_profiles()["mtia:2i"].limits
@@ -17,6 +17,11 @@ TWO_I = load_profiles()["mtia:2i"].limits
 @pytest.mark.parametrize("check", checks(), ids=lambda check: f"{check.role}-{check.name}")
 def test_model_is_within_its_stated_error_of_published_numbers(check: Check) -> None:
     assert check.error <= check.tolerance, f"published {check.published}, model {check.predict()}"
+
+
+@pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.name)
+def test_model_agrees_with_what_was_published_in_words(claim: Claim) -> None:
+    assert claim.holds, f"{claim.says}: model {claim.predict()}"
 
 
 def test_at_most_half_of_the_measurements_were_used_for_fitting() -> None:

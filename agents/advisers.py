@@ -146,6 +146,16 @@ class Advisers:
         return loose_object(text_of(answer)) or _embedded(text_of(answer))
 
 
+def interleaved(briefs: Sequence[Brief], most: int = 14) -> Brief:
+    """Return one brief of the answers to several questions: the first finding of each, then the second of each, each chunk once."""
+    findings: dict[str, Any] = {}  # Any: kb.deep_search.Finding, imported for types only
+    for rank in range(max(len(brief.findings) for brief in briefs)):
+        for brief in briefs:
+            if rank < len(brief.findings) and len(findings) < most:
+                findings.setdefault(brief.findings[rank].hit.chunk_id, brief.findings[rank])
+    return dataclasses.replace(joined(briefs[0], briefs[1:]), findings=tuple(findings.values()))
+
+
 def joined(brief: Brief, more: Sequence[Brief]) -> Brief:
     """Return a brief with the findings of further ones after its own, each chunk once."""
     seen = {finding.hit.chunk_id for finding in brief.findings}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.explain_diagnosis import sharpened
+from agents.subject import questions
 from agents.types import Attempt, Diagnosis
 from tools.profiling.causes import ProfileDiagnosis
 from tools.types import Composition, Evaluation, Problem, Status
@@ -50,7 +51,7 @@ def diagnose(
         return Diagnosis(
             bottleneck="none_yet",
             summary=f"Nothing has been measured yet for {problem.name} on {target}: write a first correct candidate.",
-            questions=(f"fast {problem.name} kernel", f"what a candidate must and must not do on {target}"),
+            questions=questions(problem, target),
             failed_ideas=failed,
         )
     latest = parents[-1].evaluation

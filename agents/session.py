@@ -14,7 +14,7 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from agents.advisers import joined
+from agents.advisers import interleaved, joined
 from agents.coders.base import CoderTask, Draft
 from agents.context import History, RunContext
 from agents.diagnosis import diagnose
@@ -286,10 +286,14 @@ async def _ask(context: RunContext, diagnosis: Diagnosis, state: SessionState) -
         from kb.deep_search import DeepSearch
         from kb.types import Filters
 
-        question = "; ".join(diagnosis.questions)
         while len(context.briefs) >= _MAX_BRIEFS:
             context.briefs.pop(next(iter(context.briefs)))
-        brief = await in_thread(lambda: DeepSearch(base).ask(question, Filters(target=context.target)))
+        # One by one: a question that the base cannot answer must not silence the others.
+        answers = [
+            await in_thread(lambda text=text: DeepSearch(base).ask(text, Filters(target=context.target)))  # type: ignore[misc]  # the default binds the text
+            for text in diagnosis.questions
+        ]
+        brief = interleaved(answers)
         if context.advisers is not None and context.advisers.has("deep_search"):
             about = {"run_id": context.run_id, "session_id": state["session_id"], "attempt": state["attempt"]}
             further = await context.advisers.further_questions(brief, context.target, context.meter, **about)

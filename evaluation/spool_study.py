@@ -44,6 +44,8 @@ class Item:
     """What `tools.problems.load_problem` reads; empty: the file of this name in the suite."""
     small: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Module-level sizes of a version that the interpreter can run."""
+    round: int = 1
+    """Problems of a later round are fresh: they were chosen after the round before was read."""
 
 
 ITEMS = (
@@ -56,6 +58,11 @@ ITEMS = (
     Item("kb1_93_masked_cumsum", "cuda:sm_90", "kernelbench:1/93", {"batch_size": "6", "input_shape": "(5000,)"}),
     Item("kb1_100_hinge_loss", "cuda:sm_90", "kernelbench:1/100", {"batch_size": "300", "input_shape": "(300,)"}),
     Item("kb2_14_gemm_divide_sum", "cuda:sm_90", "kernelbench:2/14", {"batch_size": "64", "input_size": "200", "hidden_size": "136"}),
+    Item("mtia_rms_rows", "mtia:2i", round=2),
+    Item("mtia_rotate_half", "mtia:2i", round=2),
+    Item("mtia_segment_sum", "mtia:2i", round=2),
+    Item("cpu_haar_rows", "cpu", round=2),
+    Item("kb1_12_diagonal_matmul", "cuda:sm_90", "kernelbench:1/12", {"M": "70", "N": "90"}, round=2),
 )
 
 
@@ -137,7 +144,7 @@ def run(given: argparse.Namespace) -> None:
     from kb.store import KnowledgeBase
     from tools.evaluator import LocalEvaluator
 
-    items = [item for item in ITEMS if not given.only or re.search(given.only, item.name)]
+    items = [item for item in ITEMS if item.round == given.round and re.search(given.only, item.name)]
     problems = {item.name: problem_of(item, given.kernelbench) for item in items}
     small = {problems[item.name].source_hash: small_source(problems[item.name].source, item.small) for item in items}
     arms = given.arms.split(",")
@@ -421,6 +428,7 @@ def main() -> None:
     one.add_argument("--attempts", type=int, default=4)
     one.add_argument("--context-tokens", type=int, default=32_768)
     one.add_argument("--arms", default=",".join(ARMS))
+    one.add_argument("--round", type=int, default=1)
     one.add_argument("--only", default="", help="a regular expression for names of problems")
     two = commands.add_parser("freeze", help="copy transcripts and rows into a folder of fixtures")
     two.add_argument("--home", type=Path, required=True)

@@ -47,8 +47,9 @@ def merged(profiles: Sequence[Profile]) -> Profile:
     names = [kernel.name for kernel in base.kernels]
     pool: dict[tuple[str, str], list[KernelProfile]] = {}
     for profile in profiles:
+        own = [kernel.name for kernel in profile.kernels]
         for kernel in profile.kernels:
-            name = _same_kernel(kernel.name, names)
+            name = _same_kernel(kernel.name, names, own)
             if name not in names:
                 names.append(name)
             pool.setdefault((name, kernel.kind), []).append(kernel)
@@ -135,12 +136,25 @@ def _distinct(figures: Sequence[Figure]) -> tuple[Figure, ...]:
     )
 
 
-def _same_kernel(name: str, known: Sequence[str]) -> str:
-    """Return the known kernel that a name stands for: tools print the same kernel with or without arguments, return type and specialisation suffix."""
+def _same_kernel(name: str, known: Sequence[str], own: Sequence[str]) -> str:
+    """Return the known kernel that a name stands for: tools print the same kernel with or without arguments, return type and specialisation suffix.
+
+    Args:
+        known: Names so far.
+        own: All names of the profile that `name` is from. Instances of one template are told apart by their arguments, and left apart where those are missing.
+    """
     if name in known:
         return name
+    whole = _without_spelling(name)
+    if same := [other for other in known if _without_spelling(other) == whole]:
+        return same[0]
     plain = bare_name(name)
-    return next((other for other in known if bare_name(other) == plain), name)
+    alike = [other for other in known if bare_name(other) == plain and other not in own]
+    return alike[0] if len(alike) == 1 and sum(1 for other in own if bare_name(other) == plain) == 1 else name
+
+
+def _without_spelling(name: str) -> str:
+    return re.sub(r"\s+|\(anonymous namespace\)|<unnamed>|^void ", "", name)
 
 
 def bare_name(name: str) -> str:

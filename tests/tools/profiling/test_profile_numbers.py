@@ -109,3 +109,20 @@ def test_kernels_beyond_the_bound_are_counted_together() -> None:
     assert others.launches == 5
     assert sum(kernel.time_us for kernel in kernels) == MAX_KERNELS + 5
     assert [item.kind for item in tally.missing()] == ["bounded"]
+
+
+def test_instances_of_one_template_are_not_mixed_up() -> None:
+    from tools.profiling.merge import merged
+    from tools.profiling.types import Figure, KernelProfile, Profile
+
+    def seen(tool: str, *kernels: tuple[str, float]) -> Profile:
+        return Profile("t", kernels=tuple(KernelProfile(name, launches=1, figures=(Figure("device_time_us", time, "us", tool, "time"),)) for name, time in kernels))  # fmt: skip
+
+    torch = seen("torch.profiler dur", ("void add<float, 4>(float*)", 1.0), ("void add<half, 4>(half*)", 2.0), ("copy<int>(int*)", 3.0))
+    ncu = seen("ncu x", ("add<float,4>(float *)", 1.5), ("add<half,4>(half *)", 2.5), ("copy", 3.5))
+    found = merged([torch, ncu])
+    assert {kernel.name: [figure.value for figure in kernel.figures] for kernel in found.kernels} == {
+        "copy<int>(int*)": [3.0, 3.5], "void add<half, 4>(half*)": [2.0, 2.5], "void add<float, 4>(float*)": [1.0, 1.5],
+    }  # fmt: skip
+    apart = merged([torch, seen("ncu x", ("add", 1.5))])
+    assert len(apart.kernels) == 4  # which of the two it is, nobody can tell

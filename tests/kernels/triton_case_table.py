@@ -435,6 +435,12 @@ def cases() -> dict[str, list[Case]]:
             tiles,
         )
         add(kernel, {"input": n(5, 32), "weight": n(17, 32)}, lambda input, weight: F.linear(input, weight), tiles)
+    add(
+        "linear_fp32",
+        {"input": n(3, 7, 37), "weight": n(19, 37), "bias": n(19)},
+        lambda input, weight, bias: F.linear(input, weight, bias),
+        tiles | {"SPLIT_K": 2},
+    )
 
     tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}
     for a, b in ((n(3, 7, 37), n(37, 18)), (n(37, 19).T, n(18, 37).T)):

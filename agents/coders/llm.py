@@ -35,6 +35,8 @@ _TURNS_SHARE = 0.6
 """Share of a model's context that the first prompt may take; tool calls and their answers need the rest."""
 _SYSTEM_TOKENS = 2_000
 _LEAST_PROMPT_TOKENS = 256
+_LEAST_DROPPED = 200
+"""Texts of a conversation up to so many characters are never dropped."""
 
 Lint = Callable[[Candidate, str], tuple[str, ...]]
 Describe = Callable[[Problem, str], Awaitable[str]]
@@ -185,24 +187,14 @@ class _Conversation:
         return bool(written)
 
     def _make_room(self) -> None:
-        """Drop the longest old answers of tools while the conversation is longer than the model takes."""
-        from langchain_core.messages import ToolMessage
-
+        """Shorten the longest old answers, the model's and the tools', while the conversation is longer than the model takes; the latest come last."""
         most = self._client.input_tokens
         while tokens_of(self._messages, self._tools) > most:
-            old = [
-                (len(text_of(message)), -index)
-                for index, message in enumerate(self._messages[:-1])
-                if isinstance(message, ToolMessage) and len(text_of(message)) > 200
-            ]
-            if not old:
+            long = [(index < len(self._messages) - 2, _length(message), index) for index, message in enumerate(self._messages) if index > 1]
+            found = max((item for item in long if item[1] > _LEAST_DROPPED), default=None)
+            if found is None:
                 return
-            index = -max(old)[1]
-            message = self._messages[index]
-            assert isinstance(message, ToolMessage)
-            self._messages[index] = ToolMessage(
-                "[dropped for length; call the tool again if you need it]", tool_call_id=message.tool_call_id
-            )
+            self._messages[found[2]] = _shortened(self._messages[found[2]])
 
     def _reminder(self, is_cut: bool, text: str) -> str:
         if is_cut:
@@ -222,12 +214,44 @@ class _Conversation:
         provenance: dict[str, Any] = {"coder": "llm", "model": self._client.name}  # Any: JSON
         if self._prompt.left_out:
             provenance["left_out"] = list(self._prompt.left_out)
+        if workspace.edited_ir:
+            provenance["edited_ir"] = dict(workspace.edited_ir)
         return Draft(
             candidate=Candidate(source=source, language=self._language, provenance=provenance),
             summary=summary,
             chunk_ids=tuple(dict.fromkeys((*self._prompt.chunk_ids, *workspace.chunk_ids))),
             messages=tuple(Message(message.type, scrub(_whole_text(message))) for message in self._messages),
         )
+
+
+def _length(message: BaseMessage) -> int:
+    """Return how many characters of a message could be dropped."""
+    arguments = [str(value) for call in getattr(message, "tool_calls", []) for value in call["args"].values()]
+    return max([len(text_of(message)), *(len(value) for value in arguments)])
+
+
+def _shortened(message: BaseMessage) -> BaseMessage:
+    """Return a message without its long texts; which tools it called or answers stays."""
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+    if isinstance(message, ToolMessage):
+        return ToolMessage("[dropped for length; call the tool again if you need it]", tool_call_id=message.tool_call_id)
+
+    def short(text: str, instead: str) -> str:
+        return text if len(text) <= _LEAST_DROPPED else instead
+
+    if isinstance(message, AIMessage):
+        calls = [
+            {
+                **call,
+                "args": {
+                    key: short(str(value), f"[dropped for length; read_file returns {KERNEL}]") for key, value in call["args"].items()
+                },
+            }
+            for call in message.tool_calls
+        ]
+        return AIMessage(short(text_of(message), "[dropped for length]"), tool_calls=calls)
+    return HumanMessage(short(text_of(message), "[dropped for length]"))
 
 
 def _whole_text(message: BaseMessage) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agents.coders.base import CoderTask
 from agents.coders.feedback import describe
 from agents.coders.repair import known_names
+from agents.coders.stages import StageEditor, can_replay, is_edited
 from agents.threads import in_thread
 from tools.types import Candidate
 
@@ -63,6 +64,20 @@ _INSTRUMENTS = (
     ),
     _schema("profile", "Return the counters of the last test of kernel.py, and how far it is from its physical floor."),
 )
+_STAGES = (
+    _schema(
+        "emit_ir",
+        "Compile kernel.py up to a stage and keep the texts as files. For the last factor that the source cannot express: layouts, vector width, single instructions.",
+        stage="ttgir (layouts, pipelining), llir or ptx (instructions).",
+    ),
+    _schema(
+        "edit_ir",
+        "Replace one passage of an emitted text; kernel.py carries the edited text from then on. The old text must occur exactly once.",
+        path="Name of the text, as emit_ir listed it.",
+        old="Text to find, verbatim.",
+        new="Text to put in its place.",
+    ),
+)
 _KNOWLEDGE = _schema(
     "kb_search",
     "Search the knowledge base for passages on kernels and hardware. Returns at most five, with ids.",
@@ -76,6 +91,8 @@ def tools_for(task: CoderTask) -> list[dict[str, Any]]:  # Any: JSON schema
     offered = [*_FILES]
     if task.instruments is not None:
         offered += _INSTRUMENTS
+        if can_replay(task.target):
+            offered += _STAGES
     if task.base is not None:
         offered.append(_KNOWLEDGE)
     return [*offered, _SUBMIT]
@@ -101,6 +118,8 @@ class Workspace:
         self.submitted: str | None = None
         self.chunk_ids: list[str] = []
         self._last_test = ""
+        self._stages = StageEditor(task.problem, task.target)
+        self._edit: Mapping[str, Any] = {}  # Any: JSON
         self._schemas = {tool["function"]["name"]: tool["function"]["parameters"]["required"] for tool in tools_for(task)}
         self._tools: dict[str, Callable[..., Awaitable[str]]] = {
             "read_file": self._read_file,
@@ -110,6 +129,8 @@ class Workspace:
             "compile": self._compile,
             "test": self._test,
             "profile": self._profile,
+            "emit_ir": self._emit_ir,
+            "edit_ir": self._edit_ir,
             "kb_search": self._kb_search,
             "submit": self._submit,
         }
@@ -122,6 +143,11 @@ class Workspace:
     def candidate(self) -> Candidate:
         """Return `kernel.py` as a candidate."""
         return Candidate(source=self.files[KERNEL], language=self._language)
+
+    @property
+    def edited_ir(self) -> Mapping[str, Any]:  # Any: JSON
+        """Provenance of an edit that `kernel.py` carries: of which candidate, which kernel, which stage; empty without one."""
+        return self._edit if self._edit and is_edited(self.files.get(KERNEL, "")) else {}
 
     async def call(self, name: str, args: Mapping[str, object]) -> str:
         """Run a tool; a call that cannot be carried out is answered with what was wrong and what is allowed."""
@@ -183,6 +209,23 @@ class Workspace:
 
     async def _profile(self) -> str:
         return self._last_test or "Nothing was tested yet; call test first. Its answer holds the counters."
+
+    async def _emit_ir(self, stage: str) -> str:
+        if KERNEL not in self.files:
+            return f"{KERNEL} is not written yet."
+        candidate = self.candidate()
+        answer = await in_thread(lambda: self._stages.emit(candidate, stage.strip()))
+        self.files |= self._stages.files
+        return answer
+
+    async def _edit_ir(self, path: str, old: str, new: str) -> str:
+        if KERNEL not in self.files:
+            return f"{KERNEL} is not written yet."
+        answer, edited = self._stages.edit(self.candidate(), path, old, new)
+        if edited is not None:
+            await self._write_file(KERNEL, edited.source)
+            self._edit = dict(edited.provenance["edited_ir"])
+        return answer
 
     @property
     def _given(self) -> Instruments:

@@ -87,6 +87,11 @@ def with_edited_ir(candidate: Candidate, report: CompileReport, edited: EmittedS
     return dataclasses.replace(candidate, source=_PARTS.sub("", candidate.source).rstrip() + block, provenance=provenance)
 
 
+def is_edited(source: str) -> bool:
+    """Tell whether a source carries an edited text."""
+    return _PARTS.search(source) is not None
+
+
 def write_stages(report: CompileReport, folder: Path) -> Sequence[Path]:
     """Write each emitted text to `folder/KERNEL-NUMBER.STAGE` and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,8 +103,8 @@ def write_stages(report: CompileReport, folder: Path) -> Sequence[Path]:
     return paths
 
 
-def read_stage(report: CompileReport, path: Path) -> EmittedStage:
-    """Return the launch that a file written by `write_stages` belongs to, with the file's text.
+def read_stage(report: CompileReport, path: Path, text: str | None = None) -> EmittedStage:
+    """Return the launch that a file written by `write_stages` belongs to, with the file's text or the one given instead.
 
     Raises:
         ProblemError: The name is not of that form, or the report has no such launch.
@@ -108,7 +113,7 @@ def read_stage(report: CompileReport, path: Path) -> EmittedStage:
     if match is None or int(match[2]) >= len(report.emitted) or report.emitted[int(match[2])].kernel != match[1]:
         names = ", ".join(f"{item.kernel}-{number}.{item.stage}" for number, item in enumerate(report.emitted)) or "none"
         raise ProblemError(f"{path.name} is none of the emitted texts; known: {names}")
-    return dataclasses.replace(report.emitted[int(match[2])], text=path.read_text(encoding="utf-8"))
+    return dataclasses.replace(report.emitted[int(match[2])], text=path.read_text(encoding="utf-8") if text is None else text)
 
 
 def require_stage(target: str, stage: str, known: Mapping[str, Sequence[str]]) -> None:

@@ -296,15 +296,18 @@ def _exchanges(path: Path) -> list[dict[str, Any]]:  # Any: JSON
 
 
 def freeze(given: argparse.Namespace) -> None:
-    """Copy transcripts (replay fixtures) and rows into a folder."""
+    """Copy the transcripts (replay fixtures) and rows of a round into a folder."""
     given.out.mkdir(parents=True, exist_ok=True)
-    rows = [row for row in rows_of(given.home) if row["finished"]]
-    for row in rows:
-        key = f"{row['item']}.{row['arm']}"
-        path = given.home / "transcripts" / f"{key}.jsonl"
-        (given.out / f"{key}.jsonl").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (given.out / "rows.jsonl").write_text(text, encoding="utf-8")
+    names = {item.name for item in ITEMS if item.round == given.round}
+    lines = []
+    for home in given.home:
+        for row in rows_of(home):
+            if row["finished"] and row["item"] in names:
+                key = f"{row['item']}.{row['arm']}"
+                text = (home / "transcripts" / f"{key}.jsonl").read_text(encoding="utf-8")
+                (given.out / f"{key}.jsonl").write_text(re.sub(r'"model": "spool:[^"]*"', '"model": "spool"', text), encoding="utf-8")
+                lines.append(json.dumps({"round": given.round, **row}))
+    (given.out / "rows.jsonl").write_text("".join(f"{line}\n" for line in sorted(lines)), encoding="utf-8")
 
 
 def paired(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:  # Any: JSON rows
@@ -373,47 +376,61 @@ def table(rows: Sequence[Mapping[str, Any]], speeds: Sequence[Mapping[str, Any]]
 
 
 def measure(given: argparse.Namespace) -> None:
-    """Evaluate the passing candidates of a target on this machine, in turn, and append a record for each the moment it is known."""
+    """Evaluate the passing candidates of a target on this machine, in turn, and append a record for each arm the moment it is known.
+
+    A candidate that both arms wrote is measured once, and its record stands for both.
+    """
     from tools.evaluator import LocalEvaluator
-    from tools.problems import problem_from_source
 
     began = time.monotonic()
-    rows = [json.loads(line) for line in (given.fixtures / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for folder in given.fixtures for row in read_rows(folder / "rows.jsonl")]
     chosen = [row for row in rows if row["source"] and row["target"].split(":")[0] == given.target.split(":")[0]]
-    done = set()
-    if given.out.exists():
-        done = {(item["item"], item["arm"]) for item in map(json.loads, given.out.read_text().splitlines()) if item["status"] == "passed"}
+    done = {(item["item"], item["arm"]) for item in read_rows(given.out) if item["status"] == "passed"} if given.out.exists() else set()
     given.out.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[tuple[str, str], dict[str, Any]] = {}  # Any: JSON
     with LocalEvaluator(given.home, use_compiled_baseline=not given.eager_only) as evaluator:
         for row in sorted(chosen, key=lambda row: (row["item"], row["arm"])):
+            key = (row["item"], row["source"])
             left = given.seconds - (time.monotonic() - began)
-            if (row["item"], row["arm"]) in done or left < given.least:
+            if (row["item"], row["arm"]) in done or (key not in known and left < given.least):
                 continue
-            record: dict[str, Any] = {"item": row["item"], "arm": row["arm"], "target": given.target}  # Any: JSON
-            try:
-                problem = problem_from_source(row["problem"], problem_id=row["item"], name=row["item"])
-                language = "cpp" if given.target == "cpu" else "triton"
-                effort = dataclasses.replace(QUICK, timeout_s=max(5.0, min(QUICK.timeout_s, left / 2)))
-                found = evaluator.evaluate(Candidate(row["source"], language=language), problem, given.target, effort)
-                record |= {
-                    "status": found.status.value,
-                    "reason": found.reason,
-                    "evidence": found.evidence.value,
-                    "latency_ms": found.latency_ms,
-                    "speedup": {name: dataclasses.asdict(value) for name, value in found.speedup.items()},
-                    "roofline_fraction": found.roofline_fraction,
-                    "precision_class": found.precision_class,
-                    "seconds": round(found.seconds, 2),
-                }
-            except Exception as error:  # a record for each, whatever the machine does
-                record |= {"status": "harness_error", "reason": f"{type(error).__name__}: {error}"[:500]}
-            record["written"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            if key not in known:
+                known[key] = _measured(evaluator, row, given.target, left)
+            record = {"item": row["item"], "arm": row["arm"], "target": given.target, **known[key]}
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             sys.stdout.write(
                 f"{record['item']} {record['arm']}: {record['status']} {record.get('latency_ms')} {record.get('reason', '')}\n"
             )
             sys.stdout.flush()
+
+
+def _measured(evaluator: Any, row: Mapping[str, Any], target: str, left: float) -> dict[str, Any]:  # Any: an evaluator; JSON
+    from tools.problems import problem_from_source
+
+    record: dict[str, Any] = {"written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}  # Any: JSON
+    try:
+        problem = problem_from_source(row["problem"], problem_id=row["item"], name=row["item"])
+        language = "cpp" if target == "cpu" else "triton"
+        effort = dataclasses.replace(QUICK, timeout_s=max(5.0, min(QUICK.timeout_s, left / 2)))
+        found: Evaluation = evaluator.evaluate(Candidate(row["source"], language=language), problem, target, effort)
+    except Exception as error:  # a record for each, whatever the machine does
+        return record | {"status": "harness_error", "reason": f"{type(error).__name__}: {error}"[:500]}
+    return record | {
+        "status": found.status.value,
+        "reason": found.reason,
+        "evidence": found.evidence.value,
+        "latency_ms": found.latency_ms,
+        "speedup": {name: dataclasses.asdict(value) for name, value in found.speedup.items()},
+        "roofline_fraction": found.roofline_fraction,
+        "precision_class": found.precision_class,
+        "seconds": round(found.seconds, 2),
+    }
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:  # Any: JSON
+    """Return the rows of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def main() -> None:
@@ -431,13 +448,14 @@ def main() -> None:
     one.add_argument("--round", type=int, default=1)
     one.add_argument("--only", default="", help="a regular expression for names of problems")
     two = commands.add_parser("freeze", help="copy transcripts and rows into a folder of fixtures")
-    two.add_argument("--home", type=Path, required=True)
+    two.add_argument("--home", type=Path, required=True, nargs="+")
+    two.add_argument("--round", type=int, default=1)
     two.add_argument("--out", type=Path, required=True)
     three = commands.add_parser("table", help="print the comparison made from a folder of fixtures")
     three.add_argument("fixtures", type=Path)
     three.add_argument("--speeds", type=Path, nargs="*", default=[])
     four = commands.add_parser("measure", help="time the candidates of a target on this machine")
-    four.add_argument("fixtures", type=Path)
+    four.add_argument("fixtures", type=Path, nargs="+")
     four.add_argument("--target", required=True)
     four.add_argument("--home", type=Path, required=True)
     four.add_argument("--out", type=Path, required=True)
@@ -446,8 +464,8 @@ def main() -> None:
     four.add_argument("--eager-only", action="store_true", help="leave the compiled baseline out")
     given = parser.parse_args()
     if given.command == "table":
-        rows = [json.loads(line) for line in (given.fixtures / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-        speeds = [json.loads(line) for path in given.speeds for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = read_rows(given.fixtures / "rows.jsonl")
+        speeds = [record for path in given.speeds for record in read_rows(path)]
         sys.stdout.write(table(rows, speeds))
     else:
         {"run": run, "freeze": freeze, "measure": measure}[given.command](given)

@@ -77,7 +77,7 @@ def compose(task: CoderTask, prompt_tokens: int | None = None) -> Prompt:
             f"the problem alone takes {_size(problem) // BYTES_PER_TOKEN} tokens and the limit is {limit // BYTES_PER_TOKEN}; use a model with a larger context"
         )
     parts = [part for part in _parts(task) if part.text.strip()]
-    sizes = _allot(parts, room)
+    sizes = allot(parts, room)
     kept: list[Part] = []
     left_out: list[str] = []
     for part, size in zip(parts, sizes, strict=True):
@@ -112,7 +112,7 @@ def shorten(text: str, size: int, keep: str) -> str:
     return data[: room - tail].decode(errors="ignore") + mark + (data[-tail:].decode(errors="ignore") if tail else "")
 
 
-def _allot(parts: Sequence[Part], room: int) -> list[int]:
+def allot(parts: Sequence[Part], room: int) -> list[int]:
     """Return how many bytes each part gets: in order up to its share, then in order what is left."""
     total = room
     wanted = [len(part.text.encode()) for part in parts]
@@ -143,7 +143,7 @@ def _parts(task: CoderTask) -> list[Part]:
         parts.append(Part("Plan: what this session is for", task.directive, 0.05))
     parts += _diagnosis(task)
     if not task.parents or task.parents[-1].evaluation.status is not Status.PASSED:
-        parts.append(Part("A frame that works here", render(f"skeleton_{_language(task)}.md"), 0.25, is_data=False, keep="start"))
+        parts.append(Part("A frame that works here", render(f"skeleton_{_language(task)}.md"), 0.5, is_data=False, keep="start"))
     parts += _target(task)
     parts += _brief(task)
     for number, winner in enumerate(task.winners[:2], start=1):

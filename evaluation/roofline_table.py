@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from agents.coders.library.graph import graph_from_json
 from agents.coders.library.rewrites import rewrite
-from agents.coders.library.roofline import Style, estimate
+from agents.coders.library.roofline import STYLES, estimate
 from tools.targets.profile import load_profiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STYLES: tuple[Style, ...] = ("eager", "compiled", "fused")
 MEASURED = {"eager": "eager_ms", "compiled": "best_ms", "fused": "ours_ms"}
 """Which measured time each estimate is about: operator by operator, the better of eager and compiled, our own kernels."""
 HELD_OUT = (3,)

@@ -1,4 +1,4 @@
-"""Commands of the compiler: lint, compile, emit, replay-ir. Results go to stdout, progress and errors to stderr."""
+"""Commands of the compiler: lint, compile, roofline, emit, replay-ir. Results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -80,6 +80,55 @@ def compile_source(
             _print_report(report)
         if report.status in ("error", "timeout"):
             raise typer.Exit(EXIT_NO)
+
+
+@group.command(epilog="Example: kevolve roofline kernelbench:1/40 --target cuda:sm_90 --kernelbench KernelBench")
+def roofline(
+    problem: Annotated[str, typer.Argument(help="A file, examples/NAME or kernelbench:LEVEL/NUMBER.")],
+    target: AnyChip,
+    kernelbench: KernelBench = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how long a problem takes at a chip's peaks: operator by operator, as a compiler fuses it, and with pointwise work fused everywhere; and what limits it."""
+    with errors():
+        from agents.coders.library.capture import capture
+        from agents.coders.library.rewrites import rewrite
+        from agents.coders.library.roofline import STYLES, estimate
+        from agents.errors import OptionError
+        from tools.problems import load_problem
+        from tools.targets.registry import get_target
+
+        limits = {name: limit.value for name, limit in get_target(target).limits().items()}
+        if missing := {"dram_gb_per_s", "flops_per_s_float32"} - limits.keys():
+            raise OptionError(
+                f"the document of {target} states no {', '.join(sorted(missing))}; known: chips with both, for example cuda:sm_90"
+            )
+        rows: list[dict[str, Any]] = []  # Any: JSON
+        for workload, graph in capture(load_problem(problem, kernelbench_root=kernelbench).source).workloads:
+            for style in STYLES:
+                result = estimate(graph if style == "eager" else rewrite(graph).graph, limits, style)
+                rows.append(
+                    {
+                        "workload": workload,
+                        "style": style,
+                        "ms": result.seconds * 1e3,
+                        "bound": result.bound,
+                        "share": dict(result.share),
+                        "bytes": result.bytes_moved,
+                        "flops": result.flops,
+                        "passes": len(result.passes),
+                    }
+                )
+        if as_json:
+            print_json({"target": target, "estimates": rows})
+            return
+        from rich.table import Table
+
+        table = Table("workload", "style", "ms", "bound by", "GB", "GFLOP", "passes")
+        for row in rows:
+            numbers = (f"{row['ms']:.4g}", str(row["bound"]), f"{row['bytes'] / 1e9:.3g}", f"{row['flops'] / 1e9:.3g}", str(row["passes"]))
+            table.add_row(str(row["workload"]), str(row["style"]), *numbers)
+        stdout().print(table)
 
 
 def _print_report(report: CompileReport) -> None:

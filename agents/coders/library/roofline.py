@@ -22,6 +22,7 @@ from agents.coders.library.rewrites import VIEWS
 
 Style = Literal["eager", "compiled", "fused"]
 Bound = Literal["memory", "compute", "launch"]
+STYLES: tuple[Style, ...] = ("eager", "compiled", "fused")
 
 LAUNCH_S = 5e-6
 """Least time of a pass: what the host needs for a launch (2 to 5 us, docs/nvidia/launch_overhead.md; unverified)."""

@@ -30,6 +30,8 @@ from tools.check.composition import composition_of
 from tools.check.phase import CheckRecord, check_candidate, sanitize_candidate
 from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
 from tools.check.sanitizers import environment as sanitizer_environment
+from tools.check.stress import as_json as stress_as_json
+from tools.check.stress import labels as stress_labels
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
@@ -304,6 +306,8 @@ class LocalEvaluator:
                     self._sanitize(attempt, session, directory / "sanitizers")
             cache = self._cache_of(attempt.candidate)
             attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
+            if attempt.check.stress.is_fig_leaf:  # its own kernels contribute nothing
+                attempt.composition = Composition.LIBRARY
             self._time(attempt, session, device, directory, needed)
             self._compare_with_floor(attempt, surveys, limits)
         except Rejected as rejected:
@@ -386,6 +390,7 @@ class LocalEvaluator:
             speedup=speedup,
             workloads=tuple(attempt.workloads),
             roofline_fraction=attempt.roofline_fraction,
+            labels=stress_labels(attempt.check.stress, latency_ms),
         )
 
     # --- processes and directories -----------------------------------------------------------------------------------------------------------
@@ -555,6 +560,7 @@ class LocalEvaluator:
             },
             "host": self._host,
             "checks": attempt.check.draws,
+            "stress": stress_as_json(attempt.check.stress),
             "traces": attempt.check.traces,
             "sanitizers": attempt.check.sanitizers,
             "timings": [dataclasses.asdict(item) for item in attempt.timings],

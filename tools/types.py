@@ -177,6 +177,9 @@ class Evaluation:
     """Path of the receipt file (JSON) with raw samples, versions, seeds and hashes; empty if none was written."""
     seconds: float = 0.0
     """Wall time the evaluation took."""
+    labels: tuple[str, ...] = ()
+    """What a reader should know of a passed one: `shape_specialised` (wrong, or the library's work, on other sizes), `not_bitwise_repeatable`,
+    `reuses_output_buffer` (two calls' outputs share memory), `overhead_bound` (below 10 µs a call), `shared_device` (others used the device)."""
 
     def __post_init__(self) -> None:
         if self.status is not Status.PASSED and (self.speedup or self.latency_ms is not None):
@@ -204,6 +207,7 @@ class Evaluation:
         feedback = dict(values["feedback"])
         feedback["lint"] = tuple(feedback["lint"])
         values["feedback"] = Feedback(**feedback)
+        values["labels"] = tuple(values.get("labels", ()))
         values["workloads"] = tuple(_workload_from_json(item) for item in values["workloads"])
         return Evaluation(**values)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from tools.check.compare import calibrate, compare, compare_exact
+from tools.check.composition import composition_of
 from tools.check.decision import describe_mismatch, precision_class, reject
 from tools.check.nulls import null_outputs
+from tools.types import Composition
 
 
 def verdict(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor) -> str:
@@ -97,3 +100,28 @@ def test_one_different_integer_is_wrong() -> None:
     changed[40] += 1
     assert reject(dataclasses.asdict(compare_exact(values, values, values))) == ""
     assert reject(dataclasses.asdict(compare_exact(changed, values, values)))
+
+
+def test_denormals_may_be_flushed_among_larger_values_only() -> None:
+    small = torch.full((100,), 1e-40)
+    mixed = torch.cat([small, torch.ones(100)])
+    assert verdict(torch.cat([torch.zeros(100), torch.ones(100)]), mixed.double(), mixed) == ""
+    assert verdict(torch.zeros(100), small.double(), small)
+
+
+def test_a_kernel_of_unknown_origin_is_never_custom(tmp_path: Path) -> None:
+    blob = {"kernels": {"loaded_from_a_blob": 90.0, "Memset (Device)": 5.0}, "launches": {"decoy": 1}}
+    assert composition_of([blob], [], tmp_path) is Composition.LIBRARY
+    both = {"kernels": {"loaded_from_a_blob": 50.0, "mine": 50.0}, "launches": {"mine": 1}}
+    assert composition_of([both], [], tmp_path) is Composition.MIXED
+
+
+def test_a_kernel_that_the_candidates_own_library_defines_is_its_own(tmp_path: Path) -> None:
+    library = tmp_path / "extensions" / "mine" / "mine.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"\x7fELF....\0_Z4reluPKfPfl\0_Z22ampere_sgemm_128x64_nnv\0_ZN3own5scaleIfEEvPT_\0")
+    for name in ("relu(float const*, float*, long)", "void own::scale<float>(float*)"):
+        assert composition_of([{"kernels": {name: 9.0}}], [str(library)], tmp_path) is Composition.CUSTOM
+    for name in ("ampere_sgemm_128x64_nn", "void at::native::relu(float const*)", "elu(float*)"):
+        assert composition_of([{"kernels": {name: 9.0}}], [str(library)], tmp_path) is Composition.LIBRARY
+    assert composition_of([{"kernels": {"relu(float const*, float*, long)": 9.0}}], ["/usr/lib/mine.so"], tmp_path) is Composition.LIBRARY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,23 @@ from tools.types import Composition
 
 _COMPILER_PREFIXES = ("triton_poi_", "triton_red_", "triton_per_", "triton_tem_", "triton_for_", "triton_mm", "triton_bmm")
 _IGNORED = ("Memcpy", "Memset", "memcpy", "memset", "FillFunctor", "Activity Buffer")
+_VENDORS = (
+    "cublas",
+    "cudnn",
+    "cutlass",
+    "sgemm",
+    "hgemm",
+    "gemv",
+    "gemm_",
+    "xmma",
+    "cub::",
+    "at::native",
+    "at_cuda",
+    "flash_fwd",
+    "nccl",
+    "nvjet",
+)
+"""Parts of the names of kernels of vendors' libraries and of PyTorch."""
 _SMALL_SHARE = 0.02
 
 
@@ -22,14 +41,14 @@ def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str]
         libraries: Shared objects that the candidate's process has mapped, as the parent reads them.
         cache: The candidate's cache directory; a library below its `extensions` is the candidate's own, one below `inductor` a compiler's.
     """
-    operators = [name for trace in traces for name in arithmetic(_counts(trace.get("operators")))]
+    operators = arithmetic_names(traces)
     own_kernels = {name for trace in traces for name in _counts(trace.get("launches"))}
     times: dict[str, float] = {}
     for trace in traces:
         for name, value in (trace.get("kernels") or {}).items():
             times[name] = times.get(name, 0.0) + float(value)
     if times:
-        return _by_time(times, own_kernels)
+        return _by_time(times, own_kernels | _native_kernels(times, [path for path in libraries if _is_below(path, cache / "extensions")]))
     has_own = bool(own_kernels - {name for name in own_kernels if name.startswith(_COMPILER_PREFIXES)}) or any(
         _is_below(path, cache / "extensions") for path in libraries
     )
@@ -43,6 +62,11 @@ def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str]
     return (
         Composition.LIBRARY if traces else Composition.UNKNOWN
     )  # custom is what was seen to be; work that shows nowhere is somebody else's
+
+
+def arithmetic_names(traces: Sequence[Mapping[str, Any]]) -> list[str]:  # Any: JSON
+    """Return the operators that traced calls dispatched and that compute."""
+    return [name for trace in traces for name in arithmetic(_counts(trace.get("operators")))]
 
 
 def _by_time(times: Mapping[str, float], own_kernels: set[str]) -> Composition:
@@ -63,6 +87,23 @@ def _by_time(times: Mapping[str, float], own_kernels: set[str]) -> Composition:
         return Composition.UNKNOWN
     big = [kind for kind, value in shares.items() if value > _SMALL_SHARE * total]
     return big[0] if len(big) == 1 else Composition.MIXED
+
+
+def _native_kernels(times: Mapping[str, float], libraries: Sequence[str]) -> set[str]:
+    """Return the profiled kernels whose mangled name the candidate's own libraries contain; vendors' names are never its own."""
+    texts = []
+    for path in libraries:
+        with contextlib.suppress(OSError):
+            texts.append(Path(path).read_bytes())
+    found = set()
+    for name in times:
+        if any(word in name for word in _VENDORS):
+            continue
+        plain = name.partition("(")[0].partition("<")[0].split("::")[-1].split(" ")[-1]
+        mangled = f"{len(plain)}{plain}".encode()
+        if plain and any(re.search(rb"_Z[A-Z]*(?:\d+\w+)?" + re.escape(mangled), text) for text in texts):
+            found.add(name)
+    return found
 
 
 def _is_below(path: str, directory: Path) -> bool:

@@ -7,8 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tools.check import stress
 from tools.check.decision import describe_mismatch, precision_class, reject
 from tools.check.sanitizers import finding
+from tools.check.stress import StressRecord
 from tools.check.variation_kinds import draw_kinds
 from tools.check.verdict import Rejected
 from tools.types import Effort, Feedback, Status
@@ -35,6 +37,7 @@ class CheckRecord:
     outputs_bytes: dict[int, int] = field(default_factory=dict)
     sanitizers: str = ""
     """`clean`, or why they did not run; empty if they were not asked for."""
+    stress: StressRecord = field(default_factory=StressRecord)
 
 
 def check_candidate(
@@ -75,8 +78,14 @@ def check_candidate(
             record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "statistics": stats})
             _require_right(stats, draw, record.draws[-1])
         record.traces.append(process.trace(draw, deadline))
+        stress.repeat(process, session, workload, draw, effort, deadline, record.stress)
     record.libraries = process.mapped_libraries()
     record.precision = precision_class(all_stats)
+    if any(trace.get("launches") for trace in record.traces):
+        stress.leave_kernels_out(process, draw, deadline, record.stress)
+    if stress.is_thorough(effort):
+        stress.try_broken_copy(process, session, process.source, draw, deadline, record.stress)
+        stress.try_other_shapes(process, session, secrets.randbits(62), record.stress, record.traces)
 
 
 def sanitize_candidate(process: CandidateProcess, session: ReferenceSession, record: CheckRecord, timeout_s: float) -> None:

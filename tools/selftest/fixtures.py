@@ -11,7 +11,7 @@ from tools.types import Candidate, Problem
 
 _ROOT = Path(__file__).resolve().parent
 _FIELD = re.compile(r"# (\w+): (.+)")
-_KNOWN = {"id", "family", "problem", "target", "expect", "timeout_s", "max_speedup", "composition", "effort", "slow"}
+_KNOWN = {"id", "family", "problem", "target", "expect", "timeout_s", "max_speedup", "composition", "labels", "effort", "slow"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Fixture:
     """If it passes, no claimed lower bound may exceed this."""
     composition: str = ""
     """If it passes, the composition it must be labelled with."""
+
+    labels: tuple[str, ...] = ()
+    """If it passes, labels that it must carry."""
 
     effort: str = "quick"
     """The effort that must find it: `quick` inside a search, `full` where it may take what every published number goes through."""
@@ -87,6 +90,7 @@ def _read(path: Path) -> Fixture:
         timeout_s=float(fields["timeout_s"]) if "timeout_s" in fields else None,
         max_speedup=float(fields["max_speedup"]) if "max_speedup" in fields else None,
         composition=fields.get("composition", ""),
+        labels=tuple(fields.get("labels", "").split()),
         effort=fields.get("effort", "quick"),
         slow=fields.get("slow") == "yes",
     )

@@ -100,6 +100,8 @@ def complaint(fixture: Fixture, evaluation: Evaluation) -> str:
         return f"claims at least {strongest:.2f}x over its baselines; at most {fixture.max_speedup:.2f}x can be true"
     if fixture.composition and evaluation.composition.value != fixture.composition:
         return f"labelled {evaluation.composition.value}, should be {fixture.composition}"
+    if missing := set(fixture.labels) - set(evaluation.labels):
+        return f"lacks the label {', '.join(sorted(missing))}; has {', '.join(evaluation.labels) or 'none'}"
     return ""
 
 
@@ -114,7 +116,7 @@ def as_record(finding: Finding, target: str, facts: dict[str, Any], host: dict[s
     if evaluation is not None:
         record |= {
             "reason": evaluation.reason, "error": evaluation.feedback.error[:600], "latency_ms": evaluation.latency_ms,
-            "composition": evaluation.composition.value, "precision_class": evaluation.precision_class, "roofline_fraction": evaluation.roofline_fraction,
+            "composition": evaluation.composition.value, "precision_class": evaluation.precision_class, "labels": list(evaluation.labels), "roofline_fraction": evaluation.roofline_fraction,
             "speedup": {name: dataclasses.asdict(interval) for name, interval in evaluation.speedup.items()}, "phases_s": _phases(evaluation),
         }  # fmt: skip
     return dict(finite(record))

@@ -17,6 +17,7 @@ from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostile
 from tools.worker.session import Arenas
 
 Answer = dict[str, Any]  # Any: JSON
+_POISON_LIMIT_BYTES = 1 << 30
 
 
 class Deadline:
@@ -42,7 +43,7 @@ class CandidateProcess:
     """One process of one candidate. Use as a context manager; leaving kills it with everything it started."""
 
     def __init__(self, zygote: Zygote, source: Path, directory: Path, config: Answer) -> None:
-        self._source = source
+        self.source = source
         self._serial = 0
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -61,7 +62,7 @@ class CandidateProcess:
             Rejected: Any of that fails.
         """
         self._serial = arenas.serial
-        reply = self._request("load", deadline, "the import", arenas.fds, path=str(source or self._source), init=init, arenas=arenas.names)
+        reply = self._request("load", deadline, "the import", arenas.fds, path=str(source or self.source), init=init, arenas=arenas.names)
         theirs = reply.data.get("state")
         _require_same_state(theirs if isinstance(theirs, dict) else {}, state)
         self.load_state(state, deadline)
@@ -101,6 +102,18 @@ class CandidateProcess:
     def trace(self, draw: Answer, deadline: Deadline) -> Answer:
         """Return what one call runs, as the process itself observes it."""
         return self._request("trace", deadline, "a traced call", args=draw["args"]).data
+
+    def repeat(self, draw: Answer, deadline: Deadline, *, calls: int, seconds: float) -> Answer:
+        """Call on the same inputs again; the output that differs most is the last one afterwards."""
+        nbytes = min(draw["outputs_bytes"], _POISON_LIMIT_BYTES)
+        return self._request(
+            "repeat", deadline, "a repeated call", args=draw["args"], calls=calls, seconds=seconds, poison_bytes=nbytes
+        ).data
+
+    def ghost(self, draw: Answer, deadline: Deadline) -> Answer:
+        """Call with the Triton launches left out, and say how many were and whether the output is the same without them."""
+        nbytes = min(draw["outputs_bytes"], _POISON_LIMIT_BYTES)
+        return self._request("ghost", deadline, "a call without its kernels", args=draw["args"], poison_bytes=nbytes).data
 
     def prepare(self, slots: Sequence[Answer], deadline: Deadline, *, restore: bool) -> None:
         """Load the timed input sets; `restore`: the operator works in place, so every call gets them back first."""

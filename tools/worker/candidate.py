@@ -10,6 +10,7 @@ import importlib.util
 import mmap
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,8 @@ from tools.worker.arena import align, map_received
 from tools.worker.channel import Channel
 from tools.worker.devices import Device, open_device
 from tools.worker.server import Answer, CommandError, classify, serve
-from tools.worker.timed import TimedSlots
-from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels
+from tools.worker.timed import TimedSlots, raw_bits
+from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels, without_launches
 
 _GUARD_BYTES = 512
 _TEXT = 6000
@@ -52,7 +53,8 @@ class CandidateWorker:
             {
                 "probe": self._probe,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
-                "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace,
+                "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace, "repeat": self._repeat,
+                "ghost": self._ghost,
             },
         )  # fmt: skip
 
@@ -150,6 +152,48 @@ class CandidateWorker:
             tensors.write(seen, spec, self._output_memory())
             answer["written"] = True
         return answer
+
+    def _repeat(self, message: Answer, fds: list[int]) -> Answer:
+        """Call again and again on the same inputs, each second time beside other work, and keep the output that differs most from the first."""
+        device, model = self._ready()
+        arguments = tensors.read(message["args"], self._input_memory(), device.name)
+        began, kept, first, differing, worst, reused = time.monotonic(), [], None, 0, -1.0, False
+        calls = 0
+        while calls < message["calls"] and (calls < 2 or time.monotonic() - began < message["seconds"]):
+            poison(message["poison_bytes"], device)
+            if calls % 2:
+                device.disturb()
+            with torch.no_grad():
+                result = model(*arguments)
+                device.synchronize()
+            calls += 1
+            if first is None:
+                self._last, kept, first = result, result, tensors.map_tensors(result, torch.clone)
+                continue
+            reused = reused or tensors.shares_memory(result, kept)
+            distance = _distance(first, result)
+            differing += distance > 0
+            if distance > worst:
+                worst, self._last = distance, tensors.map_tensors(result, torch.clone)
+        return {"calls": calls, "differing": differing, "reused": reused}
+
+    def _ghost(self, message: Answer, fds: list[int]) -> Answer:
+        """Call on inputs that were not there before, without the Triton launches and then with them, and tell whether the outputs are the same."""
+        device, model = self._ready()
+        arguments = tensors.map_tensors(tensors.read(message["args"], self._input_memory(), device.name), _turned)
+        poison(message["poison_bytes"], device)
+        with torch.no_grad(), without_launches() as counts:
+            try:
+                ghost = tensors.map_tensors(model(*arguments), torch.clone)
+                device.synchronize()
+            except Exception:  # the candidate's code may raise anything when its kernels do nothing; then they matter
+                return {"left_out": counts["left_out"], "same": False}
+        if not counts["left_out"]:
+            return {"left_out": 0, "same": False}
+        with torch.no_grad():
+            whole = model(*arguments)
+            device.synchronize()
+        return {"left_out": counts["left_out"], "same": _distance(ghost, whole) == 0.0}
 
     def _trace(self, message: Answer, fds: list[int]) -> Answer:
         """Record which operators and kernels one call runs."""
@@ -264,6 +308,23 @@ def _import_source(path: Path) -> Any:  # Any: a module
     except BaseException as err:  # the candidate's code may raise anything
         raise CommandError("oom" if classify(err) == "oom" else "import", traceback.format_exc()[-_TEXT:]) from err
     return module
+
+
+def _turned(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a floating tensor with its elements moved on by one in the last dimension; others as they are, since their order may carry meaning."""
+    return torch.roll(tensor, 1, -1) if tensor.is_floating_point() and tensor.dim() > 1 else tensor
+
+
+def _distance(first: Any, second: Any) -> float:  # Any: trees of tensors
+    """Return 0.0 if all bits agree, else how far the furthest elements are apart (infinite where one of them is not finite)."""
+    furthest = 0.0
+    for one, other in zip(tensors.tensors_of(first), tensors.tensors_of(second), strict=True):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return float("inf")
+        if one.numel() and not bool((raw_bits(one) == raw_bits(other)).all()):
+            gap = (one.to(torch.complex128 if one.is_complex() else torch.float64) - other).abs()
+            furthest = max(furthest, float(torch.nan_to_num(gap, nan=float("inf")).max()), 1e-300)
+    return furthest
 
 
 def _contiguous(tensor: torch.Tensor) -> torch.Tensor:

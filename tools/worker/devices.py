@@ -38,6 +38,9 @@ class Device(Protocol):
     def delay_values(self, inputs: list[torch.Tensor]) -> None:
         """Let the values of inputs arrive late, in stream order: whoever reads them in another order sees zeros."""
 
+    def disturb(self) -> None:
+        """Start other work that the next call has to share the device with."""
+
     def seen_in_order(self, result: Any) -> Any:  # Any: a tree of tensors
         """Return the tensors of a result as the stream sees them now, before any wait: what another stream has yet to write is missing."""
 
@@ -85,6 +88,9 @@ class CpuDevice:
     def delay_values(self, inputs: list[torch.Tensor]) -> None:
         """Do nothing: there is one order."""
 
+    def disturb(self) -> None:
+        """Do nothing: the system's own scheduling disturbs enough."""
+
     def seen_in_order(self, result: Any) -> Any:  # Any: a tree of tensors
         """Return the result itself."""
         return result
@@ -123,6 +129,8 @@ class CudaDevice:
         self._flush_buffer: torch.Tensor | None = None
         self._stream = torch.cuda.default_stream()
         self._reset_persisting = _persisting_l2_reset()
+        self._other_stream: Any = None  # Any: torch.cuda.Stream
+        self._other_buffer: torch.Tensor = torch.empty(0)
 
     def synchronize(self) -> None:
         """Wait for every stream of the device; raises what a kernel left behind."""
@@ -160,6 +168,18 @@ class CudaDevice:
         torch.cuda._sleep(_CUDA_LATE_CYCLES)
         for tensor, values in zip(inputs, kept, strict=True):
             tensor.copy_(values)
+
+    def disturb(self) -> None:
+        """Fill a buffer again and again on a stream of its own."""
+        if self._other_stream is None:
+            self._other_stream, self._other_buffer = (
+                torch.cuda.Stream(),
+                torch.empty(_CUDA_MIN_FLUSH_BYTES, dtype=torch.int8, device="cuda"),
+            )
+            torch.cuda.synchronize()
+        with torch.cuda.stream(self._other_stream):
+            for number in range(8):
+                self._other_buffer.fill_(number)
 
     def seen_in_order(self, result: Any) -> Any:  # Any: a tree of tensors
         """Copy the tensors on the stream that calls are made on."""

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from tools.check.compare import ErrorStats, calibrate, compare, compare_exact
+from tools.check.held_out import changed, choose
 from tools.check.nulls import null_outputs
 from tools.check.variation import perturb_weights, poke_rule, vary
 from tools.check.variation_kinds import KINDS
@@ -68,6 +69,7 @@ class ReferenceWorker:
         self._in: Arena | None = None
         self._out: Arena | None = None
         self._serial = 0
+        self._other_sizes: dict[str, Any] | None = None  # Any: int or a tuple of ints
         self._snapshot: list[torch.Tensor] = []
 
     def run(self) -> None:
@@ -75,7 +77,7 @@ class ReferenceWorker:
         serve(
             self._channel,
             {
-                "open": self._open, "ping": lambda message, fds: {}, "survey": self._survey, "draw": self._draw, "compare": self._compare, "unchanged": self._unchanged,
+                "open": self._open, "ping": lambda message, fds: {}, "survey": self._survey, "draw": self._draw, "held_out": self._held_out, "compare": self._compare, "unchanged": self._unchanged,
                 "prepare": self._prepare, "compile": self._compile, "warm": self._warm, "block": self._block, "verify": self._verify, "release": self._release,
             },
         )  # fmt: skip
@@ -189,6 +191,42 @@ class ReferenceWorker:
             outputs_bytes=sum(entry["nbytes"] for entry in tensors.tensor_specs(draw.output_spec)),
         )  # fmt: skip
         return answer
+
+    def _held_out(self, message: Answer, fds: list[int]) -> Answer:
+        """Draw inputs of other sizes; `changed` is empty where the problem has no size that can be changed without changing its model."""
+        if len(self._workloads) > 1 or self._workloads[0]:
+            return {"changed": {}}
+        if self._other_sizes is None:
+            given = self._input_shapes()
+            self._other_sizes = choose(self._module, lambda: self._makes_sense(given, message["seed"]))
+        if not self._other_sizes:
+            return {"changed": {}}
+        with changed(self._module, self._other_sizes):
+            answer = self._draw({"workload": 0, "seed": message["seed"], "kind": "as_given", "fresh_weights": False}, [])
+        return {**answer, "changed": self._other_sizes}
+
+    def _input_shapes(self) -> list[Any]:  # Any: torch.Size
+        """Return the shapes of the inputs, without making them where the generator allows that."""
+        try:
+            with torch.device("meta"):
+                made = self._module.get_inputs()
+        except Exception:  # the problem's code may need values
+            made = self._module.get_inputs()
+        return [tensor.shape for tensor in tensors.tensors_of(made)]
+
+    def _makes_sense(self, given: list[Any], seed: int) -> bool:  # Any: shapes
+        """True if the changed module makes other inputs for the same model, and the model takes them."""
+        try:
+            if repr(list(self._module.get_init_inputs())) != repr(self._init):
+                return False
+            shapes = self._input_shapes()
+            if len(shapes) != len(given) or shapes == given or any(a.numel() > b.numel() for a, b in zip(shapes, given, strict=True)):
+                return False
+            self._make_draw(0, seed, "as_given")
+        except Exception:  # the problem's code may raise anything for sizes that it was not written for
+            self._device.reset_memory()
+            return False
+        return True
 
     def _make_draw(self, workload: int, seed: int, kind: str) -> _Draw:
         """Draw inputs; a kind for which the reference is not finite gives way to a milder one."""

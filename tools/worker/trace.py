@@ -57,6 +57,30 @@ def launched_kernels(*, is_wanted: bool = True) -> Iterator[dict[str, int]]:
         chain.remove(hook)
 
 
+@contextlib.contextmanager
+def without_launches() -> Iterator[dict[str, int]]:
+    """Leave out every Triton launch while active and count them in `left_out`; nothing happens where Triton is missing."""
+    counts = {"left_out": 0}
+    try:
+        from triton.runtime.jit import JITFunction
+    except ImportError:
+        yield counts
+        return
+    launch = JITFunction.run
+
+    def skip(self: Any, *arguments: Any, **named: Any) -> Any:  # Any: triton's own protocol
+        if named.get("warmup"):
+            return launch(self, *arguments, **named)
+        counts["left_out"] += 1
+        return None
+
+    JITFunction.run = skip
+    try:
+        yield counts
+    finally:
+        JITFunction.run = launch
+
+
 def profile_kernels(call: Callable[[], Any]) -> dict[str, float]:
     """Return the device time of each kernel in one call, in µs, summed by kernel name; empty if the profiler does not work here."""
     import torch

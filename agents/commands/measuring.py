@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -33,6 +33,9 @@ def evaluate(
     effort: Annotated[str, typer.Option(help="quick or full.")] = "quick",
     language: Annotated[str, typer.Option(help="triton, cpp or torch; auto: from the imports.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the input values.")] = 0,
+    sanitizers: Annotated[
+        str, typer.Option(help="When C++ runs once under ASan and UBSan: cheap (full effort, small inputs), always or never.")
+    ] = "cheap",
     kernelbench: KernelBench = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -47,13 +50,15 @@ def evaluate(
 
         if effort not in EFFORTS:
             raise OptionError(f"unknown effort {effort!r}; known: {', '.join(EFFORTS)}")
+        if sanitizers not in ("cheap", "always", "never"):
+            raise OptionError(f"unknown --sanitizers {sanitizers!r}; known: cheap, always, never")
         if not candidate.is_file():
             raise OptionError(f"no such file: {candidate}; give a Python file that defines ModelNew")
         source = candidate.read_text(encoding="utf-8")
         loaded = load_problem(problem, kernelbench_root=kernelbench)
         exact = exact_target(target)
         written = Candidate(source=source, language=_language(source) if language == "auto" else language)
-        with LocalEvaluator(home_of(home)) as evaluator:
+        with LocalEvaluator(home_of(home), sanitizers=cast(Literal["cheap", "always", "never"], sanitizers)) as evaluator:
             evaluation = evaluator.evaluate(written, loaded, target=exact, effort=EFFORTS[effort], seed=seed)
         data = evaluation_to_json(evaluation)
         if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,25 @@ def test_recorded_request_fits_with_its_tools_and_the_longest_answer(path: Path)
     asker = client(ScriptedModel(script=[AIMessage("x")]), context_tokens=CONTEXT)
     for messages in requests(path):
         assert tokens_of(messages, tools) + asker.output_tokens <= CONTEXT
+
+
+PROMPTS = sorted((Path(__file__).resolve().parents[2] / "agents" / "prompts").glob("*.md"))
+TELLING = re.compile(
+    r"1\.?0?e-0?[1-9]|0\.0\d+\b(?!f)|\b[ar]tol\b|allclose|rmse|root mean square|value_seeds|calibrat|\b(?:seed|seeds) (?:is|are|of)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("path", PROMPTS, ids=lambda path: path.stem)
+def test_no_prompt_tells_how_the_checker_decides(path: Path) -> None:
+    """Tolerances, seeds and measures of error are the checker's own; a bound that is known is a bound that is aimed at."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not TELLING.search(text), TELLING.search(text)
+
+
+def test_words_that_would_tell_are_recognised() -> None:
+    for leak in ("within 1e-4 of the reference", "atol=0.001", "torch.allclose decides", "the seed is 42", "the root mean square error"):
+        assert TELLING.search(leak)
 
 
 @pytest.mark.parametrize("long", [0, 5_000, 30_000])

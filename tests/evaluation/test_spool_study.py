@@ -1,0 +1,159 @@
+"""The study with and without knowledge: what it counts, how it compares, and how candidates are judged where there is no device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.interpreted import check
+from evaluation.prompt_ablation import Session, kept, kind_of, parts_of, sessions_of, study, support
+from evaluation.spool_study import ITEMS, SUITE, bootstrap, paired, read_rows, small_source, table
+from tools.types import Status
+
+RESULTS = Path(__file__).resolve().parents[2] / "evaluation" / "results" / "spool"
+PROBLEM = """
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        return x * 2.0 + 1.0
+
+
+rows = 5
+
+
+def get_inputs():
+    return [torch.randn(rows, 40)]
+
+
+def get_init_inputs():
+    return []
+"""
+CANDIDATE = """
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + at, mask=at < n, other=0.0)
+    tl.store(out_ptr + at, x * 2.0 + 1.0, mask=at < n)
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        out = torch.empty_like(x)
+        kernel[(triton.cdiv(x.numel(), 64),)](x, out, x.numel(), BLOCK=64, cb_multiplier=4)
+        return out
+"""
+
+
+def row(item: str, arm: str, attempts: int | None, target: str = "cpu", **more: Any) -> dict[str, Any]:
+    statuses = ["compile_error"] * ((attempts or 4) - 1) + (["passed"] if attempts else [])
+    return {
+        "item": item, "arm": arm, "target": target, "passed_first": attempts == 1, "attempts_to_pass": attempts, "statuses": statuses,
+        "simulated_ms": None, "tokens": 1000, "prompt_chunks": 3, "cited": 1, **more,
+    }  # fmt: skip
+
+
+def test_sizes_are_replaced_and_a_name_that_is_not_there_is_an_error() -> None:
+    assert "rows = 3\n" in small_source(PROBLEM, {"rows": "3"})
+    with pytest.raises(ValueError, match="columns is assigned 0 times"):
+        small_source(PROBLEM, {"columns": "3"})
+
+
+def test_problems_of_the_suite_exist_and_every_round_has_its_own() -> None:
+    assert all((SUITE / f"{item.name}.py").exists() for item in ITEMS if not item.spec)
+    assert len({item.name for item in ITEMS}) == len(ITEMS)
+
+
+def test_only_problems_with_both_arms_are_compared() -> None:
+    rows = [row("a", "knowledge", 1), row("a", "none", 3), row("b", "knowledge", 1)]
+    assert [(with_it["item"], without["attempts_to_pass"]) for with_it, without in paired(rows)] == [("a", 3)]
+
+
+def test_interval_of_paired_differences_holds_the_mean_and_needs_spread() -> None:
+    assert bootstrap([-1.0, -1.0]).low == bootstrap([-1.0, -1.0]).high == -1.0
+    found = bootstrap([-2.0, 0.0, 1.0, -1.0])
+    assert found.low < found.value == -0.5 < found.high
+
+
+def test_table_counts_a_problem_that_never_passed_as_one_attempt_more() -> None:
+    told = table([row("a", "knowledge", 1), row("a", "none", None)])
+    assert "| all | 1 | 1 | 0 | -4.00 (-4.00 to -4.00) | 1.00 |" in told and "| a | cpu | none |" in told and "never" in told
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_committed_table_follows_from_the_committed_rows(number: int) -> None:
+    told = table(read_rows(RESULTS / f"round{number}" / "rows.jsonl"))
+    assert told.strip() in (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        pytest.param("", "", Status.PASSED, marks=pytest.mark.slow),
+        ("x * 2.0 + 1.0, mask", "x * 2.0, mask", Status.WRONG_VALUES),
+        pytest.param("return out", "return out.double()", Status.WRONG_DTYPE, marks=pytest.mark.slow),
+        pytest.param("return out", "return out.flatten()", Status.WRONG_SHAPE, marks=pytest.mark.slow),
+        pytest.param("import triton\n", "import tritom\n", Status.RUNTIME_ERROR, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.timeout(180)
+def test_interpreter_judges_values_shapes_dtypes_and_failures(old: str, new: str, status: Status) -> None:
+    assert check(CANDIDATE.replace(old, new, 1) if old else CANDIDATE, PROBLEM, seeds=(1,)).status is status
+
+
+PROMPT = """# Task
+Write it.
+
+## Problem: problem.py
+<data-12ab34cd>
+class Model: forward relu
+</data-12ab34cd>
+
+## A frame that works here
+Keep the form.
+
+## Knowledge: Rows > Tiles
+<data-12ab34cd>
+use one program per row of the tile
+</data-12ab34cd>
+
+Cut or left out for length: nothing.
+"""
+
+
+def test_recorded_prompt_is_taken_apart_into_its_parts() -> None:
+    parts = parts_of(PROMPT)
+    assert [part.title for part in parts] == ["Problem: problem.py", "A frame that works here", "Knowledge: Rows > Tiles"]
+    assert parts[1].text == "Keep the form." and "Cut or left" not in parts[2].text
+    assert [kind_of(title) for title in ("Target cuda:sm_90", "Knowledge: Rows > Tiles", "Last attempt: parent.py")] == [
+        "Target",
+        "Knowledge",
+        "Last attempt: parent.py",
+    ]
+
+
+def test_support_counts_what_the_answer_shares_with_the_parts_and_not_with_the_problem() -> None:
+    parts = tuple(parts_of(PROMPT)[1:])
+    session = Session("s", parts, "class Model: forward relu", "one program per row; class Model: forward relu")
+    assert support(session, parts) == 2 and support(session, parts[:1]) == 0
+    assert study([session])["only_from"]["Knowledge"]["share"] == 1.0
+    assert kept(parts, 10_000) == list(parts) and kept(parts, 10) == []
+
+
+def test_our_order_keeps_more_of_what_answers_used_than_a_shuffled_or_reversed_one() -> None:
+    sessions = [session for number in (1, 2) for session in sessions_of(RESULTS / f"round{number}")]
+    recorded = json.loads((RESULTS / "ablation.json").read_text())
+    found = study(sessions)
+    assert len(sessions) == recorded["sessions"] >= 28
+    for share, orders in found["kept"].items():
+        assert orders["ours"] == recorded["kept"][share]["ours"] >= max(orders["reversed"], orders["shuffled"], orders["shortest first"])

@@ -49,7 +49,7 @@ def run(
     model: Annotated[str, typer.Option(help="For the llm coder: provider:name, openai-compatible, spool:DIR or replay:FILE.")] = "",
     base_url: Annotated[str, typer.Option(help="Address of an OpenAI-compatible server.")] = "",
     model_id: Annotated[str, typer.Option(help="The model's name at that server (default: the first it lists).")] = "",
-    models: Annotated[Path | None, typer.Option(help="YAML with the model and limits of each role: coder, diagnosis, deep_search.")] = None,
+    models: Annotated[Path | None, typer.Option(help="Models (YAML) of: coder, planner, diagnosis, deep_search, reflection.")] = None,
     budget_evaluations: Annotated[
         int | None, typer.Option(help="Most evaluations, finalists' re-measurements included. Default: 30.")
     ] = None,

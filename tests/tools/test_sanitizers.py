@@ -81,6 +81,17 @@ def test_an_overrun_by_one_and_a_bad_shift_are_caught_and_the_right_kernel_passe
         assert evaluation.feedback.error == evaluation.reason
 
 
+@needs_libraries
+@pytest.mark.slow
+def test_sanitizers_that_do_not_work_are_no_fault_of_the_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.evaluator.sanitizer_environment", lambda: {"PATH": ""})  # no compiler for the instrumented build
+    candidate = Candidate(CANDIDATE.replace("BODY", "a[i]"), language="cpp")
+    with LocalEvaluator(tmp_path, use_compiled_baseline=False, sanitizers="always") as opened:
+        evaluation = opened.evaluate(candidate, PROBLEM, "cpu", dataclasses.replace(QUICK, pairs=3))
+    assert evaluation.status is Status.PASSED, evaluation.reason
+    assert '"sanitizers": "not run' in Path(evaluation.receipt).read_text()
+
+
 LOG = """
 =================================================================
 ==7==ERROR: AddressSanitizer: heap-buffer-overflow on address 0x621000002ca0 at pc 0x7f bp 0x7f sp 0x7f

@@ -15,9 +15,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from test_llm_coder import KERNEL, ScriptedModel, call, client
 
 from agents.chat_models.client import tokens_of
+from agents.chat_models.registry import create_chat_model
+from agents.chat_models.replay import ReplayChatModel
 from agents.coders.base import CoderTask
 from agents.coders.llm import LlmCoder
 from agents.coders.workspace import tools_for
+from agents.config import ModelOptions
 from agents.types import Limits
 
 CONTEXT = 32_768
@@ -32,6 +35,14 @@ def requests(path: Path) -> Iterator[list[BaseMessage]]:
 
 def test_recordings_are_there() -> None:
     assert len(RECORDED) >= 28
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_recording_is_what_replay_reads_and_holds_no_place_of_its_machine(path: Path) -> None:
+    model = create_chat_model(ModelOptions(name=f"replay:{path}"))
+    answers = [json.loads(line)["answer"]["data"]["content"] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert isinstance(model, ReplayChatModel) and all("class ModelNew" in answer for answer in answers)
+    assert "/tmp/" not in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")

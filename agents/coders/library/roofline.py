@@ -3,7 +3,8 @@
 A *pass* is what one kernel does: it reads each tensor that comes from outside once, writes each value that is used outside, and computes in between. Three ways of
 dividing a graph into passes give three estimates: `eager` (each operator is a pass), `compiled` (pointwise operators join their neighbours, contractions stay alone)
 and `fused` (pointwise operators join contractions too).
-In the first two, convolutions are what a vendor's library makes of them: into channels-last order, a product with padded channels on matrix units, and back.
+In the first two, convolutions are what a vendor's library makes of them (into channels-last order, a product with padded channels on matrix units, and back), and
+overlapping windows are read from the cache once each.
 A pass takes the longest of its memory, its compute and its launch time; a graph takes the sum.
 
 What it does not know: how well a kernel uses the machine (every pass is taken to run at the peak), and data-dependent work.
@@ -122,6 +123,8 @@ def passes_of(graph: Graph, limits: Mapping[str, float], style: Style) -> Iterat
     fresh: dict[str, int] = {}
     for group in _groups(graph, bases, style):
         item = _measure(group, graph, bases, consumers, fresh, limits)
+        if style != "fused":
+            item = replace(item, cached_bytes=item.cached_bytes + sum(_window_bytes(node, graph) for node in group.nodes))
         convolution = next((node for node in group.nodes if _is_windowed_product(node, graph)), None) if style != "fused" else None
         if convolution is None:
             yield item
@@ -214,7 +217,6 @@ def _measure(
         cached += again[0]
     else:
         read += again[0]
-    cached += sum(_window_bytes(node, graph) for node in group.nodes)
     written = sum(_output_bytes(node) for node in group.nodes if consumers.get(node.name, set()) - inside)
     room = limits.get("l2_bytes", 0.0) / 2
     for node in group.nodes:

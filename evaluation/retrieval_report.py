@@ -41,6 +41,8 @@ def _asked(record: Mapping[str, Any]) -> str:  # Any: JSON of `kb.deep.measure.A
     for kind, rates in record["types"].items():
         numbers = " | ".join(f"{rates[name]:.3f}" if name in rates else "" for name in ASKED)
         lines.append(f"| {kind} | {rates['questions']} | {numbers} |")
+    if record.get("note"):
+        lines.append(f"\n{record['note']}")
     return "\n".join([*lines, ""])
 
 

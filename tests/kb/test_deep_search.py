@@ -182,6 +182,21 @@ def test_a_model_that_finds_nothing_helpful_formulates_once_more_knowing_what_wa
     assert brief.model_calls == len(prompts) == 4
 
 
+def test_what_came_first_for_a_formulation_is_shown_to_the_model(base: KnowledgeBase, make_document: Callable[..., Document]) -> None:
+    for number in range(30):
+        base.add_document(make_document(f"docs/{number}.md", {f"Cards {number}": f"Hide a graphics card from a program, way {number}."}))
+    base.add_document(make_document("docs/far.md", {"Visibility": "ROCR_VISIBLE_DEVICES selects agents."}))
+    shown: list[str] = []
+
+    def complete(prompt: str) -> str:
+        shown.append(prompt)
+        return "ROCR_VISIBLE_DEVICES agents" if len(shown) == 1 else "20"
+
+    brief = DeepSearch(base, DeepSearchOptions(num_sections=20), PromptedAdvisor(complete)).ask("hide a graphics card from a program")
+    assert "Visibility" in shown[1]
+    assert brief.sections[0].hit.source.path == "docs/far.md"
+
+
 def test_a_claim_that_does_not_stand_in_the_passage_is_not_supported() -> None:
     passage = "Shared memory has 32 banks.\nA warp has 32 lanes."
     assert is_supported("Shared memory has 32 banks. A warp has 32 lanes.", passage)

@@ -119,6 +119,7 @@ class LocalEvaluator:
         num_threads: int | None = None,
         use_lint: bool = True,
         use_compiled_baseline: bool = True,
+        use_max_autotune: bool = False,
         sandbox: Sequence[str] = SANDBOX_LAYERS,
         use_calibration: bool = True,
         sanitizers: Literal["cheap", "always", "never"] = "cheap",
@@ -134,6 +135,7 @@ class LocalEvaluator:
             slot: Where its processes run; default: anywhere that this process may.
             use_calibration: Widen intervals by the spread that `kevolve calibrate` found on the device; a calibration itself goes without.
             sanitizers: When C++ candidates run once with AddressSanitizer and UBSan; `cheap`: for finalists (effort `full`) with small inputs.
+            use_max_autotune: Time against torch.compile's mode max-autotune (without graphs) as well, as the baseline `max_autotune`; compiling it can take minutes.
             use_compiled_baseline: Time against torch.compile too; without it an evaluation says nothing about fitness, but a first one starts sooner.
         """
         unknown = set(sandbox) - set(SANDBOX_LAYERS)
@@ -145,6 +147,7 @@ class LocalEvaluator:
         self._use_calibration = use_calibration
         self._sanitizers = sanitizers
         self._use_compiled_baseline = use_compiled_baseline
+        self._use_max_autotune = use_max_autotune
         self._home = Path(home).resolve()
         self._slot = slot or Slot()
         self._num_threads = num_threads or len(self._slot.cores) or _usable_cores()
@@ -347,6 +350,7 @@ class LocalEvaluator:
                         prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds, restore=restore)
                     with attempt.phase("baseline"):
                         note = session.compile(number) if self._use_compiled_baseline else "not asked for"
+                        tuned = ["max_autotune"] if self._use_max_autotune and not session.compile(number, "max_autotune") else []
                     with attempt.phase("load"):
                         deadline = deadline or Deadline(attempt.effort.timeout_s)
                         if number == 0:
@@ -358,7 +362,7 @@ class LocalEvaluator:
                 attempt.timings.append(record)
                 with exclusive_device(device, self._slot.accelerator), attempt.phase("timing"):
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
-                    attempt.workloads.append(timer.run(number, prepared, generator, note))
+                    attempt.workloads.append(timer.run(number, prepared, generator, note, tuned))
             session.ask("release", _REFERENCE_S)
 
     def _compare_with_floor(self, attempt: _Attempt, surveys: list[Any], limits: dict[str, Limit]) -> None:  # Any: Survey

@@ -36,6 +36,9 @@ def evaluate(
     sanitizers: Annotated[
         str, typer.Option(help="When C++ runs once under ASan and UBSan: cheap (full effort, small inputs), always or never.")
     ] = "cheap",
+    max_autotune: Annotated[
+        bool, typer.Option("--max-autotune", help="Time torch.compile's max-autotune too; minutes to compile.")
+    ] = False,
     kernelbench: KernelBench = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -58,7 +61,8 @@ def evaluate(
         loaded = load_problem(problem, kernelbench_root=kernelbench)
         exact = exact_target(target)
         written = Candidate(source=source, language=_language(source) if language == "auto" else language)
-        with LocalEvaluator(home_of(home), sanitizers=cast(Literal["cheap", "always", "never"], sanitizers)) as evaluator:
+        chosen = cast(Literal["cheap", "always", "never"], sanitizers)
+        with LocalEvaluator(home_of(home), sanitizers=chosen, use_max_autotune=max_autotune) as evaluator:
             evaluation = evaluator.evaluate(written, loaded, target=exact, effort=EFFORTS[effort], seed=seed)
         data = evaluation_to_json(evaluation)
         if as_json:

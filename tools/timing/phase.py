@@ -21,6 +21,7 @@ import numpy as np
 from tools.check.decision import describe_mismatch, reject
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
+from tools.timing.device_state import DeviceState, summarise
 from tools.timing.stats import median_ms, paired_speedup
 from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
@@ -67,6 +68,8 @@ class TimingRecord:
     idle_cpu_s: float = 0.0
     busy_cpu_s: float = 0.0
     notes: list[str] = field(default_factory=list)
+    device_state: Answer = field(default_factory=dict)
+    """Clocks, power and other processes on an accelerator while it was timed."""
 
 
 class WorkloadTimer:
@@ -83,7 +86,9 @@ class WorkloadTimer:
         self._cpu_mark_s: float | None = None
         self._empty_ms = 0.0
 
-    def run(self, workload: int, prepared: Answer, generator: np.random.Generator, compile_note: str) -> WorkloadEvaluation:
+    def run(
+        self, workload: int, prepared: Answer, generator: np.random.Generator, compile_note: str, more_baselines: Sequence[str] = ()
+    ) -> WorkloadEvaluation:
         """Interleave blocks of every arm and return the workload's evaluation.
 
         Raises:
@@ -91,14 +96,14 @@ class WorkloadTimer:
             HarnessError: The reference process fails.
         """
         restore = self._session.survey(workload, _REFERENCE_S).mutates_inputs
-        self.start(prepared["slots"], compile_note, restore=restore)
+        self.start(prepared["slots"], compile_note, restore=restore, more_baselines=more_baselines)
         return self.measure(generator, prepared["outputs"])
 
-    def start(self, slots: Sequence[Answer], compile_note: str, *, restore: bool) -> None:
+    def start(self, slots: Sequence[Answer], compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
         """Load the timed inputs, warm every arm up and find how many calls fill a block."""
         process, session = self._process, self._session
         process.prepare(slots, self._deadline, restore=restore)
-        baselines = ["eager"] if compile_note else ["eager", "compiled"]
+        baselines = [*(["eager"] if compile_note else ["eager", "compiled"]), *more_baselines]
         if compile_note:
             self._record.notes.append(f"no compiled baseline: {compile_note[-600:]}")
         self._record.arms = {name: Arm(name) for name in ["candidate", *baselines]}
@@ -128,6 +133,8 @@ class WorkloadTimer:
         verified = 0 if outputs is None else min(2 if self._effort.name == "quick" else 5, pairs)
         to_verify = set(random.Random(secrets.randbits(62)).sample(range(pairs), verified))
         self._cpu_mark_s = None
+        state = DeviceState(str(self._session.facts.get("uuid", "")))
+        seen, others = [], set(state.others())
         for number in range(pairs):
             order = list(arms.values()) if number % 2 == 0 else list(reversed(arms.values()))
             for arm in order:
@@ -136,6 +143,8 @@ class WorkloadTimer:
                 arm.wall_ms.append(wall)
                 if arm.name == "candidate" and number in to_verify and outputs is not None:
                     self._verify(outputs)
+            seen.append(state.sample())
+        self._record.device_state = summarise([item for item in seen if item], sorted(others | set(state.others())))
         if outputs is not None:
             self._require_honest_clock(arms)
         candidate = arms["candidate"].samples_ms

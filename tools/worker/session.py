@@ -63,7 +63,7 @@ class ReferenceSession:
         self.device = device
         self.arenas = Arenas()
         self._surveys: dict[int, Survey] = {}
-        self._compiled: dict[int, str] = {}
+        self._compiled: dict[tuple[int, str], str] = {}
         source = directory / "problem.py"
         source.write_text(problem.source, encoding="utf-8")
         self._worker: Worker = zygote.fork(
@@ -120,17 +120,23 @@ class ReferenceSession:
             )
         return self._surveys[workload]
 
-    def compile(self, workload: int) -> str:
-        """Compile the reference for the prepared workload; returns an error text, empty if the compiled baseline works. Done once per workload."""
-        if workload not in self._compiled:
+    def compile(self, workload: int, arm: str = "compiled") -> str:
+        """Compile the reference for the prepared workload; returns an error text, empty if that baseline works. Done once per workload.
+
+        Args:
+            workload: Which one is prepared.
+            arm: `compiled` (default mode) or `max_autotune`, which takes minutes where there is much to try.
+        """
+        key = (workload, arm)
+        if key not in self._compiled:
             try:
-                self.ask("compile", _COMPILE_S, workload=workload)
-                self._compiled[workload] = ""
+                self.ask("compile", _COMPILE_S, workload=workload, arm=arm)
+                self._compiled[key] = ""
             except HarnessError as err:
-                self._compiled[workload] = str(err)
+                self._compiled[key] = str(err)
                 if not self.is_alive():
                     raise
-        return self._compiled[workload]
+        return self._compiled[key]
 
     def stopped(self) -> AbstractContextManager[None]:
         """Hold the process still inside the context."""

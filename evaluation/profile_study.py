@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=240.0, help="time for everything")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, separated by commas")
     parser.add_argument("--target", default="cuda:sm_90")
+    parser.add_argument("--passes", default="", help="only these of a part's passes, separated by commas")
     parser.add_argument("--only", action="append", default=[], help="name of a case; may be repeated")
     parser.add_argument("--parallel", type=int, default=40, help="programs that are prepared at once")
     chosen = parser.parse_args()
@@ -55,7 +56,7 @@ def main() -> int:
     done = 0
     with tempfile.TemporaryDirectory(prefix="kevolve-study-") as folder:
         batch = Batch(
-            requests=_requests(cases, chosen.target),
+            requests=_requests(cases, chosen.target, tuple(filter(None, chosen.passes.split(",")))),
             folder=Path(folder),
             seconds=max(1.0, chosen.seconds - 5.0),
             parallel=chosen.parallel,
@@ -70,7 +71,7 @@ def main() -> int:
             failed = ", ".join(f"{item.what}: {item.kind}" for item in profile.missing)
             print(f"[{seconds:6.1f} s] {case.part}/{case.name}: {len(profile.kernels)} kernels, {len(profile.regions)} regions; {failed}", flush=True)  # fmt: skip
         left = chosen.seconds - (time.monotonic() - began)
-        if "kernels" in parts and left > CONFINED_S:
+        if "kernels" in parts and not chosen.passes and left > CONFINED_S:
             _confined(chosen.out, chosen.target, left)
     return 0 if done == len(cases) else 1
 
@@ -89,9 +90,17 @@ def _confined(out: Path, target: str, seconds: float) -> None:
     print(f"confined: {'; '.join(record.detail for record in profile.passes)}", flush=True)
 
 
-def _requests(cases: Sequence[Case], target: str) -> tuple[Request, ...]:
+def _requests(cases: Sequence[Case], target: str, only: tuple[str, ...]) -> tuple[Request, ...]:
     return tuple(
-        Request(case.candidate, case.problem, target, PARTS[case.part][1], calls=CALLS, timeout_s=60.0, ncu_launches=NCU_LAUNCHES)
+        Request(
+            case.candidate,
+            case.problem,
+            target,
+            tuple(name for name in PARTS[case.part][1] if not only or name in only),
+            calls=CALLS,
+            timeout_s=60.0,
+            ncu_launches=NCU_LAUNCHES,
+        )
         for case in cases
     )
 

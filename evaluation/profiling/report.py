@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,11 +32,17 @@ Record = Mapping[str, Any]  # Any: JSON
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.profiling.report", description=__doc__)
-    parser.add_argument("records", type=Path)
+    parser.add_argument(
+        "records", type=Path, nargs="+", help="of one study or of several on the same device; what they say of a case is merged"
+    )
     parser.add_argument("--planted", type=Path, help="folder of `python -m tools.profiling.planted --out`")
+    parser.add_argument("--keep", type=Path, help="write the whole records here, without timelines and figures that have no common name")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args(arguments)
-    records = [json.loads(line) for line in chosen.records.read_text(encoding="utf-8").splitlines() if line.strip()]
+    records = [json.loads(line) for path in chosen.records for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if chosen.keep is not None:
+        chosen.keep.parent.mkdir(parents=True, exist_ok=True)
+        chosen.keep.write_text("".join(json.dumps(item) + "\n" for item in condensed(records)), encoding="utf-8")
     lines = list(report_lines(records))
     if chosen.planted is not None:
         text = (chosen.planted / "diagnoses.jsonl").read_text(encoding="utf-8")
@@ -46,9 +53,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def condensed(records: Sequence[Record]) -> Iterator[Record]:
+    """Yield the records of whole cases (of passes where a case is not whole), each without what no table is made of."""
+    whole = {(record["part"], record.get("name")) for record in records if "pass" not in record}
+    for record in records:
+        if "pass" in record and (record["part"], record["name"]) in whole:
+            continue
+        if "profile" not in record:
+            yield record
+            continue
+        profile = Profile.from_json(record["profile"])
+        kernels = tuple(
+            dataclasses.replace(
+                kernel, lines=(), figures=tuple(figure for figure in kernel.figures if figure.group != "other" and "__" not in figure.name)
+            )
+            for kernel in profile.kernels
+            if kernel.kind != "operator"
+        )
+        yield {**record, "profile": dataclasses.replace(profile, kernels=kernels, timeline=None).to_json()}
+
+
 def profiles_of(records: Sequence[Record], part: str) -> dict[str, Profile]:
     """Return the profile of each case of a part: the whole one, or, where the study was cut, what its passes left."""
-    whole: dict[str, Profile] = {}
+    whole: dict[str, list[Profile]] = {}
     passes: dict[str, list[Profile]] = {}
     for record in records:
         if record["part"] != part or "profile" not in record:
@@ -57,8 +84,9 @@ def profiles_of(records: Sequence[Record], part: str) -> dict[str, Profile]:
         if "pass" in record:
             passes.setdefault(record["name"], []).append(profile)
         else:
-            whole[record["name"]] = profile
-    return {name: with_derived(merged(found)) for name, found in passes.items()} | whole
+            whole.setdefault(record["name"], []).append(profile)
+    found = {name: items for name, items in passes.items() if name not in whole} | whole
+    return {name: with_derived(merged(items)) for name, items in found.items()}
 
 
 def report_lines(records: Sequence[Record]) -> Iterator[str]:

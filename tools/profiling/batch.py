@@ -29,6 +29,8 @@ ORDER = ("torch", "proton", "regions", "ncu", "marks")
 """In which passes are measured, each for all candidates; `compile` runs beside them. `marks`: Proton's instrumentation, a part of `regions` elsewhere."""
 PREPARE_S = 40.0
 """How long measuring waits for the slowest program to be ready."""
+WRITE_S = 4.0
+"""Programs that have measured when the time is up get this long to write."""
 _TICK_S = 0.02
 _SIGNS = {"ncu": b"gpu__time", "proton": b"time ("}
 """What the report of a pass that saw a kernel contains."""
@@ -66,10 +68,13 @@ class _Task:
     child: Child | None = None
     outcome: Outcome | None = None
     failure: Profile | None = None
+    is_ending: bool = False
+    """It has measured and still writes."""
 
     def start(self, environment: Mapping[str, str]) -> None:
         self.turn.mkdir(parents=True, exist_ok=True)
-        for name in ("ready", "go"):
+        self.is_ending = False
+        for name in ("ready", "go", "over"):
             (self.turn / name).unlink(missing_ok=True)
         self.report.unlink(missing_ok=True)
         self.child = Child(self.attempts.pop(0), self.folder, name=self.name, environment={**environment, "PROFILE_TURN": str(self.turn)})
@@ -77,6 +82,10 @@ class _Task:
     @property
     def is_ready(self) -> bool:
         return (self.turn / "ready").exists()
+
+    @property
+    def is_over(self) -> bool:
+        return (self.turn / "over").exists()
 
     @property
     def is_done(self) -> bool:
@@ -176,23 +185,40 @@ class _Runner:
         self.batch.say(f"{ready} of {len(wave)} programs ready after {time.monotonic() - began:.1f} s")
 
     def _turns(self, wave: Sequence[_Task]) -> Iterator[_Task]:
-        """Let one program measure at a time, in order among those that are ready; yield each when it has ended."""
+        """Let one program measure at a time, in order among those that are ready; yield each when it has ended. A program that still writes holds nobody up."""
         while open_tasks := [task for task in wave if not task.is_done]:
             if time.monotonic() > self.until:
+                self._wait_for([task for task in open_tasks if task.is_ending])
                 for task in open_tasks:
                     self._end(task)
                 yield from open_tasks
                 return
-            chosen = next((task for task in open_tasks if task.child is not None and (task.is_ready or task.child.has_ended)), None)
+            for task in open_tasks:
+                if task.is_ending and task.child is not None and task.child.has_ended:
+                    self._end(task)
+                    if task.is_done:
+                        yield task
+            chosen = next((task for task in open_tasks if _may_measure(task)), None)
             if chosen is None:
                 time.sleep(_TICK_S)
                 continue
             (chosen.turn / "go").touch()
+            limit = min(time.monotonic() + chosen.request.timeout_s, self.until)
             assert chosen.child is not None
-            chosen.child.wait(max(0.1, min(chosen.request.timeout_s, self.until - time.monotonic())))
+            while time.monotonic() < limit and not chosen.is_over and not chosen.child.has_ended:
+                time.sleep(_TICK_S / 4)
+            if chosen.is_over and not chosen.child.has_ended:
+                chosen.is_ending = True
+                continue
             self._end(chosen)
             if chosen.is_done:
                 yield chosen
+
+    def _wait_for(self, tasks: Sequence[_Task]) -> None:
+        """Give programs that have measured a little time to write."""
+        until = time.monotonic() + WRITE_S
+        while time.monotonic() < until and any(task.child is not None and not task.child.has_ended for task in tasks):
+            time.sleep(_TICK_S)
 
     def _end(self, task: _Task) -> None:
         """Take the outcome; a program that wrote nothing gets its next attempt."""
@@ -206,6 +232,10 @@ class _Runner:
             task.start(self._environment)
             return
         task.outcome = outcome
+
+
+def _may_measure(task: _Task) -> bool:
+    return not task.is_done and not task.is_ending and task.child is not None and (task.is_ready or task.child.has_ended)
 
 
 def _is_preparing(task: _Task) -> bool:

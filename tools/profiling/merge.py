@@ -148,9 +148,25 @@ def _same_kernel(name: str, known: Sequence[str], own: Sequence[str]) -> str:
     whole = _without_spelling(name)
     if same := [other for other in known if _without_spelling(other) == whole]:
         return same[0]
-    plain = bare_name(name)
-    alike = [other for other in known if bare_name(other) == plain and other not in own]
-    return alike[0] if len(alike) == 1 and sum(1 for other in own if bare_name(other) == plain) == 1 else name
+    last = _last_name(name)
+    alike = [other for other in known if _last_name(other) == last and other not in own]
+    if len(alike) == 1 and sum(1 for other in own if _last_name(other) == last) == 1:
+        return alike[0]
+    scores = sorted(((_overlap(name, other), other) for other in alike), reverse=True)
+    is_clear = scores and scores[0][0] > 0 and (len(scores) == 1 or scores[0][0] > scores[1][0])
+    rivals = [_overlap(other, scores[0][1]) for other in own if other != name and _last_name(other) == last] if is_clear else []
+    return scores[0][1] if is_clear and all(scores[0][0] > rival for rival in rivals) else name
+
+
+def _last_name(name: str) -> str:
+    """Return a kernel's own name without namespaces: tools leave out inline ones."""
+    return bare_name(name).rpartition("::")[2]
+
+
+def _overlap(left: str, right: str) -> float:
+    """Return how much the words of two names with their template arguments have in common, 0 to 1."""
+    one, other = (set(re.findall(r"[A-Za-z_]\w+", text.replace("_cuda", ""))) for text in (left, right))
+    return len(one & other) / len(one | other) if one | other else 0.0
 
 
 def _without_spelling(name: str) -> str:

@@ -163,6 +163,8 @@ def _dram(view: View) -> Seen | None:
 
 
 def _redundant(view: View) -> Seen | None:
+    if _spills(view) is not None:
+        return None  # the traffic is that of the spilled registers
     moved, needed, launches = view("dram_bytes"), view("tensor_bytes"), view.kernel.launches
     if moved is not None and needed and launches and moved / launches > 2 * needed:
         ratio = moved / launches / needed

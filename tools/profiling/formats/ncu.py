@@ -12,7 +12,7 @@ from typing import Literal
 
 from tools.profiling.errors import ReportError
 from tools.profiling.formats import table
-from tools.profiling.formats.ncu_metrics import BLOCK_LIMITS, meaning
+from tools.profiling.formats.ncu_metrics import BLOCK_LIMITS, is_wanted, meaning
 from tools.profiling.numerals import Style, number, to_base
 from tools.profiling.source import Report
 from tools.profiling.tally import Observation, Tally
@@ -215,7 +215,7 @@ class _Raw(_Pages):
             return
         observed: dict[str, Observation] = {}
         for metric, text in values.items():
-            if metric in _STRUCTURE or not _RAW_METRIC.fullmatch(metric):
+            if metric in _STRUCTURE or not _RAW_METRIC.fullmatch(metric) or not is_wanted(metric):
                 continue
             seen = self._observe(metric, self._units.get(metric, ""), text)
             if seen is None:

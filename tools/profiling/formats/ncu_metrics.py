@@ -135,6 +135,16 @@ _FLOPS = re.compile(
 _INSTRUCTION = re.compile(r"(?:smsp|sm)__(?:sass_)?(?:thread_)?inst_(?:executed|issued)_(?P<what>(?:op|pipe)_\w+)\.sum")
 
 
+_LEFT_OUT = re.compile(
+    r"(?:device__attribute|nvlink|numa|c2clink|profiler|sass|launch__sass)_.*|.*\.(?:min|max|sum)\.(?:pct_of|per_)\w*|.*\.(?:min|max|avg)"
+)
+
+
+def is_wanted(metric: str) -> bool:
+    """Return whether a column of the raw page is kept: of 841 on an H100 most are the chip's attributes, and the extremes of figures whose mean is there too."""
+    return metric in MEANINGS or not _LEFT_OUT.fullmatch(metric)
+
+
 def meaning(metric: str, unit: str) -> Meaning:
     """Return what a metric is; metrics without a common name keep theirs and combine by their kind: `.sum` adds up, the rest is a mean."""
     if metric == "Memory Throughput":

@@ -18,6 +18,9 @@ from tools.errors import ToolsError
 from tools.profiling.batch import Batch, profile_batch
 from tools.profiling.causes import ProfileDiagnosis
 from tools.profiling.collect import Request, absent
+from tools.profiling.derive import against_peaks, with_derived
+from tools.profiling.formats.registry import read_profile_file
+from tools.profiling.merge import merged
 from tools.profiling.planted.kernels import PLANTED, Planted
 from tools.profiling.rules import diagnose_profile
 from tools.profiling.static import static_profile
@@ -38,13 +41,27 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], help="name of a kernel; may be repeated")
     parser.add_argument("--seconds", type=float, default=600.0, help="time for everything that runs")
     parser.add_argument("--out", type=Path, help="folder for the records, the diagnoses (diagnoses.jsonl) and the tools' own files")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        action="append",
+        default=[],
+        help="diagnose these folders' records and tool files again instead; what several say of a kernel is merged",
+    )
     chosen = parser.parse_args()
     passes = tuple(chosen.passes.split(","))
     limits = {name: limit.value for name, limit in get_target(chosen.target).limits().items()}
     planted = [item for item in PLANTED if not chosen.only or item.name in chosen.only]
     wrong = 0
     began = time.monotonic()
-    for item, profile in _profiles(planted, chosen.target, passes, chosen.seconds, chosen.out):
+    found_profiles = (
+        recorded(planted, chosen.records, limits, chosen.target)
+        if chosen.records
+        else _profiles(planted, chosen.target, passes, chosen.seconds, chosen.out)
+    )
+    if chosen.records:
+        passes = ("torch", "ncu", "compile")
+    for item, profile in found_profiles:
         found = diagnose_profile(profile, limits)
         expected = item.is_static or passes != ("compile",)
         place = place_of(item.cause, found)
@@ -77,6 +94,26 @@ def _profiles(
         batch = Batch(requests, Path(folder), seconds, say=lambda text: print(f"# {text}", file=sys.stderr, flush=True), passed=kept)
         for index, profile in profile_batch(batch):
             yield planted[index], profile
+
+
+def recorded(
+    planted: Sequence[Planted], folders: Sequence[Path], limits: Mapping[str, float], target: str
+) -> Iterator[tuple[Planted, Profile]]:
+    """Yield each kernel's profile from the tools' own files below `raw` of some folders, read again, and the compiled figures of the records beside them."""
+    for item in planted:
+        found: list[Profile] = []
+        for folder in folders:
+            for raw in sorted((folder / "raw").glob(f"[0-9][0-9]-{item.name}")):
+                for name in ("torch-candidate.json.gz", "ncu.csv.gz"):
+                    with contextlib.suppress(ToolsError):
+                        found.append(read_profile_file(raw / name))
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                found.append(compiled_only(Profile.from_json(json.loads((folder / f"{item.name}.json").read_text(encoding="utf-8")))))
+        yield (
+            item,
+            dataclasses.replace(against_peaks(with_derived(merged(found)), limits, target), missing=()) if found else Profile(target),
+        )
 
 
 def keep_raw(folder: Path, index: int, kept: Path) -> None:

@@ -36,7 +36,11 @@ class Planted:
 
 
 def _input(shape: tuple[int, ...], dtype: str) -> str:
-    return f"torch.randint(0, {shape[0]}, {shape}, dtype=torch.{dtype})" if "int" in dtype else f"torch.randn({shape}).to(torch.{dtype})"
+    return (
+        f"torch.randint(0, {min(shape[0], 100) if dtype == 'int8' else shape[0]}, {shape}, dtype=torch.{dtype})"
+        if "int" in dtype
+        else f"torch.randn({shape}).to(torch.{dtype})"
+    )
 
 
 _GEMM = """

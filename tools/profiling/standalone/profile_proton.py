@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from workload import HERE, SETTINGS, build, synchronize, turn, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import HERE, SETTINGS, build, synchronize, turn, turn_is_over, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
 
 
 def use_torch_cupti() -> None:
@@ -39,6 +39,7 @@ def main(which: str) -> Path:
         with proton.scope(which):
             call()
     synchronize()
+    turn_is_over()
     proton.finalize()
     path: Path = HERE / f"proton-{which}.hatchet"
     print(f"{SETTINGS['calls']} calls; tree: {path}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
-from workload import HERE, SETTINGS, build, synchronize, turn, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import HERE, SETTINGS, build, synchronize, turn, turn_is_over, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
 
 
 def main(which: str) -> Path:
@@ -22,6 +22,7 @@ def main(which: str) -> Path:
             with record_function(f"call {index}"):
                 call()
         synchronize()
+    turn_is_over()
     path: Path = HERE / f"torch-{which}.json.gz"
     profiler.export_chrome_trace(str(path))
     order = "self_cuda_time_total" if SETTINGS["device"] == "cuda" else "self_cpu_time_total"

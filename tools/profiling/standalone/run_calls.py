@@ -6,7 +6,7 @@ import sys
 import time
 
 import torch
-from workload import SETTINGS, build, synchronize, turn, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import SETTINGS, build, synchronize, turn, turn_is_over, warm  # type: ignore[import-not-found]  # stands beside this file where it is run
 
 
 def main(which: str, calls: int) -> None:
@@ -23,6 +23,7 @@ def main(which: str, calls: int) -> None:
     seconds = time.perf_counter() - began
     if SETTINGS["device"] == "cuda":
         torch.cuda.cudart().cudaProfilerStop()
+    turn_is_over()
     print(f"{calls} calls in {seconds * 1e6:.3f} us")
 
 

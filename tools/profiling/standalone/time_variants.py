@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from workload import SETTINGS, build, load, synchronize, turn  # type: ignore[import-not-found]  # stands beside this file where it is run
+from workload import SETTINGS, build, load, synchronize, turn, turn_is_over  # type: ignore[import-not-found]  # stands beside this file where it is run
 
 ROUNDS = 15
 CLOCK_ROUNDS = 5
@@ -86,6 +86,7 @@ def main(out: Path, names: list[str]) -> None:
         synchronize()
         whole.append((time.perf_counter() - began) * 1e6)
     marked = {name: found for name, call in calls.items() if name != "candidate" and (found := clocks(name, call)) is not None}
+    turn_is_over()
     found = {"samples_us": samples, "clocks": marked, "failed": failed, "synchronised_us": sorted(whole)[len(whole) // 2]}
     out.write_text(json.dumps(found), encoding="utf-8")
 

@@ -91,3 +91,9 @@ def turn() -> None:
         Path(folder, "ready").touch()
         while not Path(folder, "go").exists():
             time.sleep(0.005)
+
+
+def turn_is_over() -> None:
+    """Say that the measuring is done, so that the next program may begin while this one writes and ends."""
+    if folder := os.environ.get("PROFILE_TURN"):
+        Path(folder, "over").touch()

@@ -145,7 +145,7 @@ def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
 def evaluate_default(default: Any, scope: dict[str, Any]) -> Any:
     from tools.expressions import evaluate
 
-    return default if isinstance(default, str) and default in ("fp16x3", "bf16x6", "ieee") else evaluate(default, scope)
+    return default if isinstance(default, str) and default in ("bf16x6", "ieee") else evaluate(default, scope)
 
 
 @pytest.fixture(scope="session")

@@ -234,7 +234,7 @@ def prove(given: argparse.Namespace, home: Path) -> dict[str, Any]:  # Any: JSON
     given.out.mkdir(parents=True, exist_ok=True)
     model = given.model or packaged_model()
     with (
-        serving(model, home / "server.log", context_tokens=given.context_tokens + SLACK_TOKENS) as origin,
+        serving(model, home / "server.log", given.threads, context_tokens=given.context_tokens + SLACK_TOKENS) as origin,
         counting(origin) as (address, count),
     ):
         limits = models_file(home / "models.yaml", given.output_tokens, given.context_tokens)
@@ -267,6 +267,7 @@ def main() -> None:
     parser.add_argument("--problem", default="tests/agents/tiny_problem.py")
     parser.add_argument("--model", type=Path, help="a GGUF file; default: the one of the package")
     parser.add_argument("--home", type=Path)
+    parser.add_argument("--threads", type=int, default=2, help="of the server; 1 on a busy machine: its threads wait for each other busily")
     parser.add_argument("--output-tokens", type=int, default=48)
     parser.add_argument("--context-tokens", type=int, default=4400)
     given = parser.parse_args()

@@ -17,7 +17,9 @@ def test_small_local_model_drives_searches_and_is_counted_to_the_token(tmp_path:
     from evaluation.local_llm import prove
 
     problem = Path(__file__).with_name("tiny_problem.py")
-    given = argparse.Namespace(out=tmp_path / "out", sessions=2, problem=str(problem), model=None, output_tokens=32, context_tokens=4300)
+    given = argparse.Namespace(
+        out=tmp_path / "out", sessions=2, problem=str(problem), model=None, threads=1, output_tokens=32, context_tokens=4300
+    )
     found = prove(given, tmp_path)
     assert found["sessions"] >= 2 and found["server"]["requests"] >= 2
     assert found["equal"] and found["ledger"]["prompt_tokens"] == found["server"]["prompt_tokens"] > 0

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tools.check.composition import composition_of
+from tools.check.composition import composition_of, kernel_times
 from tools.check.phase import CheckRecord, check_candidate, sanitize_candidate
 from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
 from tools.check.sanitizers import environment as sanitizer_environment
@@ -310,6 +310,10 @@ class LocalEvaluator:
                     self._sanitize(attempt, session, directory / "sanitizers")
             cache = self._cache_of(attempt.candidate)
             attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
+            if kernel_us := sum(
+                kernel_times(attempt.check.traces).values()
+            ):  # the whole call is what counts; this tells what the host adds
+                attempt.profile["kernel_ms"] = kernel_us / 1000.0 / len(attempt.check.traces)
             if attempt.check.stress.is_fig_leaf:  # its own kernels contribute nothing
                 attempt.composition = Composition.LIBRARY
             self._time(attempt, session, device, directory, needed)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tools.check.compare import calibrate, compare, compare_exact
-from tools.check.composition import composition_of
+from tools.check.composition import composition_of, kernel_times
 from tools.check.decision import describe_mismatch, precision_class, reject
 from tools.check.nulls import null_outputs
 from tools.types import Composition
@@ -125,3 +125,10 @@ def test_a_kernel_that_the_candidates_own_library_defines_is_its_own(tmp_path: P
     for name in ("ampere_sgemm_128x64_nn", "void at::native::relu(float const*)", "elu(float*)"):
         assert composition_of([{"kernels": {name: 9.0}}], [str(library)], tmp_path) is Composition.LIBRARY
     assert composition_of([{"kernels": {"relu(float const*, float*, long)": 9.0}}], ["/usr/lib/mine.so"], tmp_path) is Composition.LIBRARY
+
+
+@pytest.mark.parametrize("said", [None, 7, [1], {"k": "x"}, {"k": math.nan}, {"k": True}, {"k": -1.0}, {"k": 1e400}])
+def test_what_a_process_says_of_its_kernels_cannot_break_the_decision(said: object, tmp_path: Path) -> None:
+    trace = {"kernels": said, "launches": said, "operators": said}
+    assert kernel_times([trace]) == {}
+    assert composition_of([trace], [], tmp_path) is Composition.LIBRARY

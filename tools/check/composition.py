@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,11 +43,8 @@ def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str]
         cache: The candidate's cache directory; a library below its `extensions` is the candidate's own, one below `inductor` a compiler's.
     """
     operators = arithmetic_names(traces)
-    own_kernels = {name for trace in traces for name in _counts(trace.get("launches"))}
-    times: dict[str, float] = {}
-    for trace in traces:
-        for name, value in (trace.get("kernels") or {}).items():
-            times[name] = times.get(name, 0.0) + float(value)
+    own_kernels = launched_names(traces)
+    times = kernel_times(traces)
     if times:
         return _by_time(times, own_kernels | _native_kernels(times, [path for path in libraries if _is_below(path, cache / "extensions")]))
     has_own = bool(own_kernels - {name for name in own_kernels if name.startswith(_COMPILER_PREFIXES)}) or any(
@@ -62,6 +60,22 @@ def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str]
     return (
         Composition.LIBRARY if traces else Composition.UNKNOWN
     )  # custom is what was seen to be; work that shows nowhere is somebody else's
+
+
+def kernel_times(traces: Sequence[Mapping[str, Any]]) -> dict[str, float]:  # Any: JSON
+    """Return device time by kernel name over traced calls, in µs; what is no positive number is left out, since a candidate's process says it."""
+    times: dict[str, float] = {}
+    for trace in traces:
+        kernels = trace.get("kernels")
+        for name, value in kernels.items() if isinstance(kernels, dict) else ():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+                times[str(name)] = times.get(str(name), 0.0) + float(value)
+    return times
+
+
+def launched_names(traces: Sequence[Mapping[str, Any]]) -> set[str]:  # Any: JSON
+    """Return the names of the Triton kernels that were launched."""
+    return {name for trace in traces for name in _counts(trace.get("launches"))}
 
 
 def arithmetic_names(traces: Sequence[Mapping[str, Any]]) -> list[str]:  # Any: JSON
@@ -111,4 +125,8 @@ def _is_below(path: str, directory: Path) -> bool:
 
 
 def _counts(value: Any) -> dict[str, int]:  # Any: JSON from the candidate's process
-    return {str(name): int(count) for name, count in value.items() if isinstance(count, int)} if isinstance(value, dict) else {}
+    return (
+        {str(name): int(count) for name, count in value.items() if isinstance(count, int) and not isinstance(count, bool)}
+        if isinstance(value, dict)
+        else {}
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tools.check import stress
+from tools.check.composition import launched_names
 from tools.check.decision import describe_mismatch, precision_class, reject
 from tools.check.sanitizers import finding
 from tools.check.stress import StressRecord
@@ -81,7 +82,7 @@ def check_candidate(
         stress.repeat(process, session, workload, draw, effort, deadline, record.stress)
     record.libraries = process.mapped_libraries()
     record.precision = precision_class(all_stats)
-    if any(trace.get("launches") for trace in record.traces):
+    if launched_names(record.traces):
         stress.leave_kernels_out(process, draw, deadline, record.stress)
     if stress.is_thorough(effort):
         stress.try_broken_copy(process, session, process.source, draw, deadline, record.stress)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.check.composition import arithmetic_names
+from tools.check.composition import arithmetic_names, kernel_times, launched_names
 from tools.check.decision import reject
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
@@ -154,9 +154,9 @@ def as_json(record: StressRecord) -> Answer:
 
 def _has_own(traces: list[Answer]) -> bool:
     """True if kernels of the candidate's own ran: by the profiler's names where there is a profile, else by the absence of computing operators."""
-    kernels = {name for trace in traces for name in trace.get("kernels") or ()}
+    kernels = kernel_times(traces)
     if kernels:
-        return bool(kernels & {name for trace in traces for name in trace.get("launches") or ()})
+        return bool(set(kernels) & launched_names(traces))
     return not arithmetic_names(traces)
 
 

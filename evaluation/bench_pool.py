@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from agents.runs.store import RunStore
 
 
+_LEAST_CORES = 4
+"""Cores of a worker where there are so many, shared with a neighbour if need be: a compilation, a reference and a candidate take turns on them."""
+
+
 def run_suite_beside(
     problems: Sequence[Problem],
     options: BenchOptions,
@@ -77,8 +81,12 @@ def _first(problems: Iterator[Problem], count: int) -> list[Problem]:
 
 
 def _spread(target: str, num_workers: int) -> list[Slot]:
-    slots = find_slots(target)
-    return [slots[number % len(slots)] for number in range(num_workers)]
+    slots, cores = find_slots(target), sorted(os.sched_getaffinity(0))
+    share = min(len(cores), max(_LEAST_CORES, len(cores) // num_workers))
+    return [
+        Slot(slots[number % len(slots)].accelerator, tuple(cores[(number * share + place) % len(cores)] for place in range(share)))
+        for number in range(num_workers)
+    ]
 
 
 _OPENED: tuple[RunStore, Machinery, BenchOptions] | None = None
@@ -93,8 +101,8 @@ def _open(places: Any, home: Path, options: BenchOptions, num_workers: int) -> N
     slot: Slot = places.get()
     if slot.accelerator:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.accelerator
-    cores = max(1, len(os.sched_getaffinity(0)) // num_workers)
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(cores))
+    os.sched_setaffinity(0, slot.cores)
+    os.environ |= {name: str(len(slot.cores)) for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")}
     stack = ExitStack()
     store = stack.enter_context(RunStore(home))
     machinery = stack.enter_context(workbench(home, options.target, options.config, lambda _: None))

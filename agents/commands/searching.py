@@ -165,6 +165,10 @@ def bench(
     budget_seconds: Annotated[float | None, typer.Option(help="Most seconds per problem.")] = None,
     stall_window: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
     seed: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
+    beside: Annotated[
+        int, typer.Option(help="Problems at a time, spread over the accelerators: compiling and checking overlap, timings are alone.")
+    ] = 1,
+    stop_after: Annotated[float | None, typer.Option(help="Start no further problem after so many seconds.")] = None,
     no_knowledge: Annotated[bool, typer.Option("--no-knowledge", help="As for `kevolve run`.")] = False,
     kernelbench: KernelBench = None,
     home: Home = None,
@@ -177,6 +181,7 @@ def bench(
         from agents.types import Budget
         from agents.workbench import resolve_target
         from evaluation.bench import BenchOptions, run_suite, shard_of
+        from evaluation.bench_pool import run_suite_beside
         from evaluation.records import read
         from evaluation.report import render
         from tools.problems import load_problem, suite_problems
@@ -190,6 +195,7 @@ def bench(
             strategy=strategy,
             seed=seed,
             budget=Budget(budget_evaluations, budget_seconds),
+            deep_search=False,  # the library coder reads kernel documents, no briefs
             use_knowledge=not no_knowledge,
             stall_window=stall_window,
         )
@@ -197,11 +203,15 @@ def bench(
         path = results or place / f"{suite}.jsonl"
         exact = resolve_target(target)
         options = BenchOptions(suite, exact, config, path, label, resume)
-        with RunStore(place) as store, _workbench(place, exact, config, 0) as machinery:
-            try:
-                run_suite(shard_of(problems, shard), options, store, machinery, lambda line: stderr().print(line, highlight=False))
-            except KeyboardInterrupt:
-                fail(f"interrupted; records so far are in {path}. The same command with --resume goes on", EXIT_INTERRUPTED)
+        todo = shard_of(problems, shard)
+        try:
+            if beside > 1 or stop_after is not None:
+                run_suite_beside(todo, options, place, num_workers=beside, stop_after_s=stop_after, tell=_tell)
+            else:
+                with RunStore(place) as store, _workbench(place, exact, config, 0) as machinery:
+                    run_suite(todo, options, store, machinery, _tell)
+        except KeyboardInterrupt:
+            fail(f"interrupted; records so far are in {path}. The same command with --resume goes on", EXIT_INTERRUPTED)
         records = read([path])
         if as_json:
             print_json({"results": str(path), "records": [item.best for item in records]})
@@ -258,6 +268,10 @@ def _pairs(options: list[str]) -> dict[str, str]:
             raise OptionError(f"--strategy-option takes NAME=NUMBER, got {text!r}")
         found[name.strip()] = value.strip()
     return found
+
+
+def _tell(line: str) -> None:
+    stderr().print(line, highlight=False)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import multiprocessing
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -60,14 +61,15 @@ class DeviceState:
         return found
 
     def others(self) -> list[int]:
-        """Return the numbers of processes that compute on the device and do not descend from this one."""
+        """Return the numbers of processes that compute on the device and do not belong to this program."""
         listed = getattr(self._nvml, "nvmlDeviceGetComputeRunningProcesses_v3", None)
         if listed is None:
             return []
         count, block = ctypes.c_uint(_MAX_PROCESSES), (_Process * _MAX_PROCESSES)()
         if listed(self._handle, ctypes.byref(count), block) != 0:
             return []
-        ours = set(descendants(os.getpid()))
+        parent = multiprocessing.parent_process()  # a worker's siblings take turns with it by the device's lock
+        ours = set(descendants((parent.pid if parent else None) or os.getpid()))
         return sorted({item.pid for item in block[: count.value]} - ours)
 
 

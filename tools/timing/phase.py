@@ -31,6 +31,10 @@ from tools.worker.session import ReferenceSession
 Answer = dict[str, Any]  # Any: JSON
 _REFERENCE_S = 600.0
 _MIN_PAIRS = 5
+_LOOKS = (12, 20, 30)
+"""After so many pairs a measurement may end: when every interval is narrow, whatever it says (an end that depends on a win would favour wins)."""
+_NARROW = 0.004
+"""Width of an interval as a share of its low end; an A/A comparison on an H100 spreads by 0.4 % between processes, which more pairs cannot mend."""
 _MAX_CALLS = {"cpu": 20_000, "cuda": 100}
 _WARM_CALLS = 8
 """Calls before the first timed one, for every arm alike: on the CPU a new process still takes page faults in its first six or seven calls."""
@@ -131,7 +135,7 @@ class WorkloadTimer:
             arm.samples_ms, arm.wall_ms = [], []
         pairs = self._affordable_pairs(arms)
         verified = 0 if outputs is None else min(2 if self._effort.name == "quick" else 5, pairs)
-        to_verify = set(random.Random(secrets.randbits(62)).sample(range(pairs), verified))
+        to_verify = set(random.Random(secrets.randbits(62)).sample(range(min(pairs, _LOOKS[0])), verified))
         self._cpu_mark_s = None
         state = DeviceState(str(self._session.facts.get("uuid", "")))
         seen, others = [], set(state.others())
@@ -144,6 +148,8 @@ class WorkloadTimer:
                 if arm.name == "candidate" and number in to_verify and outputs is not None:
                     self._verify(outputs)
             seen.append(state.sample())
+            if number + 1 in _LOOKS and number + 1 < pairs and _is_settled(arms, generator):
+                break
         self._record.device_state = summarise([item for item in seen if item], sorted(others | set(state.others())))
         if outputs is not None:
             self._require_honest_clock(arms)
@@ -269,6 +275,12 @@ class WorkloadTimer:
                 Status.REWARD_HACK,
                 f"the device events say {claimed:.4f} ms a call, the evaluator's own clock {seen:.4f} ms: work is done outside the timed stream",
             )
+
+
+def _is_settled(arms: Mapping[str, Arm], generator: np.random.Generator) -> bool:
+    candidate = arms["candidate"].samples_ms
+    found = [paired_speedup(arm.samples_ms, candidate, generator) for name, arm in arms.items() if name != "candidate"]
+    return all(item.high <= item.low * (1.0 + _NARROW) for item in found)
 
 
 def num_slots(inputs_bytes: int) -> int:

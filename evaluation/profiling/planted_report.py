@@ -16,7 +16,8 @@ def planted_lines(diagnoses: Sequence[Mapping[str, Any]]) -> Iterator[str]:  # A
     first = sum(1 for item in latest.values() if item["run"]["place"] == 1)
     yield "## Planted faults, diagnosed blind"
     yield ""
-    yield f"Named with everything that was measured: {run} of {len(latest)} (goal {GOAL} of 20), {first} of them as the dominant cause. Named from the compiled binary alone: {compiled}."
+    untaken = sum(1 for item in latest.values() if not item["run"]["place"] and any(what == "ncu" for what, _, _ in item["missing"]))
+    yield f"Named with everything that was measured: {run} of {len(latest)} (goal {GOAL} of 20), {first} of them as the dominant cause. Not named and without counters of Nsight Compute, which had no time left: {untaken}. Named from the compiled binary alone: {compiled}."
     yield ""
     yield "| kernel | planted | rank in the run | rank without running | dominant in the run | evidence of the planted cause |"
     yield "|---|---|---|---|---|---|"
@@ -24,7 +25,9 @@ def planted_lines(diagnoses: Sequence[Mapping[str, Any]]) -> Iterator[str]:  # A
         causes = item["run"]["causes"]
         evidence = next(("; ".join(cause[2])[:160] for cause in causes if cause[0] == item["planted"]), "")
         without = item["compiled"]["place"] or ("cannot be told" if item["compiled"]["cannot_tell"] else "not named")
-        yield f"| {name} | {item['planted']} | {item['run']['place'] or 'missed'} | {without} | {causes[0][0] if causes else '-'} | {evidence} |"
+        unmeasured = any(what == "ncu" for what, _, _ in item["missing"])
+        place = item["run"]["place"] or ("counters not taken" if unmeasured else "missed")
+        yield f"| {name} | {item['planted']} | {place} | {without} | {causes[0][0] if causes else '-'} | {evidence} |"
     unseen = sorted({str(item["planted"]) for item in latest.values() if not item["compiled"]["place"]})
     yield ""
     yield f"Cannot be seen without running: {', '.join(unseen) or 'none'}."

@@ -13,6 +13,7 @@ from typing import Any
 from evaluation.profiling.planted_report import planted_lines
 from tools.profiling.derive import with_derived
 from tools.profiling.merge import merged
+from tools.profiling.planted.__main__ import compiled_only
 from tools.profiling.types import KernelProfile, Profile, Region
 
 TIME_BOUNDS = {"proton": 0.05, "ncu": 0.25}
@@ -54,23 +55,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def condensed(records: Sequence[Record]) -> Iterator[Record]:
-    """Yield the records of whole cases (of passes where a case is not whole), each without what no table is made of."""
-    whole = {(record["part"], record.get("name")) for record in records if "pass" not in record}
-    for record in records:
-        if "pass" in record and (record["part"], record["name"]) in whole:
-            continue
-        if "profile" not in record:
-            yield record
-            continue
-        profile = Profile.from_json(record["profile"])
-        kernels = tuple(
-            dataclasses.replace(
-                kernel, lines=(), figures=tuple(figure for figure in kernel.figures if figure.group != "other" and "__" not in figure.name)
+    """Yield one record for each case, its passes merged anew, without what no table is made of."""
+    yield from (record for record in records if "profile" not in record)
+    least = {record["name"]: record["least_bytes"] for record in records if record.get("least_bytes")}
+    for part in dict.fromkeys(record["part"] for record in records if "profile" in record):
+        for name, profile in profiles_of(records, part).items():
+            kernels = tuple(
+                dataclasses.replace(
+                    kernel,
+                    lines=(),
+                    figures=tuple(figure for figure in kernel.figures if figure.group != "other" and "__" not in figure.name),
+                )
+                for kernel in profile.kernels
+                if kernel.kind != "operator"
             )
-            for kernel in profile.kernels
-            if kernel.kind != "operator"
-        )
-        yield {**record, "profile": dataclasses.replace(profile, kernels=kernels, timeline=None).to_json()}
+            kept = dataclasses.replace(profile, kernels=kernels, timeline=None).to_json()
+            yield {
+                "part": part,
+                "name": name,
+                **({"least_bytes": least[name]} if name in least and part == "kernels" else {}),
+                "profile": kept,
+            }
 
 
 def profiles_of(records: Sequence[Record], part: str) -> dict[str, Profile]:
@@ -85,8 +90,15 @@ def profiles_of(records: Sequence[Record], part: str) -> dict[str, Profile]:
             passes.setdefault(record["name"], []).append(profile)
         else:
             whole.setdefault(record["name"], []).append(profile)
-    found = {name: items for name, items in passes.items() if name not in whole} | whole
-    return {name: with_derived(merged(items)) for name, items in found.items()}
+    return {name: _joined(whole.get(name, []), passes.get(name, [])) for name in dict.fromkeys((*whole, *passes))}
+
+
+def _joined(whole: Sequence[Profile], passes: Sequence[Profile]) -> Profile:
+    """Return one profile of a case: kernels from its passes where they were kept, so that they are merged by the rules of today; the rest from the whole."""
+    if not whole or not passes:
+        return with_derived(merged(whole or passes))
+    kernels = merged([*passes, *(compiled_only(profile) for profile in whole)]).kernels
+    return with_derived(dataclasses.replace(merged(whole), kernels=kernels))
 
 
 def report_lines(records: Sequence[Record]) -> Iterator[str]:
@@ -183,7 +195,7 @@ def _why_bytes(ratio: float | None) -> str:
 
 
 def _failures(profiles: Mapping[str, Profile]) -> Iterator[str]:
-    lines = [f"- {name}: {item.what}: {item.kind}, {item.reason[:200]}" for name, profile in profiles.items() for item in profile.missing if not item.what.startswith(("region ", "clocks ", "metrics"))]  # fmt: skip
+    lines = [f"- {name}: {item.what}: {item.kind}, {item.reason[:200]}" for name, profile in profiles.items() for item in profile.missing if not item.what.startswith(("region ", "clocks ", "metrics", "running times", "(rest)"))]  # fmt: skip
     if lines:
         yield "Not measured:"
         yield ""
@@ -249,8 +261,10 @@ def _routes(routes: Mapping[str, Profile], calls: int) -> Iterator[str]:
     yield "| route | kernels a call | device time, µs (torch.profiler) | sum of kernels under Nsight Compute, µs |"
     yield "|---|---|---|---|"
     for name, profile in routes.items():
-        launched = sum(kernel.launches for kernel in profile.kernels if kernel.kind != "operator") / calls
-        yield f"| {name} | {launched:g} | {_us(time_of(profile, 'torch.profiler', calls))} | {_us(time_of(profile, 'ncu', calls))} |"
+        launched, copies = (
+            sum(kernel.launches for kernel in profile.kernels if kernel.kind == kind) / calls for kind in ("kernel", "copy")
+        )
+        yield f"| {name} | {launched:g}{f' and {copies:g} fill' if copies else ''} | {_us(time_of(profile, 'torch.profiler', calls))} | {_us(time_of(profile, 'ncu', calls))} |"
     yield ""
     yield "| route | kernel | launches a call | µs (torch.profiler) | µs (Nsight Compute) |"
     yield "|---|---|---|---|---|"

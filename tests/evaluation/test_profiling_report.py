@@ -86,6 +86,7 @@ def test_planted_faults_are_counted_once_each_by_their_latest_diagnosis() -> Non
     assert "Cannot be seen without running: atomics." in text
     assert "| a | atomics | 1 | cannot be told | atomics | atomic_sectors = 5 |" in text
     assert "| b | narrow_loads | missed | 1 | - |  |" in text
+    assert "| b | narrow_loads | counters not taken |" in "\n".join(planted_lines([{**items[2], "missing": [["ncu", "timeout", "late"]]}]))
     assert "- a: ncu: timeout, late" in text
 
 

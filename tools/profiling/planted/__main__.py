@@ -24,7 +24,7 @@ from tools.profiling.merge import merged
 from tools.profiling.planted.kernels import PLANTED, Planted
 from tools.profiling.rules import diagnose_profile
 from tools.profiling.static import static_profile
-from tools.profiling.types import Profile
+from tools.profiling.types import Missing, Profile
 from tools.targets.registry import get_target
 from tools.types import Evidence
 
@@ -102,18 +102,22 @@ def recorded(
     """Yield each kernel's profile from the tools' own files below `raw` of some folders, read again, and the compiled figures of the records beside them."""
     for item in planted:
         found: list[Profile] = []
+        lacking = dict.fromkeys(("torch-candidate.json.gz", "ncu.csv.gz"), "no file of it was kept: it was not run, or cut off")
         for folder in folders:
             for raw in sorted((folder / "raw").glob(f"[0-9][0-9]-{item.name}")):
-                for name in ("torch-candidate.json.gz", "ncu.csv.gz"):
-                    with contextlib.suppress(ToolsError):
+                for name in tuple(lacking):
+                    if not (raw / name).exists():
+                        continue
+                    try:
                         found.append(read_profile_file(raw / name))
+                        del lacking[name]
+                    except ToolsError as error:
+                        lacking[name] = str(error)
         for folder in folders:
             with contextlib.suppress(OSError):
                 found.append(compiled_only(Profile.from_json(json.loads((folder / f"{item.name}.json").read_text(encoding="utf-8")))))
-        yield (
-            item,
-            dataclasses.replace(against_peaks(with_derived(merged(found)), limits, target), missing=()) if found else Profile(target),
-        )
+        missing = tuple(Missing(name.partition(".")[0], "empty", reason) for name, reason in lacking.items())
+        yield item, dataclasses.replace(against_peaks(with_derived(merged(found)), limits, target), missing=missing)
 
 
 def keep_raw(folder: Path, index: int, kept: Path) -> None:

@@ -269,6 +269,19 @@ def overhead(store: RunStore, run_id: str, config: RunConfig) -> dict[str, Any]:
     }
 
 
+def settings(url: str) -> dict[str, str]:
+    """Return what the durability of PostgreSQL's commits depends on; empty for SQLite, where the store sets it."""
+    engine = create_engine(url)
+    if engine.dialect.name != "postgresql":
+        return {}
+    with engine.connect() as connection:
+        found = {
+            name: str(connection.exec_driver_sql(f"SHOW {name}").scalar()) for name in ("fsync", "synchronous_commit", "server_version")
+        }
+    engine.dispose()
+    return found
+
+
 def resident_mb() -> float:
     """Memory of this process, in MB (field `VmRSS` of /proc/self/status)."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -292,6 +305,7 @@ def measure(home: Path, url: str | None, num_nodes: int, repeats: int, driven: i
         return {
             "nodes": num_nodes,
             "database": store.url.partition(":")[0],
+            "settings": settings(store.url),
             "fill_s": round(filled_s, 1),
             "questions": asked,
             "insert_node": inserted,

@@ -53,7 +53,7 @@ def test_killed_and_resumed_run_equals_the_unbroken_one(tmp_path: Path, strategy
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("strategy", ["evolutionary", "greedy", "linear", "mcts", "one_shot"])
+@pytest.mark.parametrize("strategy", ["evolutionary", "greedy", "mcts", "one_shot"])  # the chain of `linear` ends too soon here
 def test_run_killed_at_fifty_commits_equals_the_unbroken_one(tmp_path: Path, strategy: str) -> None:
     assert killed_equals_unbroken(tmp_path, strategy, 1, 1, "write", 120, "0.1") >= 50
 

@@ -1,0 +1,162 @@
+"""How a round changes the stored graph: its sessions, nodes and edges are inserted once, the statistics follow, and every change of them is logged.
+
+The hottest part of the run store: plain statements that are built once, as few of them a node as there are tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.orm import Session
+
+from agents.runs.models import ChangeRow, EdgeRow, NodeRow, PlaceRow, SessionRow
+from agents.runs.questions import num_nodes
+from agents.runs.records import NodeRecord, Outcome, SessionRecord
+from agents.runs.rows import node_columns, session_columns, session_record
+from agents.runs.stored_graph import columns_of, load_path, load_place
+from agents.strategies.base import Needs
+from agents.strategies.places import CLOSED_AT, MUTABLE, Place, Settled, Settling, cell_of, parents_key
+
+_EXHAUSTION = {Outcome.EXHAUSTED: 2, Outcome.REPEATED: 1}
+"""How much a fruitless session counts towards `Place.exhaustion`."""
+_PLACES: Any = PlaceRow.__table__  # Any: SQLAlchemy types a mapped class's table as what can be selected from
+_CHANGED = (*MUTABLE, "is_open")
+_CHANGE_PLACE = (
+    update(_PLACES)
+    .where(_PLACES.c.run_id == bindparam("of_run"), _PLACES.c.place_id == bindparam("changed_id"))
+    .values({name: bindparam(f"new_{name}") for name in _CHANGED})
+)
+_NODES: Any = NodeRow.__table__
+_SESSIONS: Any = SessionRow.__table__
+_KNOWN_NODES = select(_NODES.c.node_id).where(
+    _NODES.c.run_id == bindparam("run_id"), _NODES.c.node_id.in_(bindparam("ids", expanding=True))
+)
+_KNOWN_SESSIONS = select(_SESSIONS.c.session_id).where(
+    _SESSIONS.c.run_id == bindparam("run_id"), _SESSIONS.c.session_id.in_(bindparam("ids", expanding=True))
+)
+_ADD_NODE, _ADD_SESSION = insert(_NODES), insert(_SESSIONS)
+_CHANGES: Any = ChangeRow.__table__
+_EDGES: Any = EdgeRow.__table__
+_ADD_PLACE, _ADD_EDGE, _LOG = insert(_PLACES), insert(_EDGES), insert(_CHANGES)
+
+
+def insert_once(session: Session, row: type[Any]) -> Any:  # Any: table classes; each dialect's own `Insert`
+    """Return an insert that leaves a row that is there already alone."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    return (postgresql.insert(row) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(row)).on_conflict_do_nothing()
+
+
+def record_round(session: Session, run_id: str, sessions: Sequence[SessionRecord], nodes: Sequence[NodeRecord], needs: Needs) -> int:
+    """See `RunStore.record_round`."""
+    connection = session.connection()
+    step, added = num_nodes(connection, run_id), 0
+    edges: list[dict[str, str]] = []
+    final: dict[str, tuple[NodeRecord, int]] = {}
+    # The lease keeps other writers out, so that what is missing now may be inserted plainly; conflict clauses are compiled anew at every call.
+    known = set(connection.execute(_KNOWN_NODES, {"run_id": run_id, "ids": [node.node_id for node in nodes]}).scalars())
+    for node in nodes:
+        if node.node_id not in known:
+            known.add(node.node_id)
+            connection.execute(_ADD_NODE, node_columns(run_id, node, step + added))
+            edges += [{"run_id": run_id, "child_id": node.node_id, "parent_id": parent} for parent in dict.fromkeys(node.parents)]
+            final[node.session_id] = (node, step + added)
+            added += 1
+    if edges:
+        connection.execute(_ADD_EDGE, edges)
+    settling = Settling(lambda place_id: load_place(connection, run_id, place_id))
+    known = set(connection.execute(_KNOWN_SESSIONS, {"run_id": run_id, "ids": [item.session_id for item in sessions]}).scalars())
+    for item in sessions:
+        if item.session_id not in known:
+            known.add(item.session_id)
+            connection.execute(_ADD_SESSION, session_columns(run_id, item))
+            last = final.get(item.session_id)
+            place = _place(item, last[0].node_id, last[0].fitness, last[0].features, last[1]) if last else None
+            if needs.visits and item.parents and item.parents[0] not in settling.places:
+                settling.know(load_path(connection, run_id, item.parents[0]))
+            settling.settle(_settled(item, place, step + added - 1, needs))
+    write_places(connection, run_id, settling)
+    return added
+
+
+def close_place(session: Session, run_id: str, parents: Sequence[str]) -> None:
+    """See `RunStore.close_place`."""
+    connection = session.connection()
+    settling = Settling(lambda place_id: load_place(connection, run_id, place_id))
+    missing = CLOSED_AT - settling.get(parents_key(parents)).exhaustion
+    if missing > 0:
+        settling.settle(Settled(tuple(parents), num_nodes(connection, run_id) - 1, exhaustion=missing))
+        write_places(connection, run_id, settling)
+
+
+def settle_all(session: Session, run_id: str, needs: Needs) -> Settling:
+    """Work the statistics of a run out from its sessions and nodes alone."""
+    columns = (NodeRow.session_id, NodeRow.node_id, NodeRow.fitness, NodeRow.features, NodeRow.step)
+    nodes = {row[0]: row for row in session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step))}
+    settling = Settling(lambda _: None)
+    latest = -1
+    rows = session.scalars(select(SessionRow).where(SessionRow.run_id == run_id).order_by(SessionRow.round, SessionRow.sibling))
+    for item in map(session_record, rows):
+        row = nodes.get(item.session_id)
+        latest = row[4] if row else latest
+        place = _place(item, row[1], row[2], row[3], row[4]) if row else None
+        settling.settle(_settled(item, place, latest, needs))
+    return settling
+
+
+def rebuild_places(session: Session, run_id: str, needs: Needs) -> None:
+    """See `RunStore.rebuild_places`."""
+    if session.scalar(select(PlaceRow.place_id).where(PlaceRow.run_id == run_id).limit(1)) is None:
+        write_places(session.connection(), run_id, settle_all(session, run_id, needs))
+
+
+def write_places(connection: Connection, run_id: str, settling: Settling) -> None:
+    """Store places that are new, those that changed, and the log of the changes."""
+    made = set(settling.made)
+    changed = {change.place_id for change in settling.changes} - made
+    if made:
+        connection.execute(_ADD_PLACE, [{"run_id": run_id, **columns_of(settling.places[place_id])} for place_id in settling.made])
+    if changed:
+        get: Callable[[str], Place] = settling.places.__getitem__
+        connection.execute(
+            _CHANGE_PLACE,
+            [
+                {"of_run": run_id, "changed_id": place_id, **{f"new_{name}": getattr(get(place_id), name) for name in _CHANGED}}
+                for place_id in sorted(changed)
+            ],
+        )
+    if settling.changes:
+        connection.execute(
+            _LOG,
+            [
+                {"run_id": run_id, "step": change.step, "place_id": change.place_id, "field": change.field, "value": change.value}
+                for change in settling.changes
+            ],
+        )
+
+
+def _place(item: SessionRecord, node_id: str, fitness: float, features: Mapping[str, str], step: int) -> Place:
+    return Place(
+        place_id=node_id,
+        parents=item.parents,
+        fitness=fitness,
+        position=step,
+        cell=cell_of(features),
+        island=int(item.algorithm.get("island", 0)),
+        generation=int(item.algorithm.get("generation", 0)),
+    )
+
+
+def _settled(item: SessionRecord, place: Place | None, step: int, needs: Needs) -> Settled:
+    """Return what a session means for the statistics; `place` is its last new node, `step` the latest node's."""
+    return Settled(
+        parents=item.parents,
+        step=place.position if place else step,
+        place=place,
+        exhaustion=_EXHAUSTION.get(item.outcome, 0),
+        ucb=item.algorithm.get("ucb"),
+        has_island=needs.islands,
+        is_backed_up=needs.visits,
+    )

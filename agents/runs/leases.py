@@ -1,0 +1,100 @@
+"""Leases: one process at a time drives a run, and only its holder writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
+
+from agents.errors import RunStateError
+from agents.runs.database import Database
+from agents.runs.lease import Holder, is_alive
+from agents.runs.models import RunRow
+from agents.runs.questions import run_row
+from agents.runs.records import RunStatus
+
+Clock = Callable[[], float]
+_LEASE = select(RunRow.lease_owner, RunRow.lease_pid, RunRow.lease_host).where(RunRow.run_id == bindparam("run_id")).with_for_update()
+
+
+class Leases:
+    """The leases that this process holds in one database.
+
+    Args:
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+        self._holders: dict[str, Holder] = {}
+
+    @property
+    def held(self) -> list[str]:
+        """Runs whose lease this process holds."""
+        return list(self._holders)
+
+    def columns(self, holder: Holder) -> dict[str, Any]:  # Any: column values of several types
+        """Return what stands in a run's row while `holder` drives it."""
+        return {
+            "lease_owner": holder.owner,
+            "lease_host": holder.host,
+            "lease_pid": holder.pid,
+            "lease_started": holder.started,
+            "lease_beat": self._clock(),
+        }
+
+    def keep(self, run_id: str, holder: Holder) -> None:
+        """Remember a lease that was taken with the run's insert."""
+        self._holders[run_id] = holder
+
+    def acquire(self, run_id: str) -> None:
+        """See `RunStore.acquire`."""
+        holder = Holder.current()
+        with self._database.writing() as session:
+            row = session.get(RunRow, run_id, with_for_update=True) or run_row(session, run_id)
+            if row.status != RunStatus.OPEN.value:
+                raise RunStateError(f"run {run_id} is {row.status}; there is nothing to resume. `kevolve show {run_id}` shows its result")
+            if self.is_driven(row):
+                raise RunStateError(
+                    f"run {run_id} is driven by process {row.lease_pid} on {row.lease_host}; wait until it ends or stop it, then resume"
+                )
+            for name, value in self.columns(holder).items():
+                setattr(row, name, value)
+        self._holders[run_id] = holder
+
+    def release(self, run_id: str) -> None:
+        """See `RunStore.release`."""
+        holder = self._holders.pop(run_id, None)
+        if holder is None:
+            return
+        with self._database.writing() as session:
+            row = session.get(RunRow, run_id)
+            if row is not None and row.lease_owner == holder.owner:
+                for name in ("lease_owner", "lease_host", "lease_pid", "lease_started", "lease_beat"):
+                    setattr(row, name, None)
+
+    def is_driven(self, row: RunRow) -> bool:
+        """Return whether a living process holds the run's lease."""
+        if row.lease_owner is None:
+            return False
+        holder = Holder(owner=row.lease_owner, host=row.lease_host or "", pid=row.lease_pid or 0, started=row.lease_started or "")
+        return is_alive(holder, beat=row.lease_beat or 0.0, now=self._clock())
+
+    @contextmanager
+    def writing(self, run_id: str, is_precious: bool = True) -> Iterator[Session]:
+        """Open a transaction in which this process still holds the lease.
+
+        Raises:
+            RunStateError: It does not.
+        """
+        holder = self._holders.get(run_id)
+        if holder is None:
+            raise RunStateError(f"this process does not hold the lease of run {run_id}; acquire it first")
+        with self._database.writing(is_precious) as session:
+            owner, pid, host = session.connection().execute(_LEASE, {"run_id": run_id}).one()
+            if owner != holder.owner:
+                raise RunStateError(f"run {run_id} was taken over by process {pid} on {host}; this process stops")
+            yield session

@@ -27,7 +27,10 @@ def profile(
         typer.Option(help="auto, cpu, cuda, or an exact one. A profiler's file: empty, unless it should be held against a target's peaks."),
     ] = "",
     passes: Annotated[
-        str, typer.Option(help="Of compile, torch, ncu, proton, perf, tritonparse, regions, separated by commas. Default: what suits the target.")
+        str,
+        typer.Option(
+            help="Of compile, torch, ncu, proton, perf, tritonparse, regions, separated by commas. Default: what suits the target."
+        ),
     ] = "",
     which: Annotated[str, typer.Option(help="candidate or reference.")] = "candidate",
     calls: Annotated[int, typer.Option(min=1, help="Calls that are recorded.")] = 5,

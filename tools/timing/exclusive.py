@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO
 
 from tools.check.verdict import Rejected
 from tools.types import Status
@@ -43,14 +44,21 @@ def _held(device: str, accelerator: str, kind: int) -> Iterator[None]:
         return
     name = (accelerator or os.environ.get("CUDA_VISIBLE_DEVICES", "all")).replace(",", "_").replace("/", "_")
     path = Path(tempfile.gettempdir()) / f"kevolve-{device}-{name}-{os.getuid()}.lock"
-    with path.open("a") as file:
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Rejected(Status.NOT_MEASURED, "another evaluation on this machine has held the device for 15 minutes") from None
-                time.sleep(_POLL_S)
+    deadline = time.monotonic() + _WAIT_S
+    with path.open("a") as file, path.with_suffix(".gate").open("a") as gate:
+        # Who waits for the device holds the gate, so that nobody who comes later goes first: checks that keep coming would starve a timing.
+        _lock(gate, fcntl.LOCK_EX, deadline)
+        _lock(file, kind, deadline)
+        fcntl.flock(gate, fcntl.LOCK_UN)
         yield
+
+
+def _lock(file: IO[str], kind: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Rejected(Status.NOT_MEASURED, "another evaluation on this machine has held the device for 15 minutes") from None
+            time.sleep(_POLL_S)

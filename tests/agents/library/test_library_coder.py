@@ -97,13 +97,16 @@ def test_convolutions_are_tried_with_the_channels_innermost() -> None:
     assert model.c.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_kernel_named_in_an_error_is_not_used_again() -> None:
+def test_after_a_failure_something_that_passes_comes_first_and_the_blamed_kernel_no_more() -> None:
     base = FolderBase("linear_fp32", "linear_split_bf16", "pointwise_stream")
     first = write(task(LINEAR, base=base))
     assert first.candidate is not None
     blamed = first.candidate.provenance["kernels"][0]
-    second = write(task(LINEAR, base=base, history=(failed(first, Status.RUNTIME_ERROR, f"in {blamed}__kernel: bad"),)))
-    assert second.candidate is not None and blamed not in second.candidate.provenance["kernels"]
+    history = (failed(first, Status.RUNTIME_ERROR, f"in {blamed}__kernel: bad"),)
+    second = write(task(LINEAR, base=base, history=history))
+    assert second.candidate is not None and second.candidate.provenance["kind"] == "compiled"
+    third = write(task(LINEAR, base=base, history=(*history, failed(second, Status.RUNTIME_ERROR, "no compiler"))))
+    assert third.candidate is not None and blamed not in third.candidate.provenance["kernels"]
 
 
 def test_when_every_kernel_fails_the_reference_itself_is_left() -> None:

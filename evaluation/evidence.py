@@ -6,10 +6,11 @@ Each entry names the problem, the device, both speedups with their intervals and
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,19 @@ from tools.types import Interval, Status
 _LINE = re.compile(r"^evidence:.*?(?=^[^\s-])", re.MULTILINE | re.DOTALL)
 """The key with everything below it, up to the next key or the end mark."""
 _END = "\0"
+_SLOTS = ("prologue", "epilogue")
 _WIDTH = 100_000
 
 
-def evidence_of(records: Iterable[tuple[str, Record]]) -> dict[str, list[dict[str, Any]]]:  # Any: YAML
+def evidence_of(records: Iterable[tuple[str, Record]], docs: Path) -> dict[str, list[dict[str, Any]]]:  # Any: YAML
     """Return the entries of each kernel document by its path below `docs/`, in the order of the problems.
+
+    A record speaks for a document only while the code that was measured is the code that the document has; tunables may differ.
 
     Args:
         records: Each with the path of the file that it comes from, as readers of the document are to find it. Of several records of a problem the last one counts, and
             only those that started without a winner (`warm` runs repeat what a cold one found).
+        docs: The folder that holds `kernels/`.
     """
     places = {id(record): path for path, record in records}
     kept = latest(record for _, record in records if record.label != "warm")
@@ -39,6 +44,8 @@ def evidence_of(records: Iterable[tuple[str, Record]]) -> dict[str, list[dict[st
         if best.status is not Status.PASSED or not best.speedup:
             continue
         for name in _documents(record):
+            if not (docs / name).exists() or not has_code_of((docs / name).read_text(encoding="utf-8"), record.source):
+                continue
             found[name].append(
                 {
                     "problem": record.problem_id,
@@ -51,6 +58,25 @@ def evidence_of(records: Iterable[tuple[str, Record]]) -> dict[str, list[dict[st
                 }
             )
     return dict(found)
+
+
+def has_code_of(document: str, source: str) -> bool:
+    """Say whether a candidate holds the functions of a kernel document as they stand, apart from the slots that are written anew for each candidate."""
+    code = re.search(r"^```python kernel\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
+    name = re.search(r"^kernel: (\w+)", document, re.MULTILINE)
+    if code is None or name is None:
+        return False
+    # Composing puts the kernel's name before its functions' and calls `launch` by it (`agents/coders/library/compose.py`).
+    plain = re.sub(rf"\b{name[1]}(_\d+)?__", "", source)
+    plain = re.sub(rf"\b{name[1]}(_\d+)?\b(?=\()", "launch", plain)
+    wanted = {text for function, text in _functions(code[1]) if function not in _SLOTS}
+    return wanted <= {text for _, text in _functions(plain)}
+
+
+def _functions(code: str) -> Iterator[tuple[str, str]]:
+    for item in ast.parse(code).body:
+        if isinstance(item, ast.FunctionDef):
+            yield item.name, ast.unparse(item)
 
 
 def with_evidence(text: str, entries: Sequence[Mapping[str, Any]]) -> str:  # Any: YAML
@@ -90,9 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="the folder that holds kernels/")
     options = parser.parse_args(arguments)
     loaded = [(path.as_posix(), record) for path in options.records for record in read([path])]
-    for name, entries in evidence_of(loaded).items():
-        path = options.docs / name
-        path.write_text(with_evidence(path.read_text(encoding="utf-8"), entries), encoding="utf-8")
+    found = evidence_of(loaded, options.docs)
+    for path in sorted((options.docs / "kernels").rglob("*.md")):
+        text, entries = path.read_text(encoding="utf-8"), found.get(path.relative_to(options.docs).as_posix(), [])
+        if "\nevidence:" not in text or (changed := with_evidence(text, entries)) == text:
+            continue
+        path.write_text(changed, encoding="utf-8")
         sys.stdout.write(f"{path}: {len(entries)} measured\n")
     return 0
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluation.evidence import evidence_of, with_evidence
+from evaluation.evidence import evidence_of, has_code_of, with_evidence
 from evaluation.records import read
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = Path("evaluation/results/kernelbench-seven-h100/records.jsonl")
+RECORDS = [Path("evaluation/results") / name / "records.jsonl" for name in ("kernelbench-seven-h100", "kernelbench-h100")]
 DOCUMENT = "---\ntitle: T\nevidence: []\nexample: {a: 1}\n---\n\n# T\n\nevidence: not this\n"
 
 
@@ -31,12 +31,22 @@ def test_a_document_without_the_key_is_refused() -> None:
         with_evidence("---\ntitle: T\n---\n# T\n", [])
 
 
-def test_the_documents_state_what_the_records_say() -> None:
-    found = evidence_of([(RECORDS.as_posix(), record) for record in read([ROOT / RECORDS])])
-    assert len(found) >= 6
-    for name, entries in found.items():
-        front = yaml.safe_load((ROOT / "docs" / name).read_text(encoding="utf-8").split("---\n")[1])
-        assert front["evidence"] == entries, f"{name}: run `python -m evaluation.evidence {RECORDS}`"
+def test_the_documents_state_what_the_records_say_of_their_present_code() -> None:
+    found = evidence_of([(path.as_posix(), record) for path in RECORDS for record in read([ROOT / path])], ROOT / "docs")
+    assert found
+    for path in sorted((ROOT / "docs" / "kernels").rglob("*.md")):
+        front = yaml.safe_load(path.read_text(encoding="utf-8").split("---\n")[1])
+        expected = found.get(path.relative_to(ROOT / "docs").as_posix(), [])
+        assert (front.get("evidence") or []) == expected, f"{path.name}: run `python -m evaluation.evidence {' '.join(map(str, RECORDS))}`"
+
+
+def test_a_record_speaks_for_a_document_while_the_code_is_the_same() -> None:
+    code = "import triton\n\n\ndef epilogue(value):\n    return value\n\n\ndef helper(x):\n    return x + 1\n\n\ndef launch(x):\n    return helper(x)\n"
+    document = f"---\nkernel: add_one\n---\n\n```python kernel\n{code}```\n"
+    composed = code.replace("helper", "add_one_2__helper").replace("launch", "add_one_2").replace("return value", "return value * 2")
+    assert has_code_of(document, composed)
+    assert not has_code_of(document, composed.replace("x + 1", "x + 2"))
+    assert not has_code_of("---\nkernel: add_one\n---\n", composed)
 
 
 def test_every_entry_in_the_documents_names_a_record_that_exists() -> None:

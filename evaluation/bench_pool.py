@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from itertools import islice
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +59,9 @@ def run_suite_beside(
         places.put(slot)
     began = time.monotonic()
     made: list[Record] = []
-    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_open, initargs=(places, home, options, num_workers)) as pool:
+    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_open, initargs=(places, home, options)) as pool:
         waiting = iter(todo)
-        running = {pool.submit(_work, problem) for problem in _first(waiting, num_workers)}
+        running = {pool.submit(_work, problem) for problem in islice(waiting, num_workers)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -72,12 +73,8 @@ def run_suite_beside(
                 made.append(record)
                 announce(record, len(made), len(todo), tell)
             if stop_after_s is None or time.monotonic() - began < stop_after_s:
-                running |= {pool.submit(_work, problem) for problem in _first(waiting, len(done))}
+                running |= {pool.submit(_work, problem) for problem in islice(waiting, len(done))}
     return made
-
-
-def _first(problems: Iterator[Problem], count: int) -> list[Problem]:
-    return [problem for problem, _ in zip(problems, range(count), strict=False)]
 
 
 def _spread(target: str, num_workers: int) -> list[Slot]:
@@ -92,7 +89,7 @@ def _spread(target: str, num_workers: int) -> list[Slot]:
 _OPENED: tuple[RunStore, Machinery, BenchOptions] | None = None
 
 
-def _open(places: Any, home: Path, options: BenchOptions, num_workers: int) -> None:  # Any: a multiprocessing queue
+def _open(places: Any, home: Path, options: BenchOptions) -> None:  # Any: a multiprocessing queue
     """Set a worker up: its accelerator, its share of the cores, its store and machinery, open until it ends."""
     global _OPENED
     from agents.runs.store import RunStore

@@ -404,9 +404,13 @@ def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
     if provenance.get("coder") != NAME:
         return None
     old = _from_provenance(provenance)
+    how = (
+        "the winner of the same problem"
+        if winner.problem_hash == bench.problem.source_hash
+        else f"the winner of the sibling {winner.problem_id}"
+    )
     if old.kind != "kernels":
-        note = f"as the winner of {'the same problem' if winner.problem_hash == bench.problem.source_hash else f'the sibling {winner.problem_id}'}"
-        return replace(old, note=note)
+        return replace(old, note=f"as {how}")
     names = [str(key) for key in provenance.get("anchors", ())]
     own = bench.keys()
     if len(names) != len(own):
@@ -423,11 +427,6 @@ def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
             own_streams = [region for region in plan.regions if region.key.startswith("pointwise:")]
             for theirs, ours in zip(streams, own_streams, strict=False):
                 tunables[f"{ours.key}|{theirs['kernel']}"] = dict(theirs["tunables"])
-    how = (
-        "the winner of the same problem"
-        if winner.problem_hash == bench.problem.source_hash
-        else f"the winner of the sibling {winner.problem_id}"
-    )
     note = f"from {how}: same kernels and tunables"
     return Proposal("kernels", choices, tunables, old.is_rest_compiled, old.is_recorded, note=note)
 

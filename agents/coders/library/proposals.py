@@ -130,7 +130,6 @@ def structures(
             is_rest_compiled=True,
             note="kernels for the rest, products and convolutions inside torch.compile",
         )
-    if len(heavy) > 1:
         for key in heavy:
             yield Proposal(choices={key: Choice("")}, note=f"{_short(key)} left to PyTorch's library, the rest by kernels")
     for key, anchor in keys.items():

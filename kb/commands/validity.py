@@ -10,7 +10,6 @@ import typer
 
 from kb.commands.console import EXIT_NO, open_base, print_json
 from kb.commands.options import HomeOption, JsonOption
-from kb.conflicts import conflict_lines
 
 group = typer.Typer()
 
@@ -60,6 +59,8 @@ def _list(statuses: dict[str, object], as_json: bool) -> None:
 @group.command(epilog="Examples: kb conflicts   |   kb conflicts --json")
 def conflicts(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List where two documents give different numbers for one thing and one target; exit code 1 if nowhere."""
+    from kb.conflicts import conflict_lines
+
     with open_base(home) as base:
         found = base.conflicts()
     if as_json:

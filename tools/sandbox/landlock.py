@@ -7,6 +7,7 @@ Needs Linux 5.13 for files, 6.7 for TCP, 6.12 for signals; older kernels get wha
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,10 @@ _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _SCOPE_ABSTRACT_SOCKET, _SCOPE_SIGNAL = 1, 2
+SIGNALS_SINCE = 6
+"""Version from which on signals to processes outside, and abstract sockets of theirs, are refused."""
+_KEPT_DEVICES = ("shm", "mqueue", "mem", "kmem", "port", "kmsg")
+"""Below /dev: memory that outlives a process, the machine's own memory, the kernel's log."""
 
 
 def abi_version() -> int:
@@ -50,18 +55,23 @@ def restrict(*, hidden: Sequence[Path], readable: Sequence[Path], writable: Sequ
     handled = _READ | _WRITE_FILE | _MAKE_ALL | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
     handled |= _IOCTL_DEV if version >= 5 else 0
     fields = struct.pack(
-        "<QQQ", handled, _BIND_TCP | _CONNECT_TCP if version >= 4 else 0, _SCOPE_SIGNAL | _SCOPE_ABSTRACT_SOCKET if version >= 6 else 0
+        "<QQQ",
+        handled,
+        _BIND_TCP | _CONNECT_TCP if version >= 4 else 0,
+        _SCOPE_SIGNAL | _SCOPE_ABSTRACT_SOCKET if version >= SIGNALS_SINCE else 0,
     )
-    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    size = 24 if version >= SIGNALS_SINCE else 16 if version >= 4 else 8
     ruleset = _checked(_syscall(_CREATE_RULESET, ctypes.create_string_buffer(fields[:size], size), size, 0))
+    kept = set(_kept_devices())
     try:
-        for path in allowed_siblings(hidden):
+        for path in allowed_siblings([*hidden, *kept]):
             _allow(ruleset, path, _READ & handled)
         for path in readable:
             _allow(ruleset, path, _READ & handled)
         for path in writable:
             _allow(ruleset, path, handled)
-        for path in (Path("/dev"), Path("/proc")):  # devices are opened for writing, and threads name themselves below /proc/self
+        # Devices are opened for writing, and threads name themselves below /proc/self.
+        for path in (*(path for path in Path("/dev").iterdir() if path not in kept), Path("/proc/self").resolve()):
             _allow(ruleset, path, (_READ | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV) & handled)
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -93,6 +103,13 @@ def allowed_siblings(hidden: Sequence[Path]) -> Iterator[Path]:
     yield from walk(Path("/"))
 
 
+def _kept_devices() -> Iterator[Path]:
+    """Yield what below /dev no candidate may touch: `_KEPT_DEVICES` and disks."""
+    for path in Path("/dev").iterdir():
+        if path.name in _KEPT_DEVICES or path.is_block_device():
+            yield path
+
+
 def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -102,7 +119,11 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
         if not os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112 - the descriptor, not the path, decides
             rights &= _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
         rule = ctypes.create_string_buffer(struct.pack("<Qi", rights, fd), 12)
-        _checked(_syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0))
+        try:
+            _checked(_syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0))
+        except OSError as error:
+            if error.errno != errno.EBADFD:  # /dev/stdin and its like may be pipes, which lie in no file system and need no rule
+                raise
     finally:
         os.close(fd)
 

@@ -31,10 +31,10 @@ from agents.coders.base import CoderTask, Draft
 from agents.config import RunConfig
 from agents.driver import Machinery, create_run, drive, versions
 from agents.runs.hashing import derived_id
-from agents.runs.models import ChangeRow, EdgeRow, NodeRow, PlaceRow, SessionRow
 from agents.runs.records import NodeRecord, Outcome, SessionRecord
 from agents.runs.store import RunStore
 from agents.runs.stored_graph import columns_of
+from agents.runs.tables import CHANGES, EDGES, NODES, PLACES, SESSIONS
 from agents.strategies.base import Needs
 from agents.strategies.places import Place, Settled, Settling, cell_of, parents_key
 from agents.strategies.registry import STRATEGIES, create_strategy
@@ -98,7 +98,7 @@ def fill(store: RunStore, run_id: str, num_nodes: int, seed: int = 0) -> list[st
     ids: list[str] = []
     artifact = store.artifacts.write("VALUE = 0\n")
     engine = create_engine(store.url)
-    rows: dict[Any, list[dict[str, Any]]] = {NodeRow: [], EdgeRow: [], SessionRow: []}  # Any: table classes, column values
+    rows: dict[Any, list[dict[str, Any]]] = {NODES: [], EDGES: [], SESSIONS: []}  # Any: table classes, column values
     template = evaluation_of(Candidate(source="VALUE = 0\n", language="torch"), 1.0)
     num_drafts = 0
     for step in range(num_nodes):
@@ -113,21 +113,21 @@ def fill(store: RunStore, run_id: str, num_nodes: int, seed: int = 0) -> list[st
         place = Place(node_id, "node", parents, fitness, step, cell_of(features), rng.randrange(3), 0)
         settling.settle(Settled(parents, step, place, has_island=True, is_backed_up=True))
         ids.append(node_id)
-        rows[NodeRow].append(_node(run_id, node_id, step, session_id, parents, fitness, features, artifact, template))
-        rows[EdgeRow] += [{"run_id": run_id, "child_id": node_id, "parent_id": parent} for parent in parents]
-        rows[SessionRow].append(_session(run_id, session_id, step, parents))
+        rows[NODES].append(_node(run_id, node_id, step, session_id, parents, fitness, features, artifact, template))
+        rows[EDGES] += [{"run_id": run_id, "child_id": node_id, "parent_id": parent} for parent in parents]
+        rows[SESSIONS].append(_session(run_id, session_id, step, parents))
         if len(ids) % _BATCH == 0 or step == num_nodes - 1:
             with engine.begin() as connection:
                 for table, values in rows.items():
                     if values:
                         connection.execute(insert(table), values)
                     values.clear()
-                connection.execute(insert(ChangeRow), [{"run_id": run_id, **dataclasses.asdict(change)} for change in settling.changes])
+                connection.execute(insert(CHANGES), [{"run_id": run_id, **dataclasses.asdict(change)} for change in settling.changes])
                 settling.changes.clear()
     with engine.begin() as connection:
         places = [{"run_id": run_id, **columns_of(place)} for place in settling.places.values()]
         for start in range(0, len(places), _BATCH):
-            connection.execute(insert(PlaceRow), places[start : start + _BATCH])
+            connection.execute(insert(PLACES), places[start : start + _BATCH])
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("ANALYZE")
     engine.dispose()

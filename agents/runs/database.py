@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from agents.errors import RunStoreError
 from agents.runs.schema import upgrade
@@ -29,9 +28,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        self._writer: Engine = self.engine.execution_options(immediate=True)
+        self._precious: Engine = self.engine.execution_options(writes="FULL")
+        self._writer: Engine = self.engine.execution_options(writes="NORMAL")
+        # Statements of PostgreSQL see what is committed when each begins, so that a transaction around reads would only cost two trips to the server.
+        self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         try:
-            upgrade(self._writer)
+            upgrade(self._precious)
         except DatabaseError as error:
             raise RunStoreError(f"cannot open the run store {self.engine.url!r}: {error.orig}") from error
 
@@ -40,23 +42,22 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """Open a session that only reads."""
+    def reading(self) -> Iterator[Connection]:
+        """Open a connection that only reads; on SQLite it sees one state of the database from first to last."""
         try:
-            with Session(self.engine) as session:
-                yield session
+            with self._reader.connect() as connection:
+                yield connection
         except DatabaseError as error:
             raise RunStoreError(f"cannot read the run store {self.engine.url}: {error.orig}") from error
 
     @contextmanager
-    def writing(self, is_precious: bool = True) -> Iterator[Session]:
+    def writing(self, is_precious: bool = True) -> Iterator[Connection]:
         """Commit a transaction; a precious one survives a power failure too, any other the end of this process."""
         try:
-            with Session(self._writer) as session:
-                if self.is_sqlite:
-                    session.connection(execution_options={"precious": is_precious})
-                yield session
-                session.commit()
+            with (self._precious if is_precious else self._writer).begin() as connection:
+                if not is_precious and not self.is_sqlite:
+                    connection.execute(_NEED_NOT_SYNC)
+                yield connection
         except DatabaseError as error:
             raise RunStoreError(
                 f"cannot write the run store {self.engine.url}: {error.orig}; check free space and permissions, or choose another --home"
@@ -91,6 +92,10 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+_NEED_NOT_SYNC = text("SET LOCAL synchronous_commit TO off")
+"""PostgreSQL, for one transaction: its commit does not wait for the disk; the next one that does takes it along."""
+
+
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the `begin` listener decides how a transaction starts
     connection.execute("PRAGMA busy_timeout=30000")
@@ -98,11 +103,16 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
 
 
-def _begin_sqlite(connection: Any) -> None:  # Any: SQLAlchemy passes its Connection through an untyped hook
-    options = connection.get_execution_options()
-    if options.get("immediate"):
-        # In WAL mode FULL syncs the log, and with it every earlier commit, at this commit; NORMAL leaves that to a later one.
-        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('precious', True) else 'NORMAL'}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql("BEGIN")
+def _begin_sqlite(connection: Connection) -> None:
+    # Straight to the driver: this runs several times a node, and SQLAlchemy's way costs as much as a query.
+    driver: Any = connection.connection.driver_connection  # Any: SQLAlchemy does not say which driver's
+    writes = connection.get_execution_options().get("writes")
+    if writes is None:
+        driver.execute("BEGIN")
+        return
+    # In WAL mode FULL syncs the log, and with it every earlier commit, at this commit; NORMAL leaves that to a later one.
+    driver.execute(f"PRAGMA synchronous={writes}")
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise OperationalError("BEGIN IMMEDIATE", None, error) from error

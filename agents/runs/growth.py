@@ -8,50 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
-from agents.runs.models import ChangeRow, EdgeRow, NodeRow, PlaceRow, SessionRow
 from agents.runs.questions import num_nodes
 from agents.runs.records import NodeRecord, Outcome, SessionRecord
 from agents.runs.rows import node_columns, session_columns, session_record
 from agents.runs.stored_graph import columns_of, load_path, load_place
+from agents.runs.tables import CHANGES, EDGES, NODES, PLACES, SESSIONS
 from agents.strategies.base import Needs
 from agents.strategies.places import CLOSED_AT, MUTABLE, Place, Settled, Settling, cell_of, parents_key
 
 _EXHAUSTION = {Outcome.EXHAUSTED: 2, Outcome.REPEATED: 1}
 """How much a fruitless session counts towards `Place.exhaustion`."""
-_PLACES: Any = PlaceRow.__table__  # Any: SQLAlchemy types a mapped class's table as what can be selected from
 _CHANGED = (*MUTABLE, "is_open")
 _CHANGE_PLACE = (
-    update(_PLACES)
-    .where(_PLACES.c.run_id == bindparam("of_run"), _PLACES.c.place_id == bindparam("changed_id"))
+    update(PLACES)
+    .where(PLACES.c.run_id == bindparam("of_run"), PLACES.c.place_id == bindparam("changed_id"))
     .values({name: bindparam(f"new_{name}") for name in _CHANGED})
 )
-_NODES: Any = NodeRow.__table__
-_SESSIONS: Any = SessionRow.__table__
-_KNOWN_NODES = select(_NODES.c.node_id).where(
-    _NODES.c.run_id == bindparam("run_id"), _NODES.c.node_id.in_(bindparam("ids", expanding=True))
-)
-_KNOWN_SESSIONS = select(_SESSIONS.c.session_id).where(
-    _SESSIONS.c.run_id == bindparam("run_id"), _SESSIONS.c.session_id.in_(bindparam("ids", expanding=True))
-)
-_ADD_NODE, _ADD_SESSION = insert(_NODES), insert(_SESSIONS)
-_CHANGES: Any = ChangeRow.__table__
-_EDGES: Any = EdgeRow.__table__
-_ADD_PLACE, _ADD_EDGE, _LOG = insert(_PLACES), insert(_EDGES), insert(_CHANGES)
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)  # Any: of whatever column it is compared with
+_KNOWN_NODES = select(NODES.c.node_id).where(NODES.c.run_id == bindparam("run_id"), NODES.c.node_id.in_(_IDS))
+_KNOWN_SESSIONS = select(SESSIONS.c.session_id).where(SESSIONS.c.run_id == bindparam("run_id"), SESSIONS.c.session_id.in_(_IDS))
+_ADD_NODE, _ADD_SESSION, _ADD_PLACE, _ADD_EDGE, _LOG = map(insert, (NODES, SESSIONS, PLACES, EDGES, CHANGES))
 
 
-def insert_once(session: Session, row: type[Any]) -> Any:  # Any: table classes; each dialect's own `Insert`
-    """Return an insert that leaves a row that is there already alone."""
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    return (postgresql.insert(row) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(row)).on_conflict_do_nothing()
-
-
-def record_round(session: Session, run_id: str, sessions: Sequence[SessionRecord], nodes: Sequence[NodeRecord], needs: Needs) -> int:
+def record_round(connection: Connection, run_id: str, sessions: Sequence[SessionRecord], nodes: Sequence[NodeRecord], needs: Needs) -> int:
     """See `RunStore.record_round`."""
-    connection = session.connection()
     step, added = num_nodes(connection, run_id), 0
     edges: list[dict[str, str]] = []
     final: dict[str, tuple[NodeRecord, int]] = {}
@@ -81,9 +63,8 @@ def record_round(session: Session, run_id: str, sessions: Sequence[SessionRecord
     return added
 
 
-def close_place(session: Session, run_id: str, parents: Sequence[str]) -> None:
+def close_place(connection: Connection, run_id: str, parents: Sequence[str]) -> None:
     """See `RunStore.close_place`."""
-    connection = session.connection()
     settling = Settling(lambda place_id: load_place(connection, run_id, place_id))
     missing = CLOSED_AT - settling.get(parents_key(parents)).exhaustion
     if missing > 0:
@@ -91,25 +72,30 @@ def close_place(session: Session, run_id: str, parents: Sequence[str]) -> None:
         write_places(connection, run_id, settling)
 
 
-def settle_all(session: Session, run_id: str, needs: Needs) -> Settling:
+def settle_all(connection: Connection, run_id: str, needs: Needs) -> Settling:
     """Work the statistics of a run out from its sessions and nodes alone."""
-    columns = (NodeRow.session_id, NodeRow.node_id, NodeRow.fitness, NodeRow.features, NodeRow.step)
-    nodes = {row[0]: row for row in session.execute(select(*columns).where(NodeRow.run_id == run_id).order_by(NodeRow.step))}
+    columns = (NODES.c.session_id, NODES.c.node_id, NODES.c.fitness, NODES.c.features, NODES.c.step)
+    final = {row.session_id: row for row in connection.execute(select(*columns).where(NODES.c.run_id == run_id).order_by(NODES.c.step))}
     settling = Settling(lambda _: None)
     latest = -1
-    rows = session.scalars(select(SessionRow).where(SessionRow.run_id == run_id).order_by(SessionRow.round, SessionRow.sibling))
-    for item in map(session_record, rows):
-        row = nodes.get(item.session_id)
-        latest = row[4] if row else latest
-        place = _place(item, row[1], row[2], row[3], row[4]) if row else None
+    for item in sessions(connection, run_id):
+        row = final.get(item.session_id)
+        latest = row.step if row else latest
+        place = _place(item, row.node_id, row.fitness, row.features, row.step) if row else None
         settling.settle(_settled(item, place, latest, needs))
     return settling
 
 
-def rebuild_places(session: Session, run_id: str, needs: Needs) -> None:
+def sessions(connection: Connection, run_id: str) -> list[SessionRecord]:
+    """See `RunStore.sessions`."""
+    rows = connection.execute(select(SESSIONS).where(SESSIONS.c.run_id == run_id).order_by(SESSIONS.c.round, SESSIONS.c.sibling))
+    return [session_record(row) for row in rows]
+
+
+def rebuild_places(connection: Connection, run_id: str, needs: Needs) -> None:
     """See `RunStore.rebuild_places`."""
-    if session.scalar(select(PlaceRow.place_id).where(PlaceRow.run_id == run_id).limit(1)) is None:
-        write_places(session.connection(), run_id, settle_all(session, run_id, needs))
+    if connection.execute(select(PLACES.c.place_id).where(PLACES.c.run_id == run_id).limit(1)).first() is None:
+        write_places(connection, run_id, settle_all(connection, run_id, needs))
 
 
 def write_places(connection: Connection, run_id: str, settling: Settling) -> None:

@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import bindparam, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from agents.errors import RunStateError
 from agents.runs.database import Database
 from agents.runs.lease import Holder, is_alive
-from agents.runs.models import RunRow
 from agents.runs.questions import run_row
 from agents.runs.records import RunStatus
+from agents.runs.tables import RUNS
 
 Clock = Callable[[], float]
-_LEASE = select(RunRow.lease_owner, RunRow.lease_pid, RunRow.lease_host).where(RunRow.run_id == bindparam("run_id")).with_for_update()
+_RUN = select(RUNS).where(RUNS.c.run_id == bindparam("run_id")).with_for_update()
+_LEASE = select(RUNS.c.lease_owner, RUNS.c.lease_pid, RUNS.c.lease_host).where(RUNS.c.run_id == bindparam("run_id")).with_for_update()
+_FREE = dict.fromkeys(("lease_owner", "lease_host", "lease_pid", "lease_started", "lease_beat"))
+"""What stands in a run's row while nobody drives it."""
 
 
 class Leases:
@@ -53,16 +55,15 @@ class Leases:
     def acquire(self, run_id: str) -> None:
         """See `RunStore.acquire`."""
         holder = Holder.current()
-        with self._database.writing() as session:
-            row = session.get(RunRow, run_id, with_for_update=True) or run_row(session, run_id)
+        with self._database.writing() as connection:
+            row = connection.execute(_RUN, {"run_id": run_id}).first() or run_row(connection, run_id)
             if row.status != RunStatus.OPEN.value:
                 raise RunStateError(f"run {run_id} is {row.status}; there is nothing to resume. `kevolve show {run_id}` shows its result")
             if self.is_driven(row):
                 raise RunStateError(
                     f"run {run_id} is driven by process {row.lease_pid} on {row.lease_host}; wait until it ends or stop it, then resume"
                 )
-            for name, value in self.columns(holder).items():
-                setattr(row, name, value)
+            connection.execute(update(RUNS).where(RUNS.c.run_id == row.run_id).values(**self.columns(holder)))
         self._holders[run_id] = holder
 
     def release(self, run_id: str) -> None:
@@ -70,13 +71,11 @@ class Leases:
         holder = self._holders.pop(run_id, None)
         if holder is None:
             return
-        with self._database.writing() as session:
-            row = session.get(RunRow, run_id)
-            if row is not None and row.lease_owner == holder.owner:
-                for name in ("lease_owner", "lease_host", "lease_pid", "lease_started", "lease_beat"):
-                    setattr(row, name, None)
+        with self._database.writing() as connection:
+            mine = (RUNS.c.run_id == run_id, RUNS.c.lease_owner == holder.owner)
+            connection.execute(update(RUNS).where(*mine).values(**_FREE))
 
-    def is_driven(self, row: RunRow) -> bool:
+    def is_driven(self, row: Row[Any]) -> bool:  # Any: a row of `runs`
         """Return whether a living process holds the run's lease."""
         if row.lease_owner is None:
             return False
@@ -84,7 +83,7 @@ class Leases:
         return is_alive(holder, beat=row.lease_beat or 0.0, now=self._clock())
 
     @contextmanager
-    def writing(self, run_id: str, is_precious: bool = True) -> Iterator[Session]:
+    def writing(self, run_id: str, is_precious: bool = True) -> Iterator[Connection]:
         """Open a transaction in which this process still holds the lease.
 
         Raises:
@@ -93,8 +92,8 @@ class Leases:
         holder = self._holders.get(run_id)
         if holder is None:
             raise RunStateError(f"this process does not hold the lease of run {run_id}; acquire it first")
-        with self._database.writing(is_precious) as session:
-            owner, pid, host = session.connection().execute(_LEASE, {"run_id": run_id}).one()
+        with self._database.writing(is_precious) as connection:
+            owner, pid, host = connection.execute(_LEASE, {"run_id": run_id}).one()
             if owner != holder.owner:
                 raise RunStateError(f"run {run_id} was taken over by process {pid} on {host}; this process stops")
-            yield session
+            yield connection

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Row
+
 from agents.runs.artifacts import Artifacts
 from agents.runs.hashing import error_signature, normalised_hash
-from agents.runs.models import AttemptRow, NodeRow, RunRow, SessionRow
 from agents.runs.records import AttemptRecord, NodeRecord, Outcome, RunRecord, RunStatus, SessionRecord
 from agents.strategies.places import parents_key
 from agents.types import Memory
 from tools.types import Candidate, Evaluation, Problem
 
 Columns = dict[str, Any]
-"""Column values by name. Any: they have many types"""
+"""Column values by name. Any, here and in `Row[Any]`: they have many types"""
 
 
 def new_attempt(
@@ -63,7 +64,7 @@ def session_columns(run_id: str, item: SessionRecord) -> Columns:
     }
 
 
-def session_record(row: SessionRow) -> SessionRecord:
+def session_record(row: Row[Any]) -> SessionRecord:
     """Return a session as stored."""
     return SessionRecord(
         session_id=row.session_id,
@@ -103,7 +104,7 @@ def node_columns(run_id: str, node: NodeRecord, step: int) -> Columns:
     }
 
 
-def node_record(row: NodeRow, artifacts: Artifacts) -> NodeRecord:
+def node_record(row: Row[Any], artifacts: Artifacts) -> NodeRecord:
     """Return a node as stored, with its source."""
     return NodeRecord(
         node_id=row.node_id,
@@ -124,7 +125,7 @@ def node_record(row: NodeRow, artifacts: Artifacts) -> NodeRecord:
     )
 
 
-def attempt_record(row: AttemptRow, artifacts: Artifacts) -> AttemptRecord:
+def attempt_record(row: Row[Any], artifacts: Artifacts) -> AttemptRecord:
     """Return a draft as stored, with its source."""
     return AttemptRecord(
         attempt=row.attempt,
@@ -139,7 +140,7 @@ def attempt_record(row: AttemptRow, artifacts: Artifacts) -> AttemptRecord:
     )
 
 
-def run_record(row: RunRow, is_driven: bool) -> RunRecord:
+def run_record(row: Row[Any], is_driven: bool) -> RunRecord:
     """Return a run as stored."""
     return RunRecord(
         run_id=row.run_id,

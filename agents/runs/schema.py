@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import Engine
 
 from agents.errors import RunStoreError
-from agents.runs.models import SCHEMA_VERSION
+from agents.runs.tables import SCHEMA_VERSION
 
 HEAD = f"{SCHEMA_VERSION:04d}"
 """Revision of the newest migration."""

@@ -18,10 +18,10 @@ from agents.driver import create_run, drive
 from agents.errors import RunStateError, RunStoreError, UnknownNameError
 from agents.runs.artifacts import open_artifacts
 from agents.runs.hashing import derived_id, error_signature
-from agents.runs.models import Row
 from agents.runs.records import Message, NodeRecord, Outcome, SessionRecord
 from agents.runs.schema import HEAD
 from agents.runs.store import RunStore, new_attempt
+from agents.runs.tables import METADATA
 from agents.strategies.registry import STRATEGIES, create_strategy
 from agents.types import Memory
 from tools.types import Feedback, Status
@@ -73,7 +73,7 @@ def test_migrations_make_the_tables_that_the_code_declares(store: RunStore) -> N
 
     with create_engine(store.url).connect() as connection:
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
-        assert compare_metadata(MigrationContext.configure(connection), Row.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
 def first_schema(path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from agents.runs.models import Row
+from agents.runs.tables import METADATA
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Row.metadata)
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
 with context.begin_transaction():
     context.run_migrations()

@@ -20,6 +20,7 @@ import os
 import platform
 import random
 import re
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kb.catalogue import vector_key
 from kb.client import KnowledgeClient
 from kb.discovery import running
 from kb.embedders.minilm import MiniLmEmbedder
@@ -56,8 +58,9 @@ SEED = 20
 class CopyEmbedder:
     """MiniLM for real text; for copies the vector of a chunk of the same section with noise. An index of it is one of MiniLM."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Sequence[Path] = ()) -> None:
         self._real = MiniLmEmbedder(bulk_texts=1 << 30)  # NumPy throughout: the import of sentence-transformers does not pay here
+        self._known = [sqlite3.connect(f"file:{path / 'kb' / 'catalogue.sqlite'}?mode=ro", uri=True) for path in known]
         self._table: dict[str, list[Vectors]] = {}
         self.real_vectors: list[Vectors] = []
         self.is_copying = False
@@ -85,7 +88,7 @@ class CopyEmbedder:
         import numpy as np
 
         if not self.is_copying:
-            vectors = self._real.embed_documents(texts)
+            vectors = self._embedded(texts)
             for text, vector in zip(texts, vectors, strict=True):
                 self._table.setdefault(text.split("\n")[0], []).append(vector)
                 self.real_vectors.append(vector)
@@ -98,6 +101,26 @@ class CopyEmbedder:
             vector = choices[key % len(choices)] + NOISE * noise / np.linalg.norm(noise)
             found[row] = vector / np.linalg.norm(vector)
         return found
+
+    def _embedded(self, texts: Sequence[str]) -> Vectors:
+        """Return real vectors: those of other bases of MiniLM where they have the text, else embedded here."""
+        import numpy as np
+
+        found = [self._looked_up(text) for text in texts]
+        missing = [position for position, vector in enumerate(found) if vector is None]
+        if missing:
+            for position, vector in zip(missing, self._real.embed_documents([texts[position] for position in missing]), strict=True):
+                found[position] = vector
+        return np.stack([vector for vector in found if vector is not None])
+
+    def _looked_up(self, text: str) -> Vectors | None:
+        import numpy as np
+
+        for catalogue in self._known:
+            row = catalogue.execute("SELECT vector FROM vectors WHERE vector_hash = ?", (vector_key(text),)).fetchone()
+            if row is not None:
+                return np.frombuffer(row[0], dtype="<f4")
+        return None
 
 
 def read_corpus(folders: Sequence[Path], chance: random.Random) -> list[Document]:
@@ -137,13 +160,15 @@ def perturbed(document: Document, copy: int, vocabulary: Sequence[str]) -> Docum
     return replace(document, source=f"copy-{copy}/{document.source}", root=changed(document.root), content_hash=content_hash)
 
 
-def build(home: Path, num_chunks: int, folders: Sequence[Path], real_chunks: int) -> dict[str, Any]:  # Any: JSON
+def build(
+    home: Path, num_chunks: int, folders: Sequence[Path], real_chunks: int, known: Sequence[Path] = ()
+) -> dict[str, Any]:  # Any: JSON
     """Build the base, or go on building it; return what it took. Vectors stay in the catalogue: up to 3,000,000 chunks no search asks Chroma."""
     chance = random.Random(SEED)
     documents = read_corpus(folders, chance)
     words = [word for document in documents[:400] for word in re.findall(r"\w+", _text(document.root))]
     vocabulary = chance.sample(words, min(200_000, len(words)))
-    embedder = CopyEmbedder()
+    embedder = CopyEmbedder(known)
     begin = time.perf_counter()
     with KnowledgeBase.open(home, embedder=embedder) as base:
         total = _num_chunks(base)
@@ -168,7 +193,11 @@ def build(home: Path, num_chunks: int, folders: Sequence[Path], real_chunks: int
             log.info("%d chunks, %.0f s", total, time.perf_counter() - begin)
     with KnowledgeBase.open(home, embedder="minilm") as base, base.catalogue.write() as connection:
         base.catalogue.record_embedder(connection, "minilm", MiniLmEmbedder().identity)
-    return {"chunks": total, "seconds": round(time.perf_counter() - begin, 1)}
+    return {
+        "chunks": total,
+        "chunks_with_vectors_of_their_own": len(embedder.real_vectors),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
 
 
 def queries_of(home: Path, how_many: int) -> list[str]:
@@ -333,6 +362,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where bases are built and kept")
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--real-chunks", type=int, default=REAL_CHUNKS, help="chunks with vectors of their own")
+    parser.add_argument(
+        "--vectors-from", type=Path, nargs="+", default=[], help="homes of bases of MiniLM whose vectors are taken for equal texts"
+    )
     parser.add_argument("--build-only", action="store_true")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
@@ -340,7 +372,7 @@ def main() -> None:
     about = home / "built.json"
     if not about.exists():
         about.parent.mkdir(parents=True, exist_ok=True)
-        built = build(home, chosen.chunks, chosen.corpus, chosen.real_chunks)
+        built = build(home, chosen.chunks, chosen.corpus, chosen.real_chunks, chosen.vectors_from)
         about.write_text(json.dumps(built), encoding="utf-8")
     if chosen.build_only:
         return

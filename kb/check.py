@@ -94,10 +94,7 @@ def _of_another_length(connection: Connection) -> int:
 
 def _mend(base: KnowledgeBase) -> list[str]:
     done: list[str] = []
-    with base.catalogue.read() as connection:
-        left = leftovers(connection)
-    if left:
-        discard_leftovers(base)
+    if discard_leftovers(base):
         done.append("leftovers of a former embedder removed")
     with base.catalogue.write() as connection:
         dimension = Catalogue.recorded_embedder(connection)["dimension"]

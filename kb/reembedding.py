@@ -71,6 +71,7 @@ def change_embedder(
         if _is_current(base, identity):
             _abandon(base)
             _drop_former(base)
+            base.index.flush()
             return EmbedderChange(spec, identity.name, identity.dimension, 0, True, _recut(base))
         epoch = _begin(base, identity, spec)
         embedded = 0
@@ -112,9 +113,18 @@ def leftovers(connection: Connection) -> list[str]:
     return found
 
 
-def discard_leftovers(base: KnowledgeBase) -> None:
-    """Remove what a killed change left behind."""
-    _drop_former(base)
+def discard_leftovers(base: KnowledgeBase) -> bool:
+    """Remove what a killed change left behind; return whether there was something. A change that is still alive cleans up itself."""
+    with base.catalogue.read() as connection:
+        if not leftovers(connection):
+            return False
+    try:
+        with locked(base.home / "kb" / "reembedding.lock", 0.0):
+            _drop_former(base)
+    except StoreError as err:
+        log.info("leftovers of a former embedder not removed: %s", err)
+        return False
+    return True
 
 
 _MISSING = "NOT EXISTS (SELECT 1 FROM next_vectors n WHERE n.vector_hash = c.vector_hash)"

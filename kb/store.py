@@ -349,8 +349,7 @@ class KnowledgeBase:
             found = stored is not None and self.catalogue.remove_document(connection, stored.document_id)
             if found:
                 self.catalogue.collect_vectors(connection)
-        if found:
-            self.index.flush()
+        self.index.flush()  # also what a process that was killed left waiting
         return found
 
     def documents(self) -> list[StoredDocument]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kb.calibration import calibrate
 from kb.errors import DocumentError
+from kb.reembedding import discard_leftovers
 from kb.store import Incoming, KnowledgeBase
 from kb_ingest import checkout
 from kb_ingest.includes import included_files
@@ -184,10 +185,11 @@ class _Session:
                 self._remove(stored.document_id)
 
     def finish(self) -> None:
-        """Write the vector index, drop vectors that nothing uses, and weigh the legs anew if the base has grown much."""
+        """Write the vector index (also what a killed process left waiting), drop what nothing uses, weigh the legs anew if the base has grown much."""
         if self._is_changed:
             self._base.collect_vectors()
         self._base.index.flush()
+        discard_leftovers(self._base)
         if self._is_changed:
             calibrate(self._base)
 

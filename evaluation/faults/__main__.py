@@ -32,12 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="kb-faults-") as scratch:
         faults = Faults(Path(scratch), environment, _databases(chosen.postgres_url) if chosen.postgres_url else None)
         cases = []
-        for operation, how, share in schedule(chosen.kills, chosen.seed):
-            cases.append(faults.kill(operation, how, share))
-            print(
-                f"{len(cases)}/{chosen.kills} {operation} {how} {cases[-1].at:.3g}: {'good' if cases[-1].is_good else 'BAD'}",
-                file=sys.stderr,
-            )
+        for operation, how, share, mended_by in schedule(chosen.kills, chosen.seed):
+            cases.append(faults.kill(operation, how, share, mended_by))
+            verdict = "good" if cases[-1].is_good else "BAD"
+            print(f"{len(cases)}/{chosen.kills} {operation} {how} {cases[-1].at:.3g}: {verdict}", file=sys.stderr, flush=True)
         crowd = faults.crowd(chosen.processes, chosen.seconds) if chosen.seconds else None
     place = f"catalogue {'PostgreSQL' if chosen.postgres_url else 'SQLite'}, vectors {'Chroma server' if chosen.chroma_url else 'Chroma embedded'}"
     machine = {
@@ -49,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f" --{name} {value}"
         for name, value in (("kills", chosen.kills), ("seed", chosen.seed), ("processes", chosen.processes), ("seconds", chosen.seconds))
     )
+    flags += "".join(f" --{name} URL" for name, url in (("postgres-url", chosen.postgres_url), ("chroma-url", chosen.chroma_url)) if url)
     chosen.out.mkdir(parents=True, exist_ok=True)
     records = [
         *({"kind": "kill", **asdict(case)} for case in cases),

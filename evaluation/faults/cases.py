@@ -98,16 +98,19 @@ def victim(home: str, operation: str, dies_at: int, environment: Mapping[str, st
     Path(answer).write_text(json.dumps({"points": count(), "seconds": seconds}))
 
 
-def examiner(home: str, operation: str, environment: Mapping[str, str], answer: str) -> None:
-    """Check, mend, run the operation again, and say what the base then holds."""
+def examiner(home: str, operation: str, mended_by: str, environment: Mapping[str, str], answer: str) -> None:
+    """Check, mend (`repair`: by `check --repair`; `again`: by running the operation again), complete the operation, and say what the base then holds."""
     os.environ.update(environment)
     folder = Path(home).parent
     with KnowledgeBase.open(home) as base:
         found = base.check().problems
-        left = base.check(repair=True).problems if found else ()
-        _operate(base, folder, operation)
+        if mended_by == "again":
+            _operate(base, folder, operation)
+        left = base.check(repair=mended_by == "repair").problems if found else ()
+        if mended_by == "repair":
+            _operate(base, folder, operation)
         ingest([folder / "manual"], base, exclude=[Path(source).name for source in REMOVED] if operation == "remove" else ())
-        outcome = {"problems": found, "problems_after_repair": left, "problems_at_end": base.check().problems, **_contents(base)}
+        outcome = {"problems": found, "problems_after_mending": left, "problems_at_end": base.check().problems, **_contents(base)}
     Path(answer).write_text(json.dumps(outcome))
 
 

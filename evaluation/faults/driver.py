@@ -34,7 +34,10 @@ class KillCase:
     """False if the operation had ended before the delay was over."""
     problems: tuple[str, ...]
     """What `check` found right after the kill."""
-    problems_after_repair: tuple[str, ...]
+    mended_by: str
+    """`repair` (`check --repair`) or `again` (the operation run again)."""
+    problems_after_mending: tuple[str, ...]
+    """What `check` found after that."""
     lost: int
     """Chunks missing after the operation was run again."""
     doubled: int
@@ -48,7 +51,7 @@ class KillCase:
     @property
     def is_good(self) -> bool:
         """Return whether the base survived."""
-        return self.is_equal and not (self.problems_after_repair or self.problems_at_end or self.lost or self.doubled or self.stale)
+        return self.is_equal and not (self.problems_after_mending or self.problems_at_end or self.lost or self.doubled or self.stale)
 
 
 class Faults:
@@ -74,14 +77,14 @@ class Faults:
         if operation not in self._expected:
             home, environment = self._case()
             answer = self._run(victim, str(home), operation, 0, environment)
-            examined = self._run(examiner, str(home), operation, environment)
+            examined = self._run(examiner, str(home), operation, "again", environment)
             if answer is None or examined is None or examined["problems"] or examined["problems_at_end"]:
                 raise RuntimeError(f"the undisturbed {operation} went wrong: {answer} {examined}")
             self._expected[operation] = {**answer, **examined}
         return self._expected[operation]
 
-    def kill(self, operation: str, how: str, share: float) -> KillCase:
-        """Kill an operation at a share (0 to 1) of its fault points or of its time, and examine what is left."""
+    def kill(self, operation: str, how: str, share: float, mended_by: str = "repair") -> KillCase:
+        """Kill an operation at a share (0 to 1) of its fault points or of its time, mend and examine what is left."""
         expected = self.undisturbed(operation)
         home, environment = self._case()
         if how == "point":
@@ -92,7 +95,7 @@ class Faults:
             of = expected["seconds"]
             at = share * of
             survived = self._run(victim, str(home), operation, 0, environment, kill_after_s=at)
-        examined = self._run(examiner, str(home), operation, environment)
+        examined = self._run(examiner, str(home), operation, mended_by, environment)
         if examined is None:
             raise RuntimeError(f"nobody could examine the base after {operation} was killed at {how} {at}")
         there, wanted = Counter(examined["chunks"]), Counter(expected["chunks"])
@@ -104,7 +107,8 @@ class Faults:
             of=of,
             was_killed=survived is None,
             problems=tuple(examined["problems"]),
-            problems_after_repair=tuple(examined["problems_after_repair"]),
+            mended_by=mended_by,
+            problems_after_mending=tuple(examined["problems_after_mending"]),
             lost=sum((wanted - there).values()),
             doubled=sum((there - wanted).values()),
             stale=tuple(examined["stale"]),
@@ -163,12 +167,16 @@ class Faults:
         return found
 
 
-def schedule(kills: int, seed: int) -> list[tuple[str, str, float]]:
-    """Return (operation, how, share) of each kill: operations in turn, two of three at fault points, the shares spread over the whole operation."""
+def schedule(kills: int, seed: int) -> list[tuple[str, str, float, str]]:
+    """Return (operation, how, share, mended by) of each kill.
+
+    Operations in turn, two of three at fault points, the shares spread over the whole operation, every second one mended by running the operation again.
+    """
     chance = random.Random(seed)
     per_operation = -(-kills // len(OPERATIONS))
     found = []
     for number in range(kills):
         operation, place = OPERATIONS[number % len(OPERATIONS)], number // len(OPERATIONS)
-        found.append((operation, "delay" if place % 3 == 2 else "point", (place + chance.random()) / per_operation))
+        share = (place + chance.random()) / per_operation
+        found.append((operation, "delay" if place % 3 == 2 else "point", share, "again" if place % 2 else "repair"))
     return found

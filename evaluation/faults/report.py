@@ -21,16 +21,19 @@ def report(cases: Sequence[KillCase], crowd: Mapping[str, Any] | None, environme
         "",
     ]
     lines += [
-        "| operation | kills | killed in time | consistent at once | mended by `check --repair` | lost | doubled | stale | equal to undisturbed |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| operation | kills | killed in time | consistent at once | mended by `check --repair` | mended by running it again | lost | doubled | stale | equal to undisturbed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for operation in OPERATIONS:
         mine = [case for case in cases if case.operation == operation]
         consistent = sum(not case.problems for case in mine)
-        mended = sum(bool(case.problems) and not case.problems_after_repair for case in mine)
+        mended = {
+            how: sum(bool(case.problems) and not case.problems_after_mending for case in mine if case.mended_by == how)
+            for how in ("repair", "again")
+        }
         sums = [sum(case.lost for case in mine), sum(case.doubled for case in mine), sum(len(case.stale) for case in mine)]
         lines.append(
-            f"| {operation} | {len(mine)} | {sum(case.was_killed for case in mine)} | {consistent} | {mended} | {sums[0]} | {sums[1]} | {sums[2]} | {sum(case.is_equal for case in mine)} |"
+            f"| {operation} | {len(mine)} | {sum(case.was_killed for case in mine)} | {consistent} | {mended['repair']} | {mended['again']} | {sums[0]} | {sums[1]} | {sums[2]} | {sum(case.is_equal for case in mine)} |"
         )
     bad = [case for case in cases if not case.is_good]
     lines += ["", f"{len(cases) - len(bad)} of {len(cases)} bases survived."]

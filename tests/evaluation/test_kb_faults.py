@@ -31,15 +31,15 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
     ],
 )
 def test_base_killed_at_a_fault_point_is_mended_and_loses_nothing(faults: Faults, operation: str, share: float) -> None:
-    case = faults.kill(operation, "point", share)
+    case = faults.kill(operation, "point", share, "again" if share > 0.6 else "repair")
     assert case.was_killed
     assert case.is_good, case
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("operation", "how", "share"), schedule(24, seed=1))
-def test_base_killed_anywhere_is_mended_and_loses_nothing(faults: Faults, operation: str, how: str, share: float) -> None:
-    case = faults.kill(operation, how, share)
+@pytest.mark.parametrize(("operation", "how", "share", "mended_by"), schedule(24, seed=1))
+def test_base_killed_anywhere_is_mended_and_loses_nothing(faults: Faults, operation: str, how: str, share: float, mended_by: str) -> None:
+    case = faults.kill(operation, how, share, mended_by)
     assert case.is_good, case
 
 
@@ -56,7 +56,7 @@ def test_schedule_covers_every_operation_from_begin_to_end() -> None:
     plan = schedule(99, seed=0)
     assert plan == schedule(99, seed=0)
     for operation in OPERATIONS:
-        shares = [share for name, _, share in plan if name == operation]
+        shares = [share for name, _, share, _ in plan if name == operation]
         assert len(shares) == 33
         assert min(shares) < 0.04
         assert max(shares) > 0.96

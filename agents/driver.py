@@ -134,7 +134,8 @@ async def _run_graph(store: RunStore, run_id: str, context: RunContext, ask: Ask
         settings = {"configurable": {"thread_id": run_id}, "recursion_limit": 1_000_000_000, "max_concurrency": context.config.width}
         snapshot = await graph.aget_state(settings)
         given: Any = {}  # Any: what langgraph takes to start, to go on, or as an answer
-        if snapshot.next:
+        # Not `snapshot.next`: it is empty also where a step is done and its checkpoint is not, as after a kill between the two.
+        if snapshot.created_at is not None:
             store.rebuild_places(run_id, context.strategy.needs)
             _restore_winners(context)
             given = None

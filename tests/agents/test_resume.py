@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -102,9 +103,8 @@ def test_unknown_run_lists_the_latest(tmp_path: Path) -> None:
         store.acquire("nonsense")
 
 
-def test_interrupted_run_stays_open_and_gives_its_lease_back(tmp_path: Path) -> None:
-    store = RunStore(tmp_path)
-    run_id = create_run(store, PROBLEM, "cpu", config(evaluations=20))
+def interrupt(store: RunStore, run_id: str) -> None:
+    """Drive a run and end that after the first node."""
 
     async def interrupted() -> None:
         task = asyncio.create_task(drive(store, run_id, machinery(coder=WalkingCoder(delay_s=0.02))))
@@ -116,8 +116,20 @@ def test_interrupted_run_stays_open_and_gives_its_lease_back(tmp_path: Path) -> 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(interrupted())
     assert not store.run(run_id).is_driven
+
+
+@pytest.mark.parametrize("is_step_unfinished", [False, True])
+def test_interrupted_run_stays_open_and_gives_its_lease_back(tmp_path: Path, is_step_unfinished: bool) -> None:
+    store = RunStore(tmp_path)
+    run_id = create_run(store, PROBLEM, "cpu", config(evaluations=20))
+    interrupt(store, run_id)
+    if is_step_unfinished:  # as if killed when what the step wrote was stored, and the checkpoint that follows was not
+        with sqlite3.connect(tmp_path / "checkpoints.sqlite") as connection:
+            connection.execute("DELETE FROM checkpoints WHERE checkpoint_id = (SELECT max(checkpoint_id) FROM checkpoints)")
+        connection.close()
     store.acquire(run_id)
     result = asyncio.run(drive(store, run_id, machinery(LandscapeEvaluator())))
+    assert len(store.events(run_id, "planned")) == 1
     other, other_id, unbroken = search(tmp_path / "unbroken", config(evaluations=20))
     assert shape(store, run_id) == shape(other, other_id)
     assert result["num_evaluations"] == unbroken["num_evaluations"] == 20

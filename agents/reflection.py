@@ -13,7 +13,7 @@ from agents.context import RunContext
 from agents.runs.records import NodeRecord
 from agents.runs.store import RunStore
 from kb.types import Lesson, Winner
-from tools.types import Evaluation, Interval, Problem, Status
+from tools.types import UNMEASURABLE, Evaluation, Interval, Problem, Status
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +36,16 @@ class Published:
 def reason_to_stop(context: RunContext, idle_rounds: int) -> str:
     """Return why the search should end now, as a sentence; empty if it goes on."""
     config = context.config
+    store, run_id = context.store, context.run_id
+    latest = store.node_summaries(run_id, MAX_HARNESS_ERRORS)
+    refused = [item.node_id for item in latest if item.status is Status.NOT_MEASURED]
+    for node in store.nodes_by_id(run_id, refused):
+        if UNMEASURABLE in node.evaluation.labels:
+            return f"this problem cannot be measured here: {node.evaluation.reason}"
     if reason := context.ended_budget():
         return reason
     if idle_rounds >= MAX_IDLE_ROUNDS:
         return f"the last {idle_rounds} rounds brought nothing new"
-    store, run_id = context.store, context.run_id
-    latest = store.node_summaries(run_id, MAX_HARNESS_ERRORS)
     if len(latest) == MAX_HARNESS_ERRORS and all(item.status is Status.HARNESS_ERROR for item in latest):
         return f"the evaluator failed {MAX_HARNESS_ERRORS} times in a row; see the reasons with `kevolve show {run_id}`"
     best = store.best_fitness(run_id)

@@ -27,7 +27,7 @@ from agents.runs.store import new_attempt
 from agents.state import SessionState
 from agents.threads import in_thread
 from agents.types import Attempt, Diagnosis, Memory
-from tools.types import Candidate, Status
+from tools.types import UNMEASURABLE, Candidate, Status
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +179,8 @@ async def evaluate_step(state: SessionState, runtime: Runtime[RunContext]) -> di
         )
         if evaluation.status is Status.PASSED:
             return {"used": used, "outcome": Outcome.PASSED.value}
+        if UNMEASURABLE in evaluation.labels:
+            return {"used": used, "outcome": Outcome.FAILED.value}
     if used >= state["allotment"] or state["attempt"] >= context.config.limits.attempts:
         attempts = context.store.attempts(context.run_id, state["session_id"])
         has_written = any(not item.duplicate_of for item in attempts)

@@ -32,12 +32,13 @@ from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
 from tools.check.sanitizers import environment as sanitizer_environment
 from tools.check.stress import as_json as stress_as_json
 from tools.check.stress import labels as stress_labels
-from tools.check.verdict import Rejected
+from tools.check.verdict import Rejected, Unmeasurable
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
 from tools.sandbox.environment import base_environment, private_environment
 from tools.sandbox.landlock import abi_version
 from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
+from tools.sandbox.memory import memory_allowance_bytes
 from tools.slots import Slot
 from tools.targets.base import Limit, TargetInfo
 from tools.targets.registry import get_target
@@ -50,6 +51,7 @@ from tools.timing.stats import combine_speedups, geometric_mean
 from tools.types import (
     FULL,
     QUICK,
+    UNMEASURABLE,
     Candidate,
     Composition,
     Effort,
@@ -217,7 +219,8 @@ class LocalEvaluator:
             outcome = self._passed(attempt)
         except Rejected as rejected:
             feedback = dataclasses.replace(rejected.feedback, profile=attempt.profile)
-            outcome = _evaluation(attempt, rejected.status, rejected.reason, feedback)
+            labels = (UNMEASURABLE,) if isinstance(rejected, Unmeasurable) else ()
+            outcome = dataclasses.replace(_evaluation(attempt, rejected.status, rejected.reason, feedback), labels=labels)
         except HarnessError as err:
             _log.warning("harness error: %s", err)
             self._drop_session(problem, info)
@@ -295,7 +298,7 @@ class LocalEvaluator:
                 surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
                 untestable = next((item.untestable for item in surveys if item.untestable), "")
                 if untestable:
-                    raise Rejected(Status.NOT_MEASURED, untestable)
+                    raise Unmeasurable(untestable)
         directory = Path(tempfile.mkdtemp(prefix="candidate-", dir=self._scratch_directory()))
         try:
             needed = max(item.call_bytes for item in surveys)
@@ -419,7 +422,8 @@ class LocalEvaluator:
             zygote = self._zygote(device)
             directory = Path(tempfile.mkdtemp(prefix="reference-", dir=self._scratch_directory()))
             environment = private_environment(directory, self._baseline_cache(zygote))
-            session = ReferenceSession(zygote, problem, device, directory, {"environment": environment, "num_threads": self._num_threads})
+            config = {"environment": environment, "num_threads": self._num_threads, "data_bytes": _allowance(device)}
+            session = ReferenceSession(zygote, problem, device, directory, config)
         self._sessions[key] = session
         self._facts[device] = session.facts
         return session
@@ -469,6 +473,7 @@ class LocalEvaluator:
             "environment": environment,
             "confinement": {
                 **self._confinement(attempt.problem, cache, directory, self._layers_for(device)),
+                "data_bytes": _allowance(device) if limited else None,
                 "address_space_bytes": _ADDRESS_SPACE_BYTES + _ADDRESS_SPACE_FACTOR * needed_bytes if limited else None,
             },
         }
@@ -599,6 +604,11 @@ def _evaluation(attempt: _Attempt, status: Status, reason: str, feedback: Feedba
         precision_class=attempt.check.precision,
         feedback=feedback,
     )
+
+
+def _allowance(device: str) -> int | None:
+    """Return how much private memory a process may take; None where the tensors live elsewhere."""
+    return memory_allowance_bytes() if device == "cpu" else None
 
 
 def _usable_cores() -> int:

@@ -32,6 +32,10 @@ class Status(StrEnum):
     HARNESS_ERROR = "harness_error"
 
 
+UNMEASURABLE = "unmeasurable_problem"
+"""Label of an evaluation: no candidate can be measured for this problem on this machine; a search ends there."""
+
+
 class Evidence(StrEnum):
     """How an evaluation knows its numbers; the three are never mixed in one figure."""
 
@@ -179,7 +183,7 @@ class Evaluation:
     """Wall time the evaluation took."""
     labels: tuple[str, ...] = ()
     """What a reader should know of a passed one: `shape_specialised` (wrong, or the library's work, on other sizes), `not_bitwise_repeatable`,
-    `reuses_output_buffer` (two calls' outputs share memory), `overhead_bound` (below 10 µs a call), `shared_device` (others computed on the device), `unsteady_clocks` (its clock moved by more than 5 % while timing)."""
+    `reuses_output_buffer` (two calls' outputs share memory), `overhead_bound` (below 10 µs a call), `shared_device` (others computed on the device), `unsteady_clocks` (its clock moved by more than 5 % while timing). Of one that was not measured: `UNMEASURABLE`."""
 
     def __post_init__(self) -> None:
         if self.status is not Status.PASSED and (self.speedup or self.latency_ms is not None):

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agents.coders.base import CoderTask, Draft
@@ -111,6 +111,7 @@ class LandscapeEvaluator:
     timeouts_s: list[float] = field(default_factory=list)
     most_at_once: int = 0
     status: Status | None = None
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -130,7 +131,8 @@ class LandscapeEvaluator:
         with self._lock:
             self._now -= 1
         status = self.status or (Status.WRONG_VALUES if point[0] == 5 else Status.TIMEOUT if point == (7, 7) else Status.PASSED)
-        return evaluation_of(candidate, status, self.fitness(point), problem=problem, target=target)
+        found = evaluation_of(candidate, status, self.fitness(point), problem=problem, target=target)
+        return replace(found, labels=self.labels)
 
 
 def evaluation_of(

@@ -12,7 +12,7 @@ from agents.config import RunConfig
 from agents.errors import OptionError
 from agents.runs.hashing import normalised_hash
 from agents.types import Budget, Limits
-from tools.types import Candidate, Status
+from tools.types import UNMEASURABLE, Candidate, Status
 
 
 class ScriptedCoder(WalkingCoder):
@@ -140,6 +140,13 @@ def test_failing_evaluator_ends_the_search_instead_of_blaming_candidates(tmp_pat
     _, _, result = search(tmp_path, config(evaluations=40), machinery(LandscapeEvaluator(status=Status.HARNESS_ERROR)))
     assert result["best"] is None and result["status"] == "no_candidate"
     assert "evaluator failed 3 times" in str(result["reason"])
+
+
+def test_problem_that_cannot_be_measured_ends_the_search_after_the_first_round(tmp_path: Path) -> None:
+    evaluator = LandscapeEvaluator(status=Status.NOT_MEASURED, labels=(UNMEASURABLE,))
+    _, _, result = search(tmp_path, config(evaluations=40), machinery(evaluator))
+    assert len(evaluator.calls) == 1
+    assert "cannot be measured here" in str(result["reason"])
 
 
 def test_history_holds_every_attempt_in_order_and_memory_follows_the_mode(tmp_path: Path) -> None:

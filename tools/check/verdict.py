@@ -23,6 +23,13 @@ class Rejected(Exception):
         self.feedback = feedback or Feedback()
 
 
+class Unmeasurable(Rejected):
+    """No candidate can be measured for this problem on this machine: the problem is at fault, not the candidate."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(Status.NOT_MEASURED, reason)
+
+
 def failure(kind: str, text: str, where: str) -> Rejected:
     """Return the outcome for an error that a candidate's process reported.
 

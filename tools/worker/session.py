@@ -13,7 +13,7 @@ from typing import Any
 
 from tools.check.decision import reject
 from tools.check.operators import arithmetic, reads_all_inputs
-from tools.check.verdict import Rejected
+from tools.check.verdict import Rejected, Unmeasurable
 from tools.errors import HarnessError, ProblemError
 from tools.types import Problem, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
@@ -85,7 +85,7 @@ class ReferenceSession:
 
         Raises:
             ProblemError: The problem itself is at fault.
-            Rejected: The reference does not fit into memory, so nothing can be measured.
+            Rejected: The reference does not fit into memory (`Unmeasurable` where that will not change).
             HarnessError: Anything else that goes wrong there.
         """
         return self.request(op, timeout_s, **fields).data
@@ -102,7 +102,9 @@ class ReferenceSession:
             if reply.data.get("kind") == "problem":
                 raise ProblemError(f"{self.problem.path or self.problem.problem_id}: {text}")
             if reply.data.get("kind") == "oom":
-                raise Rejected(Status.NOT_MEASURED, f"the reference does not fit into the device's memory: {text[-500:]}")
+                reason = f"the reference does not fit into the device's memory; smaller inputs may: {text[-500:]}"
+                # Neighbours come and go on an accelerator; this machine's memory was asked for a moment ago.
+                raise Unmeasurable(reason) if self.device == "cpu" else Rejected(Status.NOT_MEASURED, reason)
             raise HarnessError(f"the reference process failed at {op!r}: {text[-1500:]}")
         return reply
 
@@ -132,11 +134,15 @@ class ReferenceSession:
             try:
                 self.ask("compile", _COMPILE_S, workload=workload, arm=arm)
                 self._compiled[key] = ""
-            except HarnessError as err:
-                self._compiled[key] = str(err)
+            except (HarnessError, Rejected) as err:
+                self._compiled[key] = err.reason if isinstance(err, Rejected) else str(err)
                 if not self.is_alive():
                     raise
         return self._compiled[key]
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the process so far, in s."""
+        return self._worker.cpu_seconds()
 
     def stopped(self) -> AbstractContextManager[None]:
         """Hold the process still inside the context."""

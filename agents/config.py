@@ -67,8 +67,10 @@ class RunConfig:
     """False: no retrieval, no winners to start from, no write-back."""
     finalists: int | None = None
     """Best candidates that are measured again at full effort; None: 1 below 8 evaluations, else 2; counted in the budget."""
+    reuse: bool = True
+    """Earlier winners become first drafts: those of the very same problem, without any the best of a sibling or similar task. False: the coder writes them."""
     max_seeds: int = 2
-    """Earlier winners of the very same problem that become first drafts."""
+    """Earlier winners of the very same problem that a run looks for."""
     use_siblings: bool = True
     """False: winners of other problems are not looked at."""
     deep_search: bool = True
@@ -78,7 +80,7 @@ class RunConfig:
     write_back: bool = True
     """False: the knowledge base is read, but neither winner nor lesson is stored in it."""
     injection_rate: float = 0.0
-    """Probability with which a session starts from the winner of a sibling or similar task instead of what the strategy chose, 0 to 1."""
+    """Probability with which a later session starts from the winner of a sibling or similar task instead of what the strategy chose, 0 to 1."""
     reuse_threshold: float = 0.8
     """Least similarity of the descriptions (vectors and words) at which another task counts as similar, 0 to 1."""
     approve: bool = False

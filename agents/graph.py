@@ -83,13 +83,15 @@ async def plan_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[st
         similar=[_starting_point(match) for match in found.similar],
     )
     seeds = [match.winner_id for match in found.same]
-    others = [match.winner_id for match in (*found.siblings, *found.similar)] if config.injection_rate else []
+    others = [match.winner_id for match in (*found.siblings, *found.similar)]
     if not seeds:
         seeds, others = others[:1], others[1:]
+    if not config.reuse:
+        seeds, others = [], seeds + others
     return {
         "signature": signature,
         "seeds": seeds,
-        "injectable": others,
+        "injectable": others if config.injection_rate else [],
         "items": [dataclasses.asdict(item) for item in items],
         "given": [0] * len(items),
         "adopted": 0,

@@ -41,7 +41,7 @@ class SearchState(TypedDict, total=False):
     seeds: list[str]
     """Winners still to be evaluated as first drafts."""
     injectable: list[str]
-    """Winners of similar tasks that may still be injected, best first."""
+    """Winners of sibling and similar tasks that may still be injected, best first."""
     items: list[dict[str, Any]]
     """The plan: `WorkItem`s."""
     given: list[int]

@@ -68,21 +68,25 @@ def test_run_without_knowledge_neither_reads_nor_writes(tmp_path: Path, base: Kn
     assert base.winners("cpu") == ()
 
 
-def test_injection_starts_from_the_winner_of_a_sibling_and_keeps_injecting_at_its_rate(tmp_path: Path, base: KnowledgeBase) -> None:
+def test_run_starts_from_the_winner_of_a_sibling_and_injects_others_at_its_rate(tmp_path: Path, base: KnowledgeBase) -> None:
     for number, evaluations in enumerate((9, 12)):
         known = dataclasses.replace(PROBLEM, problem_id=f"synthetic/size-{number}", source=f"{PROBLEM.source}# size {number}\n")
         store = RunStore(tmp_path)
         asyncio.run(drive(store, create_run(store, known, "cpu", config(evaluations=evaluations, seed=number)), machinery(base=base)))
     store = RunStore(tmp_path)
-    run_id = create_run(store, PROBLEM, "cpu", config(evaluations=10, seed=7, injection_rate=0.9))
-    result = asyncio.run(drive(store, run_id, machinery(base=base)))
-    nodes = store.nodes(run_id)
-    assert nodes[0].candidate.provenance["winner_id"] in {match.winner_id for match in base.winners("cpu")}
-    assert len(result["started_from"]["siblings"]) == 2
-    # without a rate the very same run asks the coder first
-    plain = create_run(store, PROBLEM, "cpu", config(evaluations=10, seed=7, max_seeds=0))
-    asyncio.run(drive(store, plain, machinery(base=base)))
-    assert "winner_id" not in store.nodes(plain)[0].candidate.provenance
+    winners = {match.winner_id for match in base.winners("cpu")}
+
+    def from_history(**options: object) -> list[bool]:
+        run_id = create_run(store, PROBLEM, "cpu", config(evaluations=10, seed=7, write_back=False, **options))
+        result = asyncio.run(drive(store, run_id, machinery(base=base)))
+        assert len(result["started_from"]["siblings"]) == 2
+        return [node.candidate.provenance.get("winner_id") in winners for node in store.nodes(run_id)]
+
+    (first, *later) = from_history()
+    assert first and not any(later)
+    (first, *later) = from_history(injection_rate=0.9)
+    assert first and any(later)
+    assert not any(from_history(reuse=False))
 
 
 def test_nothing_is_written_back_where_that_is_switched_off(tmp_path: Path, base: KnowledgeBase) -> None:

@@ -70,8 +70,12 @@ def run(
     roofline_threshold: Annotated[
         float | None, typer.Option(help="Stop once the best candidate reaches this fraction of its physical floor, 0 to 1.")
     ] = None,
+    no_reuse: Annotated[
+        bool,
+        typer.Option("--no-reuse", help="Let the coder write the first draft, also where there is a winner of the same or a similar task."),
+    ] = False,
     injection_rate: Annotated[
-        float, typer.Option(help="Share of sessions that start from a winner of a sibling or similar task, 0 to 1.")
+        float, typer.Option(help="Share of later sessions that start from a winner of a sibling or similar task, 0 to 1.")
     ] = 0.0,
     reuse_threshold: Annotated[
         float, typer.Option(help="Least similarity of the descriptions at which a task counts as similar, 0 to 1.")
@@ -129,6 +133,7 @@ def run(
             stall_window=stall_window,
             fitness_threshold=fitness_threshold,
             roofline_threshold=roofline_threshold,
+            reuse=not no_reuse,
             injection_rate=injection_rate,
             reuse_threshold=reuse_threshold,
             profiles=profiles if profiles is not None else 4 if coder == "llm" and evaluator == "local" else 0,

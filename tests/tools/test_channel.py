@@ -115,3 +115,38 @@ def test_a_cut_or_changed_message_never_crashes_the_receiver(message: dict[str, 
     for variant in (bytes(raw), bytes(raw[:place])):
         with contextlib.suppress(*HONEST_ERRORS):
             assert isinstance(received(variant), dict)
+
+
+def test_half_characters_become_question_marks() -> None:
+    assert received(frame(b'{"text": "a\\ud800b", "\\udfff": ["\\ud83d\\ude00"]}')) == {"text": "a?b", "?": ["\N{GRINNING FACE}"]}
+
+
+def test_only_utf_8_is_a_message() -> None:
+    for body in ('{"a": 1}'.encode("utf-16"), b'{"a": "\xed\xa0\x80"}'):
+        with pytest.raises(ProtocolViolationError):
+            received(frame(body))
+
+
+def test_descriptors_of_a_peer_that_has_none_to_give_are_closed_and_a_violation() -> None:
+    left, right = socket.socketpair()
+    reader, writer = os.pipe()
+    Channel(left).send({"op": "x"}, [writer])
+    with pytest.raises(ProtocolViolationError):
+        Channel(right, accepts_fds=False).receive(1.0)
+    os.close(writer)
+    assert os.read(reader, 1) == b""  # nobody holds the other end any more
+    os.close(reader)
+
+
+def test_descriptors_sent_byte_by_byte_do_not_pile_up() -> None:
+    left, right = socket.socketpair()
+    reader, writer = os.pipe()
+    for byte in frame(b'{"op": "a long enough message"}'):
+        socket.send_fds(left, [bytes([byte])], [writer, writer])
+    with pytest.raises(ProtocolViolationError):
+        Channel(right).receive(1.0)
+    left.close()
+    right.close()
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)

@@ -17,6 +17,11 @@ _IEEE_FACTOR = 4.0
 HARD_CAP = {"float64": 1e-6, "float32": 2e-2, "bfloat16": 0.25, "float16": 0.25}
 """Where PyTorch itself has elements outside the bound (an operator with jumps), no error may exceed this share of the output's root mean square, or eight times PyTorch's largest."""
 
+_BESIDE_FACTOR = 4.0
+_BESIDE_SHARE = 1e-3
+_BESIDE_TOLERANCE = {"float64": 1e-7, "float32": 1e-4, "bfloat16": 1.6e-2, "float16": 1e-2}
+"""Bounds for an output that is compared with PyTorch's own: wide, since both sides err; another draw's output is a thousandth or more away."""
+
 
 def reject(stats: Mapping[str, Any]) -> str:  # Any: JSON numbers of ErrorStats
     """Return why an output is wrong, in one sentence; empty if it is right."""
@@ -47,6 +52,29 @@ def rmse_limit(stats: Mapping[str, Any]) -> float:  # Any: JSON numbers of Error
     dtype = str(stats["dtype"])
     floor = RMSE_FLOOR_EPSILONS[dtype] * EPSILON[dtype] * float(stats["rms_reference"])
     return max(RMSE_FACTOR * float(stats["rmse_native"]), floor)
+
+
+def reject_beside(stats: Mapping[str, Any], judged: Mapping[str, Any]) -> str:  # Any: JSON numbers of ErrorStats
+    """Return why an output that was compared with PyTorch's own in place of the float64 reference is wrong; empty if it may be right.
+
+    Args:
+        stats: The output's, with PyTorch's result in the place of the reference.
+        judged: Those of another output of the same series, compared with the float64 reference and found right: they say how far PyTorch itself is off.
+    """
+    numel, dtype = int(stats["numel"]), str(stats["dtype"])
+    if numel == 0:
+        return ""
+    if stats["class_mismatches"] > 0 or not math.isfinite(float(stats["rmse"])):
+        return f"{_share(stats['class_mismatches'], numel)} of the elements are NaN or infinite where PyTorch's are not, or the other way round"
+    if dtype not in EPSILON:
+        allowed = _BESIDE_FACTOR * max(int(judged["bad_native"]), int(judged["bad"])) + _BESIDE_SHARE * numel
+        return f"{_share(stats['bad'], numel)} of the elements differ from PyTorch's" if int(stats["bad"]) > allowed else ""
+    limit = max(_BESIDE_FACTOR * rmse_limit(judged), _BESIDE_TOLERANCE[dtype] * float(stats["rms_reference"]))
+    return (
+        f"the root mean square difference from PyTorch's, {float(stats['rmse']):.3g}, exceeds {limit:.3g}"
+        if float(stats["rmse"]) > limit
+        else ""
+    )
 
 
 def describe_mismatch(stats: Mapping[str, Any], shape: Sequence[int], name: str) -> str:  # Any: JSON numbers of ErrorStats

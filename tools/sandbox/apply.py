@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.sandbox import landlock, seccomp
+from tools.sandbox import landlock, privileges, seccomp
+from tools.sandbox.memory import limit_allocations
 
 
 def confine(options: Mapping[str, Any]) -> None:  # Any: JSON
     """Apply the layers that `options` asks for; one that the kernel lacks is left out.
 
     Args:
-        options: `layers` (names of `tools.sandbox.layers.NAMES`), the limits `address_space_bytes` (None: unlimited; CUDA reserves terabytes), `file_bytes`,
+        options: `layers` (names of `tools.sandbox.layers.NAMES`), the limits `address_space_bytes` (None: unlimited; CUDA reserves terabytes), `data_bytes`, `file_bytes`,
             `processes`, `open_files`, and the paths `hidden`, `readable`, `writable`.
     """
     chosen = options["layers"]
@@ -22,13 +23,15 @@ def confine(options: Mapping[str, Any]) -> None:  # Any: JSON
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_FSIZE, options.get("file_bytes"))
         _limit(resource.RLIMIT_AS, options.get("address_space_bytes"))
+        limit_allocations(options.get("data_bytes"))
         _limit(resource.RLIMIT_NPROC, options.get("processes"))
         _limit(resource.RLIMIT_NOFILE, options.get("open_files"))
     if "landlock" in chosen:
         paths = {name: [Path(item) for item in options[name]] for name in ("hidden", "readable", "writable")}
         landlock.restrict(hidden=paths["hidden"], readable=paths["readable"], writable=paths["writable"])
+    privileges.drop()
     if "seccomp" in chosen:
-        seccomp.restrict()
+        seccomp.restrict(signals_by_landlock="landlock" in chosen and landlock.abi_version() >= landlock.SIGNALS_SINCE)
 
 
 def _limit(kind: int, value: int | None) -> None:

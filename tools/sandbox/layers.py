@@ -32,6 +32,7 @@ def layers() -> list[LayerStatus]:
         LayerStatus("process", True, "own session, killed with everything it started, also what detached itself"),
         LayerStatus("environment", True, "allow-listed variables; own HOME, TMPDIR and caches"),
         LayerStatus("memory", True, "inputs and outputs in sealed shared memory; no pickle; JSON messages with bounded size"),
+        LayerStatus("privileges", True, "no capabilities, not even for root"),
         LayerStatus("rlimits", True, "address space (cpu), file size, open files, no core dumps"),
         LayerStatus(
             "landlock", version > 0, f"version {version}: {', '.join(added)}" if version else f"not in this kernel ({platform.release()})"
@@ -39,11 +40,15 @@ def layers() -> list[LayerStatus]:
         LayerStatus(
             "seccomp",
             has_seccomp,
-            "no tracing, other memory, mounts or internet sockets" if has_seccomp else f"not available on {platform.machine()}",
+            "no tracing, other memory, priorities, clocks, namespaces, mounts or internet sockets"
+            if has_seccomp
+            else f"not available on {platform.machine()}",
         ),
         LayerStatus(
             "user",
             os.geteuid() != 0,
-            "not root" if os.geteuid() != 0 else "running as root: candidates are root too; prefer an ordinary user",
+            "not root"
+            if os.geteuid() != 0
+            else "running as root: candidates have its user id, though none of its capabilities; prefer an ordinary user",
         ),
     ]

@@ -7,21 +7,23 @@ worker, and this process's clock around the block must agree with them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 import secrets
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tools.check.decision import describe_mismatch, reject
+from tools.check.decision import describe_mismatch, reject, reject_beside
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
 from tools.timing.device_state import DeviceState, summarise
+from tools.timing.fresh import MAX_ROUNDS, MIN_ROUNDS, FreshCalls, Sweeps, num_draws
 from tools.timing.stats import median_ms, paired_speedup
 from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
@@ -57,6 +59,8 @@ class Arm:
     samples_ms: list[float] = field(default_factory=list)
     wall_ms: list[float] = field(default_factory=list)
     """Parent's clock per call, in ms, one per block."""
+    processor_ms: list[float] = field(default_factory=list)
+    """Processor time per call, in ms, one per block; on `cpu` only."""
 
 
 @dataclass
@@ -72,6 +76,8 @@ class TimingRecord:
     idle_cpu_s: float = 0.0
     busy_cpu_s: float = 0.0
     notes: list[str] = field(default_factory=list)
+    fresh: Answer = field(default_factory=dict)
+    """Calls on inputs that nobody had seen, beside the claimed times (`tools.timing.fresh.FreshCalls`)."""
     device_state: Answer = field(default_factory=dict)
     """Clocks, power and other processes on an accelerator while it was timed."""
 
@@ -101,7 +107,9 @@ class WorkloadTimer:
         """
         restore = self._session.survey(workload, _REFERENCE_S).mutates_inputs
         self.start(prepared["slots"], compile_note, restore=restore, more_baselines=more_baselines)
-        return self.measure(generator, prepared["outputs"])
+        evaluation = self.measure(generator, prepared["outputs"])
+        self._require_fresh_work(evaluation, prepared)
+        return evaluation
 
     def start(self, slots: Sequence[Answer], compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
         """Load the timed inputs, warm every arm up and find how many calls fill a block."""
@@ -132,7 +140,7 @@ class WorkloadTimer:
         """
         arms = self._record.arms
         for arm in arms.values():
-            arm.samples_ms, arm.wall_ms = [], []
+            arm.samples_ms, arm.wall_ms, arm.processor_ms = [], [], []
         pairs = self._affordable_pairs(arms)
         verified = 0 if outputs is None else min(2 if self._effort.name == "quick" else 5, pairs)
         to_verify = set(random.Random(secrets.randbits(62)).sample(range(min(pairs, _LOOKS[0])), verified))
@@ -193,14 +201,27 @@ class WorkloadTimer:
         seed = secrets.randbits(53)
         if arm != "candidate":
             with self._alone(self._process):
-                return self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed)
+                return self._used_by(
+                    self._session, arm, calls, lambda: self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed)
+                )
         self._watch_idle()
-        before = self._process.cpu_seconds()
         with self._alone(self._session):
-            reply = self._process.block(calls, seed, self._deadline)
-        self._cpu_mark_s = self._process.cpu_seconds()
-        self._record.busy_cpu_s += self._cpu_mark_s - before
+            reply = self._used_by(self._process, arm, calls, lambda: self._process.block(calls, seed, self._deadline))
         self._record.blocks.append((calls, seed))
+        return reply
+
+    def _used_by(self, side: CandidateProcess | ReferenceSession, arm: str, calls: int, work: Callable[[], Reply]) -> Reply:
+        """Run a block and count the processor time that it takes, on `cpu`."""
+        if self._session.device != "cpu":
+            return work()
+        before = side.cpu_seconds()
+        reply = work()
+        with side.stopped():  # a running thread's time is counted up to the last tick only
+            after = side.cpu_seconds()
+        if side is self._process:
+            self._cpu_mark_s = after
+            self._record.busy_cpu_s += after - before
+        self._record.arms[arm].processor_ms.append((after - before) * 1000.0 / calls)
         return reply
 
     def _alone(self, other: CandidateProcess | ReferenceSession) -> AbstractContextManager[None]:
@@ -259,6 +280,69 @@ class WorkloadTimer:
         self._record.verified += 1
         self._cpu_mark_s = None
 
+    def _require_fresh_work(self, evaluation: WorkloadEvaluation, prepared: Answer) -> None:
+        """Call every arm on inputs that differ in every element from all before, and look at every output: what is claimed must hold there, too.
+
+        In a timed block only single elements change and only some outputs are looked at, so that whoever keeps results and mends them, or leaves calls out
+        by knowing the block's loop, has nothing to do there. Here all of it has to be done.
+
+        Raises:
+            Rejected: An output is wrong, or a call takes much longer than claimed where the baseline's does not.
+        """
+        on_cpu, arms = self._session.device == "cpu", self._record.arms
+        eager_ms = evaluation.baselines["eager"].latency_ms
+        used = Sweeps(median_ms(arms["candidate"].processor_ms), median_ms(arms["eager"].processor_ms)) if on_cpu else None
+        count = num_draws(_nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"]), min(eager_ms, used.eager_ms if used else eager_ms))
+        if count == 0:
+            self._record.notes.append("no calls on fresh inputs: they are too large")
+            return
+        found = FreshCalls(self._session.device, count, Sweeps(evaluation.candidate.latency_ms, eager_ms), used)
+        while found.rounds < MIN_ROUNDS or (found.complaint() and found.rounds < MAX_ROUNDS):
+            novel = self._session.ask("novel", _REFERENCE_S, seeds=[secrets.randbits(62) for _ in range(count)])
+            if not novel["draws"]:
+                self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
+                return
+            self._process.share(self._session.arenas, self._deadline)
+            with self._alone(self._process):
+                sweeps = [self._swept(self._session, lambda: self._session.request("sweep", _REFERENCE_S, arm="empty"))]
+                sweeps.append(self._swept(self._session, lambda: self._session.request("sweep", _REFERENCE_S, arm="eager")))
+            with self._alone(self._session):
+                sweeps.append(
+                    self._swept(self._process, functools.partial(self._process.sweep, novel["draws"], novel["outputs"], self._deadline))
+                )
+            for clock, taken in zip((found.wall, found.processor), zip(*sweeps, strict=True), strict=True):
+                if clock is not None:
+                    clock.add(*taken)
+            self._verify_fresh(prepared["outputs"], secrets.randbelow(count))
+        self._record.fresh = found.as_json()
+        complaint = found.complaint()
+        if complaint:
+            raise Rejected(
+                Status.REWARD_HACK,
+                complaint,
+                Feedback(error="each call must do all of its work from its own inputs; nothing may be kept between calls"),
+            )
+
+    def _swept(self, side: CandidateProcess | ReferenceSession, work: Callable[[], Reply]) -> tuple[float, float]:
+        """Return wall and processor time of a sweep, in s; the latter 0.0 on an accelerator."""
+        if self._session.device != "cpu":
+            return work().seconds, 0.0
+        before = side.cpu_seconds()
+        reply = work()
+        with side.stopped():
+            return reply.seconds, side.cpu_seconds() - before
+
+    def _verify_fresh(self, outputs: Answer, chosen: int) -> None:
+        answer = self._session.ask("verify_sweep", _REFERENCE_S, chosen=chosen)
+        for number, item in enumerate(answer["stats"]):
+            reason = reject(item) or next((found for other in answer["others"] if (found := reject_beside(other[number], item))), "")
+            if reason:
+                raise Rejected(
+                    Status.REWARD_HACK,
+                    f"the output of a call on fresh inputs is wrong though the same kernel passed the check: {reason}",
+                    Feedback(error="results must be computed from the inputs of each call"),
+                )
+
     def _require_honest_clock(self, arms: Mapping[str, Arm]) -> None:
         record, candidate = self._record, arms["candidate"]
         if self._session.device == "cpu":
@@ -286,6 +370,14 @@ def _is_settled(arms: Mapping[str, Arm], generator: np.random.Generator) -> bool
 def num_slots(inputs_bytes: int) -> int:
     """Return how many input sets rotate in the timing of a workload."""
     return 3 if inputs_bytes <= _SLOT_BYTES[3] else 2 if inputs_bytes <= _SLOT_BYTES[2] else 1
+
+
+def _nbytes(spec: Answer) -> int:
+    """Return the bytes of all tensors of a specification."""
+    if "tensor" in spec:
+        return int(spec["tensor"]["nbytes"])
+    items = spec.get("list") or spec.get("tuple") or list((spec.get("dict") or {}).values())
+    return sum(map(_nbytes, items))
 
 
 def _shapes(spec: Answer) -> list[list[int]]:

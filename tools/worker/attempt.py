@@ -127,6 +127,10 @@ class CandidateProcess:
         """Run one timed block."""
         return self._request("block", deadline, "a timed call", calls=calls, seed=seed)
 
+    def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:
+        """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards."""
+        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs))
+
     def log_tail(self, limit: int) -> str:
         """Return the end of what the process printed."""
         return self._worker.log_tail(limit)

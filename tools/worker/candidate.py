@@ -54,7 +54,7 @@ class CandidateWorker:
                 "probe": self._probe,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
                 "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace, "repeat": self._repeat,
-                "ghost": self._ghost,
+                "ghost": self._ghost, "sweep": self._sweep,
             },
         )  # fmt: skip
 
@@ -236,6 +236,17 @@ class CandidateWorker:
             raise CommandError("order", "block before prepare")
         times, self._last = self._slots.run(model, message["calls"], message["seed"])
         return {"device_ms": times}
+
+    def _sweep(self, message: Answer, fds: list[int]) -> Answer:
+        """Call once on each of the draws and write every output to the output arena before the next call."""
+        device, model = self._ready()
+        if self._slots is None:
+            raise CommandError("order", "sweep before prepare")
+        memory, places = self._output_memory(), message["outputs"]
+        draws = ([tensors.view(self._input_memory(), entry) for entry in tensors.tensor_specs(spec)] for spec in message["draws"])
+        self._slots.sweep(model, draws, lambda number, result: tensors.write(result, places[number], memory))
+        device.synchronize()
+        return {}
 
     def _ready(self) -> tuple[Device, Callable[..., Any]]:
         if self._device is None or self._model is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import array
 import json
+import os
+import re
 import select
 import socket
 import struct
@@ -18,6 +20,7 @@ from typing import Any
 _MAGIC = b"KEV1"
 _HEADER = struct.Struct(">4sI")
 _MAX_FDS = 4
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 MAX_BODY_BYTES = 4 << 20
 """Largest accepted body, in bytes: far above any honest message (specifications of a few hundred tensors)."""
 
@@ -37,9 +40,16 @@ class ProtocolViolationError(Exception):
 class Channel:
     """One end of a message channel."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, accepts_fds: bool = True) -> None:
+        """Take over a connected socket.
+
+        Args:
+            sock: A Unix stream socket.
+            accepts_fds: False: a descriptor from the peer is a violation, for peers that have none to give.
+        """
         sock.setblocking(False)
         self._sock = sock
+        self._accepts_fds = accepts_fds
         self._buffer = bytearray()
         self._fds: list[int] = []
 
@@ -48,7 +58,8 @@ class Channel:
         return self._sock.fileno()
 
     def close(self) -> None:
-        """Close the socket; pending messages are lost."""
+        """Close the socket; pending messages, and descriptors that came with them, are lost."""
+        self._close_fds()
         self._sock.close()
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> None:  # Any: JSON
@@ -100,8 +111,10 @@ class Channel:
             return True
         try:
             self._fill()
-        except (ChannelClosedError, ProtocolViolationError):
+        except ChannelClosedError:
             return False
+        except ProtocolViolationError:
+            return True
         return bool(self._buffer)
 
     def _fill(self) -> None:
@@ -116,9 +129,17 @@ class Channel:
                 received = array.array("i")
                 received.frombytes(payload[: len(payload) - len(payload) % 4])
                 self._fds.extend(received)
+        if len(self._fds) > (_MAX_FDS if self._accepts_fds else 0):  # kept, they would use up what this process may open
+            self._close_fds()
+            raise ProtocolViolationError("the peer sent descriptors that nobody asked for")
         if not data:
             raise ChannelClosedError("the peer closed the channel")
         self._buffer += data
+
+    def _close_fds(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
 
     def _take(self) -> dict[str, Any] | None:  # Any: JSON
         if len(self._buffer) < _HEADER.size:
@@ -135,12 +156,24 @@ class Channel:
         body = bytes(self._buffer[_HEADER.size : _HEADER.size + length])
         del self._buffer[: _HEADER.size + length]
         try:
-            message = json.loads(body)
+            message = json.loads(body.decode())
         except (ValueError, RecursionError) as err:
             raise ProtocolViolationError(f"the message is not JSON: {err}") from err
         if not isinstance(message, dict):
             raise ProtocolViolationError(f"the message is a JSON {type(message).__name__}, not an object")
+        if _SURROGATE.search(body):
+            cleaned: dict[str, Any] = _clean(message)  # Any: JSON
+            return cleaned
         return message
+
+
+def _clean(value: Any) -> Any:  # Any: JSON
+    """Return JSON data with half characters, which no file and no terminal takes, replaced by question marks."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
 
 
 def _wait(sock: socket.socket, event: int, deadline: float) -> None:

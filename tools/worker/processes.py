@@ -55,8 +55,9 @@ class Reply:
 class Worker:
     """One forked process. Use as a context manager; leaving kills its whole tree."""
 
-    def __init__(self, zygote: Zygote, pid: int, channel: Channel, log: Path) -> None:
+    def __init__(self, zygote: Zygote, pid: int, channel: Channel, log: Path, *, owns_strays: bool) -> None:
         self._zygote = zygote
+        self._owns_strays = owns_strays
         self._channel = channel
         self._is_dead = False
         self.pid = pid
@@ -97,8 +98,12 @@ class Worker:
         return Reply(data, tuple(received), seconds)
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of the process and its descendants so far, in s; 0.0 once it is gone."""
-        return cpu_seconds(self.pid)
+        """Return the processor time of the process and everything it started so far, in s; 0.0 once it is gone."""
+        return cpu_seconds(self._tree())
+
+    def _tree(self) -> list[int]:
+        """Return the process and what it started, also what detached itself and so came back to the warm process."""
+        return [*descendants(self.pid), *(self._zygote.strays() if self._owns_strays else ())]
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -106,7 +111,7 @@ class Worker:
 
         OpenMP's workers spin for milliseconds after a parallel region: without this the arm that was timed last would take a core from the next one.
         """
-        tree = descendants(self.pid)
+        tree = self._tree()
         try:
             for pid in tree:
                 _signal(pid, signal.SIGSTOP)
@@ -169,6 +174,7 @@ class Zygote:
             ).result()  # fmt: skip
         theirs.close()
         self._control = Channel(ours)
+        self._workers: set[int] = set()
         try:
             self.torch_version = str(self._control.receive(_START_S)[0].get("torch"))
         except (ChannelClosedError, ChannelTimeoutError, ProtocolViolationError) as err:
@@ -189,15 +195,23 @@ class Zygote:
         finally:
             theirs.close()
             os.close(log_fd)
-        return Worker(self, answer["pid"], Channel(ours), log)
+        is_candidate = role == "candidate"
+        worker = Worker(self, answer["pid"], Channel(ours, accepts_fds=not is_candidate), log, owns_strays=is_candidate)
+        self._workers.add(worker.pid)
+        return worker
 
     def kill(self, pid: int) -> int | None:
         """Kill a worker's tree and return its wait status, None if unknown."""
+        self._workers.discard(pid)
         try:
             status = self._ask({"op": "kill", "pid": pid}, [], _KILL_S).get("exit")
         except HarnessError:
             return None
         return status if isinstance(status, int) else None
+
+    def strays(self) -> list[int]:
+        """Return processes that detached themselves from a worker, with their descendants: children of the warm process that it did not fork as workers."""
+        return [found for child in children(self._process.pid) if child not in self._workers for found in descendants(child)]
 
     def is_alive(self) -> bool:
         """True if the process runs and answers."""
@@ -224,10 +238,10 @@ class Zygote:
             raise HarnessError(f"the warm worker process is gone ({err}); its log is {self.log}") from err
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return processor time used by a process's threads and its live descendants, in s."""
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Return processor time used by the threads of some processes, in s; what is gone counts nothing."""
     total = 0.0
-    for current in descendants(pid):
+    for current in pids:
         with contextlib.suppress(OSError):
             for task in Path("/proc", str(current), "task").iterdir():
                 with contextlib.suppress(OSError, ValueError, IndexError):
@@ -244,10 +258,17 @@ def descendants(pid: int) -> list[int]:
         if current in found:
             continue
         found.append(current)
-        with contextlib.suppress(OSError):
-            for task in Path("/proc", str(current), "task").iterdir():
-                with contextlib.suppress(OSError, ValueError):
-                    stack.extend(int(child) for child in (task / "children").read_text().split())
+        stack.extend(children(current))
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Return the live children of a process."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path("/proc", str(pid), "task").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                found.extend(int(child) for child in (task / "children").read_text().split())
     return found
 
 

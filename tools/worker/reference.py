@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import importlib.util
+import mmap
 import os
 import sys
 import traceback
@@ -25,6 +26,7 @@ from tools.check.held_out import changed, choose
 from tools.check.nulls import null_outputs
 from tools.check.variation import perturb_weights, poke_rule, vary
 from tools.check.variation_kinds import KINDS
+from tools.sandbox.memory import limit_allocations
 from tools.worker import tensors
 from tools.worker.arena import Arena, align
 from tools.worker.channel import Channel
@@ -59,6 +61,7 @@ class ReferenceWorker:
     def __init__(self, channel: Channel, config: Answer) -> None:
         self._channel = channel
         self._config = config
+        limit_allocations(config.get("data_bytes"))
         self._device: Device = open_device(config["device"], config["num_threads"])
         self._module: Any = None  # Any: the problem's module
         self._model: Any = None  # Any: nn.Module
@@ -73,6 +76,8 @@ class ReferenceWorker:
         self._serial = 0
         self._other_sizes: dict[str, Any] | None = None  # Any: int or a tuple of ints
         self._snapshot: list[torch.Tensor] = []
+        self._novel_plan: tuple[list[Answer], list[Answer]] = ([], [])
+        self._own_outputs: mmap.mmap | None = None
 
     def run(self) -> None:
         """Serve until the other side closes."""
@@ -81,6 +86,7 @@ class ReferenceWorker:
             {
                 "open": self._open, "ping": lambda message, fds: {}, "survey": self._survey, "draw": self._draw, "held_out": self._held_out, "compare": self._compare, "unchanged": self._unchanged,
                 "prepare": self._prepare, "compile": self._compile, "warm": self._warm, "block": self._block, "verify": self._verify, "release": self._release,
+                "novel": self._novel, "sweep": self._sweep, "verify_sweep": self._verify_sweep,
             },
         )  # fmt: skip
 
@@ -423,6 +429,65 @@ class ReferenceWorker:
         reference, _ = self._call_float64(inputs, native)
         actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(output_spec)]
         return {"stats": self._statistics(actual, reference, list(tensors.tensors_of(native)))}
+
+    def _novel(self, message: Answer, fds: list[int]) -> Answer:
+        """Draw inputs that nobody has seen, one set for each seed, into the arena; no draws where their shapes differ from the prepared ones."""
+        if self._slot_plan is None:
+            raise CommandError("order", "novel before prepare")
+        workload, _, specs, output_spec = self._slot_plan
+        wanted = [entry["shape"] for entry in tensors.tensor_specs(specs[0])]
+        size = align(_end(specs[0]) + align(1))
+        stride = align(_end(output_spec) + align(1))
+        answer = self._arenas(size * len(message["seeds"]), stride * len(message["seeds"]))
+        draws: list[Answer] = []
+        for number, seed in enumerate(message["seeds"]):
+            inputs = self._generate(workload, seed, "as_given")
+            spec, end = tensors.describe(inputs, number * size)
+            if [entry["shape"] for entry in tensors.tensor_specs(spec)] != wanted or end > (number + 1) * size:
+                return {**answer, "draws": [], "outputs": []}
+            tensors.write(inputs, spec, self._memory())
+            draws.append(spec)
+        self._novel_plan = (draws, [tensors.moved(output_spec, number * stride) for number in range(len(draws))])
+        if self._own_outputs is None or len(self._own_outputs) < stride * len(draws):
+            self._own_outputs = mmap.mmap(-1, max(stride * len(draws), mmap.PAGESIZE))
+        return {**answer, "draws": draws, "outputs": self._novel_plan[1]}
+
+    def _sweep(self, message: Answer, fds: list[int]) -> Answer:
+        """Do with a baseline what a candidate does with the fresh draws; arm `empty` moves the same bytes and computes nothing."""
+        draws, places = self._novel_plan
+        memory = self._own_outputs
+        if message["arm"] == "empty":
+            nothing = tensors.map_tensors(tensors.read(places[0], memory, self._device.name), torch.zeros_like)
+            model: _Model = lambda *arguments: nothing  # noqa: E731 - one expression
+        else:
+            model = self._arm(message["arm"])
+        values = ([tensors.view(self._memory(), entry) for entry in tensors.tensor_specs(spec)] for spec in draws)
+        self._timed().sweep(model, values, lambda number, result: tensors.write(result, places[number], memory))
+        self._device.synchronize()
+        return {}
+
+    def _verify_sweep(self, message: Answer, fds: list[int]) -> Answer:
+        """Compare all outputs of the candidate's sweep with the baseline's, and one of them with the float64 reference."""
+        draws, places = self._novel_plan
+        chosen = int(message["chosen"])
+        slots = self._timed().arguments
+        fresh = iter([tensors.view(self._memory(), entry).to(self._device.name) for entry in tensors.tensor_specs(draws[chosen])])
+        inputs = tensors.map_tensors(slots[chosen % len(slots)], lambda tensor: torch.empty_like(tensor).copy_(next(fresh)))
+        native = self._call_native(_copies(inputs))
+        reference, _ = self._call_float64(inputs, native)
+        stats = self._statistics(self._written_as(places[chosen]), reference, list(tensors.tensors_of(native)))
+        others = []
+        for number, place in enumerate(places):
+            if number == chosen:
+                continue
+            own = [tensors.view(self._own_outputs, entry) for entry in tensors.tensor_specs(place)]
+            wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in own]
+            others.append(self._statistics(self._written_as(place), wide, own))
+        return {"stats": stats, "others": others}
+
+    def _written_as(self, place: Answer) -> list[torch.Tensor]:
+        """Return what the candidate wrote where a specification says."""
+        return [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(place)]
 
     def _release(self, message: Answer, fds: list[int]) -> Answer:
         self._draw_now = None

@@ -84,6 +84,16 @@ def describe(tree: Tree, offset: int = 0) -> tuple[dict[str, Any], int]:  # Any:
     )
 
 
+def moved(spec: dict[str, Any], distance: int) -> dict[str, Any]:  # Any: JSON
+    """Return a specification whose tensors lie `distance` bytes further on."""
+    if "tensor" in spec:
+        return {"tensor": {**spec["tensor"], "offset": spec["tensor"]["offset"] + distance}}
+    for kind in ("list", "tuple"):
+        if kind in spec:
+            return {kind: [moved(item, distance) for item in spec[kind]]}
+    return {"dict": {key: moved(item, distance) for key, item in spec["dict"].items()}} if isinstance(spec.get("dict"), dict) else spec
+
+
 def tensor_specs(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: JSON
     """Yield the tensor entries of a specification in the order of `tensors_of`."""
     if "tensor" in spec:

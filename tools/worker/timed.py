@@ -6,7 +6,7 @@ output is wrong for the next call. The last output is kept for verification; how
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,21 @@ class TimedSlots:
         ready = [step_for(args) for args in self.arguments]
         with torch.no_grad():
             return self._device.timed_loop([ready[slot] for slot in slot_of], before)
+
+    def sweep(self, model: Callable[..., Any], draws: Iterable[list[torch.Tensor]], store: Callable[[int, Any], None]) -> None:
+        """Call once on each of several draws that nobody has seen, written into the slots' own memory, and hand every output on at once.
+
+        Args:
+            model: What is called.
+            draws: For each call the values of all tensors of the arguments, on the host.
+            store: Takes the number of a call and its output.
+        """
+        with torch.no_grad():
+            for number, values in enumerate(draws):
+                arguments = self.arguments[number % len(self.arguments)]
+                for target, source in zip(tensors_of(arguments), values, strict=True):
+                    target.copy_(source)
+                store(number, model(*arguments))
 
 
 def replay(

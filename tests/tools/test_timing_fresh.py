@@ -1,0 +1,57 @@
+"""Whether claimed times hold on inputs that nobody has seen: planted numbers, and an exploit whose gain no load can hide."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools.timing.fresh import FreshCalls, Sweeps, num_draws
+
+
+def calls(
+    device: str, claimed_ms: float, own_s: list[float], *, processor: tuple[float, float] | None = None, draws: int = 8
+) -> FreshCalls:
+    """A baseline of 2 ms by both clocks, copying of 1 ms a sweep; `processor`: claimed ms and a sweep's s by the second clock."""
+    found = FreshCalls(device, draws, Sweeps(claimed_ms, 2.0), Sweeps(processor[0], 2.0) if processor else None)
+    for seconds in own_s:
+        found.wall.add(0.001, 0.001 + draws * 0.002, seconds)
+        if found.processor is not None and processor is not None:
+            found.processor.add(0.001, 0.001 + draws * 0.002, processor[1])
+    return found
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_call_that_takes_what_is_claimed_is_believed(device: str) -> None:
+    assert calls(device, 1.0, [0.001 + 8 * 0.001, 0.001 + 8 * 0.0011]).complaint() == ""
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_claim_that_fresh_inputs_do_not_confirm_is_none(device: str) -> None:
+    assert "results are kept" in calls(device, 0.1, [0.001 + 8 * 0.002, 0.001 + 8 * 0.0021]).complaint()
+
+
+def test_a_disturbed_sweep_counts_only_if_all_are() -> None:
+    assert calls("cuda", 1.0, [0.5, 0.001 + 8 * 0.001]).complaint() == ""
+
+
+def test_what_fresh_inputs_cost_the_baseline_they_may_cost_the_candidate() -> None:
+    found = FreshCalls("cuda", 4, Sweeps(1.0, 2.0))
+    found.wall.add(0.001, 0.001 + 4 * 0.006, 0.001 + 4 * 0.004)
+    assert found.complaint() == ""
+
+
+def test_on_a_loaded_machine_processor_time_decides() -> None:
+    slow = [0.3, 0.2]
+    assert calls("cpu", 1.0, slow, processor=(1.0, 0.001 + 8 * 0.001)).complaint() == ""
+    assert calls("cpu", 0.1, slow, processor=(0.1, 0.001 + 8 * 0.002)).complaint()
+
+
+def test_on_a_quiet_machine_threads_that_spin_are_no_work() -> None:
+    assert calls("cpu", 1.0, [0.001 + 8 * 0.001], processor=(1.0, 0.1)).complaint() == ""
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "eager_ms", "expected"),
+    [(1000, 0.01, 32), (1000, 4.0, 2), (24 << 20, 0.1, 4), (90 << 20, 0.1, 2), (300 << 20, 0.1, 1), (3 << 30, 0.1, 0)],
+)
+def test_large_inputs_take_fewer_draws(nbytes: int, eager_ms: float, expected: int) -> None:
+    assert num_draws(nbytes, eager_ms) == expected

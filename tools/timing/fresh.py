@@ -1,0 +1,105 @@
+"""Whether claimed times hold for calls on inputs that nobody has seen: the arithmetic. Standard library only.
+
+A clock of the evaluator's side runs around a whole sweep: for each call new inputs are copied in, the call is made, its output is copied out. The same sweep without a
+call, in the trusted process, says what the copying costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+MIN_ROUNDS = 2
+MAX_ROUNDS = 6
+"""Rounds while the claim does not hold: a disturbance of the host can only add, so the least of all rounds counts."""
+_FACTOR = 1.5
+"""A call on fresh inputs may take this many times what is claimed, beyond what it costs the baseline."""
+_QUICKER = 0.75
+"""If the baseline is quicker in a sweep than in its blocks, so may the candidate be expected to be, down to this share."""
+_FLOOR_MS = {"cpu": 0.2, "cuda": 0.0}
+"""Per sweep: threads that wake up, the answer's way."""
+_CALL_FLOOR_MS = {"cpu": 0.0, "cuda": 0.3}
+"""Per call: on a GPU launches wait for nothing while the cache is flushed, here they are waited for."""
+_COPY_SHARE = 0.25
+"""Share of the copying that may be error."""
+_MAX_DRAWS = 32
+_SWEEP_MS = 8.0
+_SWEEP_BYTES = 96 << 20
+_MOST_BYTES = 2 << 30
+
+
+def num_draws(nbytes: int, eager_ms: float) -> int:
+    """Return how many fresh draws a sweep takes: enough for 8 ms of the baseline, at most 32 and 96 MiB, but at least two; one where a draw is large.
+
+    Args:
+        nbytes: Inputs and outputs of one call.
+        eager_ms: Latency of the baseline.
+
+    Returns:
+        0 where one draw has more than 2 GiB, which takes seconds to bring from process to process.
+    """
+    if nbytes > _MOST_BYTES:
+        return 0
+    if nbytes > _SWEEP_BYTES * 2:
+        return 1
+    return max(2, min(_MAX_DRAWS, math.ceil(_SWEEP_MS / max(eager_ms, 1e-6)), _SWEEP_BYTES // max(nbytes, 1)))
+
+
+@dataclass
+class Sweeps:
+    """Sweeps by one clock: what the timed blocks claim, in ms a call, and what whole sweeps took, in s."""
+
+    claimed_ms: float
+    eager_ms: float
+    empty_s: list[float] = field(default_factory=list)
+    eager_s: list[float] = field(default_factory=list)
+    own_s: list[float] = field(default_factory=list)
+
+    def add(self, empty_s: float, eager_s: float, own_s: float) -> None:
+        """Take note of one round."""
+        self.empty_s.append(empty_s)
+        self.eager_s.append(eager_s)
+        self.own_s.append(own_s)
+
+
+@dataclass
+class FreshCalls:
+    """Sweeps over fresh inputs beside what is claimed."""
+
+    device: str
+    draws: int
+    """Calls per sweep."""
+    wall: Sweeps
+    """By the evaluator's clock."""
+    processor: Sweeps | None = None
+    """By the processor time that the kernel counts, on `cpu`: it does not grow when others use the machine."""
+
+    @property
+    def rounds(self) -> int:
+        """Sweeps so far."""
+        return len(self.wall.own_s)
+
+    def complaint(self) -> str:
+        """Return why the claimed time cannot be what a call takes; empty if it can by either clock."""
+        copying_s = min(self.wall.empty_s + (self.processor.empty_s if self.processor else []))
+        texts = [self._complaint(self.wall, copying_s)]
+        if self.processor is not None:
+            texts.append(self._complaint(self.processor, min(self.processor.empty_s)))
+        return texts[-1] if all(texts) else ""
+
+    def _complaint(self, clock: Sweeps, copying_s: float) -> str:
+        own_ms, eager_ms = (max(0.0, min(sweeps) - copying_s) * 1000.0 / self.draws for sweeps in (clock.own_s, clock.eager_s))
+        slower = max(_QUICKER, eager_ms / max(clock.eager_ms, 1e-6))
+        floor_ms = _CALL_FLOOR_MS[self.device] + (_FLOOR_MS[self.device] + _COPY_SHARE * copying_s * 1000.0) / self.draws
+        if own_ms <= _FACTOR * slower * clock.claimed_ms + floor_ms:
+            return ""
+        return (
+            f"a call takes {own_ms:.4f} ms on inputs that were not seen before and {clock.claimed_ms:.4f} ms on those of the timed calls, "
+            f"the baseline {eager_ms:.4f} ms and {clock.eager_ms:.4f} ms: results are kept, or calls are left out"
+        )
+
+    def as_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the raw times, for the receipt."""
+        return dataclasses.asdict(self)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, overload
 from weakref import WeakValueDictionary
 
-from agents.coders.base import Coder
+from agents.coders.base import Coder, Draft
 from agents.config import RunConfig
 from agents.errors import BudgetExhausted
 from agents.metering import RunMeter
 from agents.runs.hashing import derived_seed
-from agents.runs.records import Event, NodeRecord
+from agents.runs.records import AttemptRecord, Event, NodeRecord
 from agents.runs.store import RunStore
 from agents.strategies.base import Strategy
 from agents.threads import in_thread
@@ -40,6 +40,8 @@ LEAST_SECONDS = 0.2
 """With less time than this left, nothing new is started."""
 KEPT_NODES = 512
 """Nodes that are kept in memory, with their sources and samples."""
+KEPT_SESSIONS = 32
+"""Sessions whose attempts are kept in memory: more than go on at the same time, mostly."""
 _PAGE = 128
 
 
@@ -129,6 +131,7 @@ class RunContext:
     """What the attempts under way know, by session and attempt."""
     _nodes: OrderedDict[int, NodeRecord] = field(default_factory=OrderedDict)
     _steps: dict[str, int] = field(default_factory=dict)
+    _attempts: dict[str, list[AttemptRecord]] = field(default_factory=dict)
     _in_flight: int = 0
 
     def __post_init__(self) -> None:
@@ -148,6 +151,44 @@ class RunContext:
         item = Event(kind=kind, data=data)
         self.store.add_event(self.run_id, item)
         self.report(item)
+
+    def attempts(self, session_id: str) -> list[AttemptRecord]:
+        """Return the drafts of a session in order. As only this process writes them, they are read again only after a change."""
+        if session_id not in self._attempts:
+            while len(self._attempts) >= KEPT_SESSIONS:
+                self._attempts.pop(next(iter(self._attempts)))
+            self._attempts[session_id] = self.store.attempts(self.run_id, session_id)
+        return self._attempts[session_id]
+
+    def add_attempt(self, session_id: str, record: AttemptRecord, draft: Draft) -> None:
+        """Store a draft that the coder wrote, and tell of it."""
+        told = [
+            Event("written", {"session": session_id, "attempt": record.attempt, "notes": record.notes, "duplicate_of": record.duplicate_of})
+        ]
+        if record.candidate is None:
+            told = []
+        more: Any = {"tokens": draft.tokens, "dollars": draft.dollars, "messages": draft.messages}  # Any: arguments of several types
+        self.store.add_attempt(self.run_id, session_id, record, **more, events=told)
+        self._changed(session_id, told)
+
+    def set_attempt_evaluation(self, session_id: str, attempt: int, evaluation: Evaluation) -> None:
+        """Fill in what became of a draft, and tell of it."""
+        data = {
+            "session": session_id,
+            "attempt": attempt,
+            "candidate_id": evaluation.candidate_id,
+            "status": evaluation.status.value,
+            "reason": evaluation.reason,
+            "fitness": evaluation.fitness,
+        }
+        told = [Event("evaluated", data)]
+        self.store.set_attempt_evaluation(self.run_id, session_id, attempt, evaluation, told)
+        self._changed(session_id, told)
+
+    def _changed(self, session_id: str, told: Sequence[Event]) -> None:
+        self._attempts.pop(session_id, None)
+        for item in told:
+            self.report(item)
 
     def history(self, until: int) -> History:
         """Return the nodes before logical step `until` as a sequence that reads them when they are looked at."""
@@ -207,9 +248,8 @@ class RunContext:
             dollars=None if budget.dollars is None else max(0.0, budget.dollars - spent.dollars),
         )
 
-    def ended_budget(self) -> str:
+    def ended_budget(self, left: BudgetLeft) -> str:
         """Return which part of the budget has ended, as a sentence; empty while the search may go on."""
-        left = self.left()
         budget = self.config.budget
         if left.evaluations == 0:
             return f"the budget of {budget.evaluations} evaluations is spent"

@@ -134,9 +134,10 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
     context = runtime.context
     wishes = hear(context, state.get("asked", 0))
     told: dict[str, Any] = {"asked": wishes.asked, "notes": [*state.get("notes", []), *wishes.notes], "hold": ""}
-    if reason := wishes.cancelled or context.ended_budget():
+    budget = context.left()
+    if reason := wishes.cancelled or context.ended_budget(budget):
         return {**told, "stop": reason, "pending": []}
-    left = context.left().evaluations
+    left = budget.evaluations
     width = context.config.width if left is None else min(context.config.width, left)
     seeds, injectable, adopted = list(state["seeds"]), list(state.get("injectable", [])), state.get("adopted", 0)
     chosen: list[tuple[Expansion, str]] = []

@@ -24,7 +24,7 @@ def record_round(context: RunContext, pending: Sequence[SessionState]) -> int:
         session_id = state["session_id"]
         parents = tuple(state["parents"])
         has_passed = has_written = False
-        attempts = context.store.attempts(context.run_id, session_id)
+        attempts = context.attempts(session_id)
         for item in attempts:
             if item.candidate is None or item.evaluation is None or item.duplicate_of:
                 continue

@@ -42,7 +42,7 @@ def reason_to_stop(context: RunContext, idle_rounds: int) -> str:
     for node in store.nodes_by_id(run_id, refused):
         if UNMEASURABLE in node.evaluation.labels:
             return f"this problem cannot be measured here: {node.evaluation.reason}"
-    if reason := context.ended_budget():
+    if reason := context.ended_budget(context.left()):
         return reason
     if idle_rounds >= MAX_IDLE_ROUNDS:
         return f"the last {idle_rounds} rounds brought nothing new"

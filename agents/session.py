@@ -79,7 +79,7 @@ async def search_knowledge_step(state: SessionState, runtime: Runtime[RunContext
     """Ask the knowledge base what the diagnosis raises, and keep the cited brief for the writer."""
     if not _is_seed(state):
         context, attempt = runtime.context, state["attempt"]
-        if len(context.store.attempts(context.run_id, state["session_id"])) < attempt:
+        if len(context.attempts(state["session_id"])) < attempt:
             await _take_advice(state, context, attempt)
             await _ask(context, _situation(state, context, attempt).diagnosis, state)
     return {}
@@ -112,7 +112,7 @@ async def write_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[
     """Get a candidate from the coder, once: a draft that is stored already is not written again."""
     context = runtime.context
     attempt, used = state["attempt"], state["used"]
-    stored = context.store.attempts(context.run_id, state["session_id"])
+    stored = context.attempts(state["session_id"])
     if len(stored) < attempt:
         situation = _situation(state, context, attempt)
         # The last evaluation of the session's share is for what is handed in; tests use up the others.
@@ -129,15 +129,12 @@ async def write_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[
             diagnosis=dataclasses.asdict(situation.diagnosis),
         )
         record = dataclasses.replace(record, duplicate_of=_duplicate(state, context, record, stored))
-        context.store.add_attempt(
-            context.run_id, state["session_id"], record, tokens=draft.tokens, dollars=draft.dollars, messages=draft.messages
-        )
+        context.add_attempt(state["session_id"], record, draft)
     else:
         record = stored[attempt - 1]
     if record.candidate is None:
         has_written = any(item.candidate is not None and not item.duplicate_of for item in stored)
         return {"outcome": (Outcome.FAILED if has_written else Outcome.EXHAUSTED).value}
-    context.tell("written", session=state["session_id"], attempt=attempt, notes=record.notes, duplicate_of=record.duplicate_of)
     return {"used": used}
 
 
@@ -150,7 +147,7 @@ async def lint_step(state: SessionState, runtime: Runtime[RunContext]) -> dict[s
     candidate = record.candidate
     findings = tuple(await in_thread(lambda: context.lint(candidate)))
     if findings:
-        context.store.set_attempt_evaluation(context.run_id, state["session_id"], state["attempt"], context.refused(candidate, findings))
+        context.set_attempt_evaluation(state["session_id"], state["attempt"], context.refused(candidate, findings))
     return {}
 
 
@@ -165,24 +162,15 @@ async def evaluate_step(state: SessionState, runtime: Runtime[RunContext]) -> di
             evaluation = await context.evaluate(record.candidate, record.source_hash, "search")
             if evaluation is None:
                 return {"outcome": Outcome.STOPPED.value}
-            context.store.set_attempt_evaluation(context.run_id, state["session_id"], state["attempt"], evaluation)
+            context.set_attempt_evaluation(state["session_id"], state["attempt"], evaluation)
             used += 1
         assert evaluation is not None
-        context.tell(
-            "evaluated",
-            session=state["session_id"],
-            attempt=state["attempt"],
-            candidate_id=evaluation.candidate_id,
-            status=evaluation.status.value,
-            reason=evaluation.reason,
-            fitness=evaluation.fitness,
-        )
         if evaluation.status is Status.PASSED:
             return {"used": used, "outcome": Outcome.PASSED.value}
         if UNMEASURABLE in evaluation.labels:
             return {"used": used, "outcome": Outcome.FAILED.value}
     if used >= state["allotment"] or state["attempt"] >= context.config.limits.attempts:
-        attempts = context.store.attempts(context.run_id, state["session_id"])
+        attempts = context.attempts(state["session_id"])
         has_written = any(not item.duplicate_of for item in attempts)
         return {"used": used, "outcome": (Outcome.FAILED if has_written else Outcome.REPEATED).value}
     return {"used": used}
@@ -211,7 +199,7 @@ def _situation(state: SessionState, context: RunContext, attempt: int) -> _Situa
 
 def _own(state: SessionState, context: RunContext, attempt: int) -> tuple[Attempt, ...]:
     """Return the session's attempts before this one."""
-    earlier = context.store.attempts(context.run_id, state["session_id"])
+    earlier = context.attempts(state["session_id"])
     return tuple(_to_attempt(state, context, item, earlier) for item in earlier[: attempt - 1] if item.candidate is not None)
 
 
@@ -260,7 +248,7 @@ def _to_attempt(state: SessionState, context: RunContext, record: AttemptRecord,
 
 
 def _current(state: SessionState, context: RunContext) -> AttemptRecord:
-    return context.store.attempts(context.run_id, state["session_id"])[state["attempt"] - 1]
+    return context.attempts(state["session_id"])[state["attempt"] - 1]
 
 
 def _is_seed(state: SessionState) -> bool:

@@ -63,6 +63,7 @@ class _Descent:
         self._root = view.place()
         self._virtual: defaultdict[str, int] = defaultdict(int)
         self._pending: defaultdict[str, int] = defaultdict(int)
+        self._children: dict[str, Sequence[Place]] = {}
 
     def next(self) -> tuple[str, float | None] | None:
         """Return the place to expand and the score of the last step towards it, or None if nothing is open."""
@@ -70,7 +71,7 @@ class _Descent:
             return None
         path, place, score = [ROOT], self._root, None
         while True:
-            children = self._view.children(place.place_id)
+            children = self._children_of(place)
             choices = [child for child in children if child.is_alive]
             visits = max(self._visits(place), 1)
             allowed = max(1, math.floor(self._options.widening * visits**self._options.alpha))
@@ -82,6 +83,12 @@ class _Descent:
         for place_id in path:
             self._virtual[place_id] += 1
         return place.place_id, score
+
+    def _children_of(self, place: Place) -> Sequence[Place]:
+        """Return the children; read once, as every descent comes by the root."""
+        if place.place_id not in self._children:
+            self._children[place.place_id] = self._view.children(place.place_id)
+        return self._children[place.place_id]
 
     def _visits(self, place: Place) -> int:
         return place.visits + self._virtual[place.place_id]

@@ -32,8 +32,10 @@ _NO_DEVICE = (
     "Found no NVIDIA driver",
     "No HIP GPUs",
     "cudaGetDevice",
+    "from the 'CUDA' backend",
+    "Couldn't swap",
 )
-"""What torch says where an operation on tensors without memory wants a device after all."""
+"""What torch says where an operation on tensors without memory wants a device, or (`Module.to` in a constructor) memory after all."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,10 @@ def _argument(value: Any, device: str) -> Any:
 
 def _run_candidate(module: ModuleType, problem: ModuleType, device: str) -> None:
     import torch
+    from torch.utils._pytree import tree_map_only
 
     def moved(value: Any) -> Any:
-        return value.to(torch.device(device)) if isinstance(value, torch.Tensor) else value
+        return tree_map_only(torch.Tensor, lambda item: item.to(torch.device(device)), value)
 
     workloads = getattr(problem, "WORKLOADS", None) or [{}]
     arguments = problem.get_init_inputs()

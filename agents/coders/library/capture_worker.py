@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import operator
+import re
 import sys
 import traceback
 import warnings
@@ -104,7 +105,9 @@ def _export(model: Any, inputs: list[Any], mode: Any) -> dict[str, Any]:
         program = torch.export.export(model, tuple(inputs), strict=False)
     for warning in caught:
         text = str(warning.message)
-        if "assigned during export" in text:
+        names = re.findall(r"self\.[\w.\[\]]+", text)
+        # `nn.LSTM` and its like rebuild a list of their own parameters where tensors have no memory: no state.
+        if "assigned during export" in text and not (names and all("._flat_weights[" in name for name in names)):
             raise _StatefulError(f"forward reassigns an attribute, so a call may depend on the calls before it ({text.split(' Such ')[0]})")
     return _graph(program, model, inputs)
 

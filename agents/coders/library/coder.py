@@ -17,9 +17,9 @@ from agents.coders.library.documents import Kernel, kernels_from_base
 from agents.coders.library.errors import CaptureError, DocumentError, LibraryError
 from agents.coders.library.graph import Graph, Node, refs_in
 from agents.coders.library.proposals import Measured, Proposal, banned, references, settings, structures, tunables_of
-from agents.coders.library.regions import Anchor, Choice, Plan, find_anchors, make_plan
+from agents.coders.library.regions import POINTWISE, Anchor, Choice, Plan, find_anchors, make_plan
 from agents.coders.library.rewrites import VIEWS, Rewritten, rewrite
-from agents.coders.library.roofline import estimate
+from agents.coders.library.roofline import estimate, passes_of, seconds_of
 from agents.types import Attempt, Memory
 from tools.types import Candidate, Problem, Status
 
@@ -101,6 +101,63 @@ class LibraryCoder:
         return Draft(None, "Every structure and every setting near the best one has been tried.", exhausted=True)
 
 
+@dataclass(frozen=True)
+class Seeds:
+    """What the coder would try first for a problem, and what the first of it covers."""
+
+    candidates: tuple[Candidate, ...]
+    share: Mapping[str, float]
+    """Part of the estimated time (roofline, operator by operator) that each kernel document takes over; the rest is PyTorch's."""
+    left: Mapping[str, float]
+    """Part of the estimated time of each operator that stays with PyTorch."""
+
+
+def seeds(
+    problem: Problem, target: str, kernels: Sequence[Kernel], captured: Capture, count: int = 1, winners: Sequence[Winner] = ()
+) -> Seeds:
+    """Return the first structures with kernels for a captured problem, without a search, a knowledge base or a device.
+
+    Args:
+        problem: What to write for.
+        target: For example `cuda:sm_90`.
+        kernels: From `documents.kernels_from_folder`; those of other languages than the target's are left out.
+        captured: The problem's graphs.
+        count: Most candidates to return; structures that cannot be composed are left out.
+        winners: Of siblings; what they decided comes first.
+    """
+    language = _language(target)
+    bench = _with_anchors(problem, target, language, tuple(kernel for kernel in kernels if kernel.language == language), captured)
+    found: dict[str, Candidate] = {}
+    for proposal in _kernel_proposals(bench, None, (), frozenset(), winners):
+        if len(found) == count:
+            break
+        if proposal.kind != "kernels" or proposal.is_recorded:
+            continue
+        try:
+            candidate, _ = _composed(bench, proposal)
+        except (CaptureError, DocumentError) as error:
+            logger.warning("proposal dropped (%s): %s", proposal.note, error)
+            continue
+        found.setdefault(candidate.candidate_id, candidate)
+    return Seeds(tuple(found.values()), *_shares(bench))
+
+
+def _shares(bench: _Bench) -> tuple[dict[str, float], dict[str, float]]:
+    """Return which part of the estimated time goes to each kernel of the first structure, and to each operator beside them."""
+    taken: dict[str, float] = {}
+    left: dict[str, float] = {}
+    total = 0.0
+    for plan in _plans(bench, Proposal()):
+        graph = plan.view.graph
+        home = {name: region.kernel.name for region in plan.regions for name in region.nodes}
+        for item in passes_of(graph, bench.limits, "eager"):
+            seconds = seconds_of(item, bench.limits)
+            total += seconds
+            where, name = (taken, home[item.nodes[0]]) if item.nodes[0] in home else (left, item.anchor)
+            where[name] = where.get(name, 0.0) + seconds
+    return {name: value / total for name, value in taken.items()}, {name: value / total for name, value in left.items()}
+
+
 def signature(graph: Graph) -> str:
     """Return canonical text of what a graph computes: operators in order with the dtypes and ranks of their tensors, no sizes."""
     import hashlib
@@ -147,11 +204,15 @@ def _signature(problem: Problem) -> str:
 
 
 def _bench(task: CoderTask) -> _Bench:
-    language = "cpp" if task.target.partition(":")[0] == "cpu" else "triton"
+    language = _language(task.target)
     kernels: tuple[Kernel, ...] = ()
     if task.base is not None:
         kernels = tuple(kernel for kernel in kernels_from_base(task.base, task.target) if kernel.language == language)
     return _prepare(task.problem, task.target, language, kernels)
+
+
+def _language(target: str) -> str:
+    return "cpp" if target.partition(":")[0] == "cpu" else "triton"
 
 
 @lru_cache(maxsize=16)
@@ -168,22 +229,28 @@ def _prepare(problem: Problem, target: str, language: str, kernels: tuple[Kernel
     key = (problem.source_hash, target, tuple(kernel.content_hash or kernel.name for kernel in kernels))
     if key in _PREPARED:
         return replace(_PREPARED[key], problem=problem)
-    limits = dict(_limits(target))
     try:
         captured: Capture | None = capture(problem.source)
         failure = ""
     except CaptureError as error:
         captured, failure = None, str(error).split("\n")[0][:300]
+    bench = _with_anchors(problem, target, language, kernels, captured, failure)
+    while len(_PREPARED) >= 32:
+        _PREPARED.pop(next(iter(_PREPARED)), None)
+    _PREPARED[key] = bench
+    return bench
+
+
+def _with_anchors(
+    problem: Problem, target: str, language: str, kernels: tuple[Kernel, ...], captured: Capture | None, failure: str = ""
+) -> _Bench:
+    limits = dict(_limits(target))
     anchored = {operator for kernel in kernels for operator in kernel.matches}
     workloads = []
     for name, graph in captured.workloads if captured else ():
         rewritten = rewrite(graph, anchored)
         workloads.append(_Workload(name, graph, rewritten, find_anchors(rewritten, kernels, limits)))
-    bench = _Bench(problem, target, language, kernels, limits, tuple(workloads), failure)
-    while len(_PREPARED) >= 32:
-        _PREPARED.pop(next(iter(_PREPARED)), None)
-    _PREPARED[key] = bench
-    return bench
+    return _Bench(problem, target, language, kernels, limits, tuple(workloads), failure)
 
 
 def _plans(bench: _Bench, proposal: Proposal, without: frozenset[tuple[str, str]] = frozenset()) -> list[Plan]:
@@ -285,7 +352,7 @@ def _proposals(bench: _Bench, task: CoderTask) -> Iterator[Proposal]:
     history = [measured for attempt in (*task.history, *task.parents) if (measured := _measured(attempt)) is not None]
     without = banned(history)
     if bench.workloads:
-        yield from _kernel_proposals(bench, task, history, without)
+        yield from _kernel_proposals(bench, task, history, without, task.winners)
     elif _is_gpu(bench.target):  # what could not be captured: nothing is known but that launches may be what it waits for
         yield Proposal(kind="eager", is_recorded=True, note="the reference itself, recorded as a CUDA graph")
         yield from references(has_convolution=False, is_recorded=True)
@@ -294,7 +361,11 @@ def _proposals(bench: _Bench, task: CoderTask) -> Iterator[Proposal]:
 
 
 def _kernel_proposals(
-    bench: _Bench, task: CoderTask, history: Sequence[Measured], without: frozenset[tuple[str, str]]
+    bench: _Bench,
+    task: CoderTask | None,
+    history: Sequence[Measured],
+    without: frozenset[tuple[str, str]],
+    winners: Sequence[Winner],
 ) -> Iterator[Proposal]:
     anchors = [
         replace(anchor, options=options)
@@ -307,7 +378,7 @@ def _kernel_proposals(
     plans = _plans(bench, Proposal(choices=avoid), without)
     fused = {region.key: (region.prologue is not None, region.epilogue is not None) for plan in plans for region in plan.regions}
     has_rest = any(_computes(node) for plan in plans for node in plan.eager)
-    start = [proposal for winner in task.winners if (proposal := _from_winner(bench, winner)) is not None]
+    start = [proposal for winner in winners if (proposal := _from_winner(bench, winner)) is not None]
     passed = [attempt for attempt in history if attempt.passed and attempt.proposal.kind == "kernels"]
     if not passed and any(not attempt.passed and attempt.proposal.kind == "kernels" for attempt in history):
         # First something that should pass whatever the budget, so that a run never ends with nothing.
@@ -316,7 +387,7 @@ def _kernel_proposals(
     for proposal in structures(anchors, start, has_rest, fused, **_nature(bench)):
         merged = {**avoid, **{key: choice for key, choice in proposal.choices.items() if (key, choice.kernel) not in without}}
         yield replace(proposal, choices=merged) if proposal.kind == "kernels" else proposal
-    if passed:
+    if passed and task:
         for base in _bases(task, passed):
             for plan in _plans(bench, base.proposal):
                 yield from settings(base.proposal, plan, bench.limits, task.rng())
@@ -420,6 +491,7 @@ def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
     chosen = {rename[str(region["key"])]: region for region in provenance.get("regions", ()) if str(region["key"]) in rename}
     for key, region in chosen.items():
         choices.setdefault(key, Choice(str(region["kernel"])))
+    choices = {key: choice for key, choice in choices.items() if not choice.kernel or choice.kernel in _names(bench, key)}
     tunables = {f"{key}|{region['kernel']}": dict(region["tunables"]) for key, region in chosen.items()}
     streams = [region for region in provenance.get("regions", ()) if str(region["key"]).startswith("pointwise:")]
     if streams:
@@ -429,6 +501,14 @@ def _from_winner(bench: _Bench, winner: Winner) -> Proposal | None:
                 tunables[f"{ours.key}|{theirs['kernel']}"] = dict(theirs["tunables"])
     note = f"from {how}: same kernels and tunables"
     return Proposal("kernels", choices, tunables, old.is_rest_compiled, old.is_recorded, note=note)
+
+
+def _names(bench: _Bench, key: str) -> frozenset[str]:
+    """Return the kernels that fit at the anchors of a key; all pointwise ones for chains."""
+    found = {
+        option[0].name for workload in bench.workloads for anchor in workload.anchors if anchor.key == key for option in anchor.options
+    }
+    return frozenset(found | ({kernel.name for kernel in bench.kernels} if key == POINTWISE else set()))
 
 
 def _sentence(text: str) -> str:

@@ -97,11 +97,20 @@ def estimate(graph: Graph, limits: Mapping[str, float], style: Style) -> Rooflin
     passes = tuple(passes_of(graph, limits, style))
     totals: dict[Bound, float] = {"memory": 0.0, "compute": 0.0, "launch": 0.0}
     for item in passes:
-        times: dict[Bound, float] = {"memory": _memory_s(item, limits), "compute": item.flops / limits[item.peak], "launch": LAUNCH_S}
+        times = _times(item, limits)
         bound = max(times, key=lambda name: times[name])
         totals[bound] += times[bound]
     seconds = sum(totals.values())
     return Roofline(style, passes, seconds, {name: value / seconds if seconds else 0.0 for name, value in totals.items()})
+
+
+def seconds_of(item: Pass, limits: Mapping[str, float]) -> float:
+    """Return the estimated time of one pass, in s."""
+    return max(_times(item, limits).values())
+
+
+def _times(item: Pass, limits: Mapping[str, float]) -> dict[Bound, float]:
+    return {"memory": _memory_s(item, limits), "compute": item.flops / limits[item.peak], "launch": LAUNCH_S}
 
 
 def _memory_s(item: Pass, limits: Mapping[str, float]) -> float:

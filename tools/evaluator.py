@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tools.check.composition import composition_of, kernel_times
+from tools.check.floor import accelerator_peak, floor_ms, processor_peak
 from tools.check.phase import CheckRecord, check_candidate, sanitize_candidate
 from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
 from tools.check.sanitizers import environment as sanitizer_environment
@@ -41,11 +42,13 @@ from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
 from tools.sandbox.memory import memory_allowance_bytes
 from tools.slots import Slot
 from tools.targets.base import Limit, TargetInfo
+from tools.targets.cpu import cpu_features
 from tools.targets.registry import get_target
 from tools.timing.calibration import read_spread, widen
 from tools.timing.device_state import state_labels
 from tools.timing.exclusive import exclusive_device, shared_device
 from tools.timing.pair import FreshPair
+from tools.timing.parts import part
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
 from tools.timing.stats import combine_speedups, geometric_mean
 from tools.types import (
@@ -101,14 +104,19 @@ class _Attempt:
     spread: float = 0.0
     """Calibrated spread between sessions on this device."""
 
+    def parts(self) -> dict[str, float]:
+        """Return the wall time of every phase and of the parts of the longer ones, in s."""
+        inside = {f"check.{name}": seconds for name, seconds in self.check.parts_s.items()}
+        for record in self.timings:
+            for name, seconds in record.parts_s.items():
+                inside[f"timing.{name}"] = inside.get(f"timing.{name}", 0.0) + seconds
+        return {name: round(seconds, 4) for name, seconds in {**self.phases_s, **inside}.items()}
+
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Record the wall time of a part."""
-        began = time.monotonic()
-        try:
+        """Record the wall time of a phase."""
+        with part(self.phases_s, name):
             yield
-        finally:
-            self.phases_s[name] = self.phases_s.get(name, 0.0) + time.monotonic() - began
 
 
 class LocalEvaluator:
@@ -225,7 +233,7 @@ class LocalEvaluator:
             _log.warning("harness error: %s", err)
             self._drop_session(problem, info)
             outcome = _evaluation(attempt, Status.HARNESS_ERROR, str(err)[:1500], Feedback())
-        outcome = dataclasses.replace(outcome, seconds=time.monotonic() - began)
+        outcome = dataclasses.replace(outcome, seconds=time.monotonic() - began, phases_s=attempt.parts())
         return dataclasses.replace(outcome, receipt=str(self._write_receipt(attempt, outcome, previous)))
 
     @contextlib.contextmanager
@@ -375,21 +383,32 @@ class LocalEvaluator:
     def _compare_with_floor(self, attempt: _Attempt, surveys: list[Any], limits: dict[str, Limit]) -> None:  # Any: Survey
         """Set the roofline fraction; a time below the physical floor is not true."""
         bandwidth = limits.get("dram_gb_per_s")
+        on_cpu, precision = attempt.info.torch_device == "cpu", attempt.check.precision
+        chip = {name: limit.value for name, limit in limits.items()}
+        peak = processor_peak(cpu_features(), self._num_threads, precision) if on_cpu else accelerator_peak(chip, precision)
         fractions = []
         for number, workload in enumerate(attempt.workloads):
             inputs, outputs = attempt.check.inputs_bytes[number], attempt.check.outputs_bytes[number]
+            latency_ms, flops = workload.candidate.latency_ms, surveys[number].flops
             moved = (inputs if surveys[number].reads_all_inputs else 0) + outputs
-            attempt.profile["achieved_gb_per_s"] = (inputs + outputs) / (workload.candidate.latency_ms * 1e6)
-            if bandwidth is None:
-                continue
-            in_cache = limits["l2_bytes"].value if "l2_bytes" in limits else 0.0
-            floor_ms = max(0.0, moved - min(in_cache, outputs)) / (bandwidth.value * 1e6)
-            if floor_ms and workload.candidate.latency_ms < _FLOOR_MARGIN * floor_ms:
+            attempt.profile["achieved_gb_per_s"] = (inputs + outputs) / (latency_ms * 1e6)
+            computing_ms = floor_ms(flops, peak)
+            if flops:
+                attempt.profile["achieved_tflops"] = flops / (latency_ms * 1e9)
+            if latency_ms < _FLOOR_MARGIN * computing_ms:
                 raise Rejected(
                     Status.REWARD_HACK,
-                    f"{workload.candidate.latency_ms:.4f} ms is less than the {floor_ms:.4f} ms that moving the inputs and outputs takes at peak bandwidth",
+                    f"{latency_ms:.4f} ms is less than the {computing_ms:.4f} ms that {flops:.3g} operations take at {peak / 1e12:.3g} TFLOP/s, more than {precision} allows here",
                 )
-            fractions.append(min(1.0, moved / (bandwidth.value * 1e6) / workload.candidate.latency_ms))
+            if bandwidth is None:
+                continue
+            moving_ms = max(0.0, moved - min(chip.get("l2_bytes", 0.0), outputs)) / (bandwidth.value * 1e6)
+            if moving_ms and latency_ms < _FLOOR_MARGIN * moving_ms:
+                raise Rejected(
+                    Status.REWARD_HACK,
+                    f"{latency_ms:.4f} ms is less than the {moving_ms:.4f} ms that moving the inputs and outputs takes at peak bandwidth",
+                )
+            fractions.append(min(1.0, max(moved / (bandwidth.value * 1e6), computing_ms) / latency_ms))
         if fractions and all(fractions):
             attempt.roofline_fraction = geometric_mean(fractions)
             attempt.profile["roofline_fraction"] = attempt.roofline_fraction
@@ -581,7 +600,7 @@ class LocalEvaluator:
             "traces": attempt.check.traces,
             "sanitizers": attempt.check.sanitizers,
             "timings": [dataclasses.asdict(item) for item in attempt.timings],
-            "phases_s": attempt.phases_s,
+            "phases_s": attempt.parts(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         try:

@@ -181,6 +181,8 @@ class Evaluation:
     """Path of the receipt file (JSON) with raw samples, versions, seeds and hashes; empty if none was written."""
     seconds: float = 0.0
     """Wall time the evaluation took."""
+    phases_s: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of its phases, in s: `session`, `survey`, `check`, `baseline`, `load`, `timing` …, and of their parts, as `check.load`."""
     labels: tuple[str, ...] = ()
     """What a reader should know of a passed one: `shape_specialised` (wrong, or the library's work, on other sizes), `not_bitwise_repeatable`,
     `reuses_output_buffer` (two calls' outputs share memory), `overhead_bound` (below 10 µs a call), `shared_device` (others computed on the device), `unsteady_clocks` (its clock moved by more than 5 % while timing). Of one that was not measured: `UNMEASURABLE`."""

@@ -131,13 +131,14 @@ READS_PART = frozenset(
 
 def arithmetic(operators: Mapping[str, int]) -> dict[str, int]:
     """Return the operators that compute, leaving out views, allocation and copies."""
-    return {name: count for name, count in operators.items() if _base_name(name) not in MOVES_ONLY}
+    return {name: count for name, count in operators.items() if base_name(name) not in MOVES_ONLY}
 
 
 def reads_all_inputs(operators: Mapping[str, int]) -> bool:
     """True if none of the operators can skip input elements."""
-    return not any(_base_name(name) in READS_PART for name in operators)
+    return not any(base_name(name) in READS_PART for name in operators)
 
 
-def _base_name(operator: str) -> str:
+def base_name(operator: str) -> str:
+    """Return `mm` for `aten.mm.default`, `aten::mm` and `mm`."""
     return operator.split("::")[-1].removeprefix("aten.").split(".")[0]

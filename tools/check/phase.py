@@ -14,6 +14,7 @@ from tools.check.sanitizers import finding
 from tools.check.stress import StressRecord
 from tools.check.variation_kinds import draw_kinds
 from tools.check.verdict import Rejected
+from tools.timing.parts import part
 from tools.types import Effort, Feedback, Status
 from tools.worker.attempt import CandidateProcess, Deadline
 from tools.worker.session import ReferenceSession
@@ -39,6 +40,8 @@ class CheckRecord:
     sanitizers: str = ""
     """`clean`, or why they did not run; empty if they were not asked for."""
     stress: StressRecord = field(default_factory=StressRecord)
+    parts_s: dict[str, float] = field(default_factory=dict)
+    """Wall time of the check's parts, in s."""
 
 
 def check_candidate(
@@ -57,33 +60,32 @@ def check_candidate(
         for number, kind in enumerate(draw_kinds(effort.value_seeds)):
             fresh = not weights_constant and (number > 0 or workload > 0)
             seed = secrets.randbits(62)
-            draw = session.ask("draw", _REFERENCE_S, workload=workload, seed=seed, kind=kind, fresh_weights=fresh)
+            with part(record.parts_s, "draw"):
+                draw = session.ask("draw", _REFERENCE_S, workload=workload, seed=seed, kind=kind, fresh_weights=fresh)
             record.inputs_bytes[workload], record.outputs_bytes[workload] = draw["inputs_bytes"], draw["outputs_bytes"]
             limit = compile_deadline if number == 0 else deadline
-            if not is_loaded:
-                process.load(draw["init"], session.arenas, draw["state"], compile_deadline)
-                is_loaded = True
-            else:
-                process.share(session.arenas, deadline)
-                process.load_state(draw["state"], deadline)
-            stats = _check_draw(
-                process,
-                session,
-                workload,
-                draw,
-                limit,
-                f"the first call on workload {name!r}" if number == 0 else "a call",
-                first=number == 0,
-            )
+            with part(record.parts_s, "load"):
+                if not is_loaded:
+                    process.load(draw["init"], session.arenas, draw["state"], compile_deadline)
+                    is_loaded = True
+                else:
+                    process.share(session.arenas, deadline)
+                    process.load_state(draw["state"], deadline)
+            where = f"the first call on workload {name!r}" if number == 0 else "a call"
+            with part(record.parts_s, "first_call" if number == 0 else "calls"):
+                stats = _check_draw(process, session, workload, draw, limit, where, first=number == 0)
             all_stats.extend(stats)
             record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "statistics": stats})
             _require_right(stats, draw, record.draws[-1])
-        record.traces.append(process.trace(draw, deadline))
-        stress.repeat(process, session, workload, draw, effort, deadline, record.stress)
+        with part(record.parts_s, "trace"):
+            record.traces.append(process.trace(draw, deadline))
+        with part(record.parts_s, "repeat"):
+            stress.repeat(process, session, workload, draw, effort, deadline, record.stress)
     record.libraries = process.mapped_libraries()
     record.precision = precision_class(all_stats)
     if launched_names(record.traces):
-        stress.leave_kernels_out(process, draw, deadline, record.stress)
+        with part(record.parts_s, "ghost"):
+            stress.leave_kernels_out(process, draw, deadline, record.stress)
     if stress.is_thorough(effort):
         stress.try_broken_copy(process, session, process.source, draw, deadline, record.stress)
         stress.try_other_shapes(process, session, secrets.randbits(62), record.stress, record.traces)

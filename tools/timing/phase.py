@@ -24,6 +24,7 @@ from tools.check.verdict import Rejected
 from tools.errors import HarnessError
 from tools.timing.device_state import DeviceState, summarise
 from tools.timing.fresh import MAX_ROUNDS, MIN_ROUNDS, FreshCalls, Sweeps, num_draws
+from tools.timing.parts import part
 from tools.timing.stats import median_ms, paired_speedup
 from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
@@ -76,6 +77,8 @@ class TimingRecord:
     idle_cpu_s: float = 0.0
     busy_cpu_s: float = 0.0
     notes: list[str] = field(default_factory=list)
+    parts_s: dict[str, float] = field(default_factory=dict)
+    """Wall time of the timing's parts, in s."""
     fresh: Answer = field(default_factory=dict)
     """Calls on inputs that nobody had seen, beside the claimed times (`tools.timing.fresh.FreshCalls`)."""
     device_state: Answer = field(default_factory=dict)
@@ -106,9 +109,12 @@ class WorkloadTimer:
             HarnessError: The reference process fails.
         """
         restore = self._session.survey(workload, _REFERENCE_S).mutates_inputs
-        self.start(prepared["slots"], compile_note, restore=restore, more_baselines=more_baselines)
-        evaluation = self.measure(generator, prepared["outputs"])
-        self._require_fresh_work(evaluation, prepared)
+        with part(self._record.parts_s, "start"):
+            self.start(prepared["slots"], compile_note, restore=restore, more_baselines=more_baselines)
+        with part(self._record.parts_s, "blocks"):
+            evaluation = self.measure(generator, prepared["outputs"])
+        with part(self._record.parts_s, "fresh_inputs"):
+            self._require_fresh_work(evaluation, prepared)
         return evaluation
 
     def start(self, slots: Sequence[Answer], compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:

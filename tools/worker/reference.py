@@ -14,17 +14,19 @@ import mmap
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tools.check.compare import ErrorStats, calibrate, compare, compare_exact
+from tools.check.floor import may_be_needed, needed_flops
 from tools.check.held_out import changed, choose
 from tools.check.nulls import null_outputs
-from tools.check.variation import perturb_weights, poke_rule, vary
+from tools.check.variation import distinct_values, perturb_weights, poke_rule, vary
 from tools.check.variation_kinds import KINDS
 from tools.sandbox.memory import limit_allocations
 from tools.worker import tensors
@@ -341,7 +343,16 @@ class ReferenceWorker:
             "outputs_alias_inputs": aliased,
             "operators": dict(trace.counts),
             "call_bytes": call_bytes,
+            "flops": self._needed_flops(trace.counts, before),
         }
+
+    def _needed_flops(self, operators: Mapping[str, int], inputs: list[Any]) -> float:  # Any: argument trees
+        """Return the operations that no implementation can do without, 0.0 where that is not known; runs the model only where it may be."""
+        if not may_be_needed(operators) or not all(map(_is_unstructured, tensors.tensors_of([inputs, dict(self._model.state_dict())]))):
+            return 0.0
+        with FlopCounterMode(display=False) as counter:
+            self._call_native(_copies(inputs))
+        return needed_flops(operators, {str(name): float(count) for name, count in counter.get_flop_counts().get("Global", {}).items()})
 
     # --- baselines -------------------------------------------------------------------------------------------------------------------------
 
@@ -586,6 +597,15 @@ def _require_tensors(result: Any) -> None:  # Any: what the problem returns
         )
     for item in items:
         _require_tensors(item)
+
+
+def _is_unstructured(tensor: torch.Tensor) -> bool:
+    """True if nothing shows in a tensor's values that would let a product with it take fewer operations: zeros, few values, repeated rows."""
+    if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    if 0 in [step for step, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1] or distinct_values(tensor) is not None:
+        return False
+    return bool(torch.count_nonzero(tensor) > 0.9 * tensor.numel())
 
 
 def _is_plain(entry: Answer) -> bool:

@@ -47,6 +47,8 @@ class Survey:
     """True if no operator can skip input elements, so that their bytes bound the time from below."""
     call_bytes: int
     """Inputs, outputs and weights of one call, in bytes."""
+    flops: float
+    """Operations that no implementation can do without; 0.0 where that is not known."""
 
 
 class ReferenceSession:
@@ -119,6 +121,7 @@ class ReferenceSession:
                 operators=tuple(arithmetic(answer["operators"])),
                 reads_all_inputs=reads_all_inputs(answer["operators"]),
                 call_bytes=int(answer["call_bytes"]),
+                flops=float(answer["flops"]),
             )
         return self._surveys[workload]
 

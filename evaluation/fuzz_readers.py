@@ -2,10 +2,11 @@
 
     python -m evaluation.fuzz_readers OUT --corpus DIR… --seconds 600 [--seed 0]
     python -m evaluation.fuzz_readers OUT --corpus DIR… --replay NUMBER          # one input of the same seed and corpus again
+    python -m evaluation.fuzz_readers OUT --corpus DIR… --engine hypothesis      # pieces of markup put together; findings are made small
     python -m evaluation.fuzz_readers OUT --corpus DIR… --engine atheris         # guided by coverage; needs the package atheris
 
 A finding is: any exception but `DocumentError`, the death of the child, more than `INPUT_SECONDS` of processor time, more than `INPUT_MEGABYTES` of growth, or a
-chunk whose text does not stand at its span. OUT gets `report.json` and `findings.jsonl`; the inputs themselves are written only to `--keep DIR`, since they are
+chunk whose text does not stand at its span. OUT gets `report.json` (`hypothesis.json`) and `findings.jsonl`; the inputs themselves are written only to `--keep DIR`, since they are
 made of other people's files. Input NUMBER depends on the seed and the files of the corpus alone.
 """
 
@@ -224,12 +225,14 @@ def fuzz(out: Path, seeds: dict[str, list[Path]], seed: int, seconds: float, kee
     slowest: list[tuple[float, int, str]] = []
     findings: list[dict[str, Any]] = []  # Any: JSON
     growth, number, begin = 0, 0, time.monotonic()
+    processor_s = 0.0
     child = Child()
     while time.monotonic() - begin < seconds:
         item = make_input(seeds, seed, number)
         answer = child.ask(item)
         outcomes[item.reader][answer["outcome"]] += 1
         if answer["cpu_s"] is not None:
+            processor_s += answer["cpu_s"]
             slowest = sorted([*slowest, (answer["cpu_s"], number, item.reader)], reverse=True)[:10]
             growth = max(growth, answer["growth_mb"])
         if is_finding(answer):
@@ -243,6 +246,7 @@ def fuzz(out: Path, seeds: dict[str, list[Path]], seed: int, seconds: float, kee
         "seed": seed,
         "inputs": number,
         "seconds": round(time.monotonic() - begin),
+        "processor_s": round(processor_s),
         "limits": {"cpu_s": INPUT_SECONDS, "growth_mb": INPUT_MEGABYTES, "bytes": MAX_BYTES},
         "seed_files": {name: len(paths) for name, paths in seeds.items()},
         "outcomes": {name: dict(counts) for name, counts in outcomes.items()},
@@ -253,6 +257,59 @@ def fuzz(out: Path, seeds: dict[str, list[Path]], seed: int, seconds: float, kee
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (out / "findings.jsonl").write_text("".join(json.dumps(item) + "\n" for item in findings), encoding="utf-8")
+    return report
+
+
+def generated(out: Path, seeds: dict[str, list[Path]], seed: int, seconds: float) -> dict[str, Any]:  # Any: JSON
+    """Let hypothesis put inputs together until the time is over; write and return the report. A finding is made small before it is written."""
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import seed as seeded
+    from hypothesis import strategies as st
+
+    windows = [window for paths in seeds.values() for path in paths[:40] if (window := path.read_bytes()[:2048])]
+    tokens = [token.encode("utf-8", "surrogatepass") for token in TOKENS]
+    repeated = st.tuples(st.sampled_from(tokens), st.sampled_from((1, 1, 1, 2, 50, 2000))).map(lambda pair: pair[0] * pair[1])
+    pieces = st.one_of(
+        st.sampled_from(tokens), repeated, st.text(max_size=40).map(str.encode), st.sampled_from(windows or tokens), st.binary(max_size=40)
+    )
+    outcomes: dict[str, Counter[str]] = {name: Counter() for name in READERS}
+    findings: list[dict[str, Any]] = []  # Any: JSON
+    child, begin, processor_s = Child(), time.monotonic(), 0.0
+
+    def one(reader: str, parts: list[bytes]) -> None:
+        nonlocal processor_s
+        if time.monotonic() - begin > seconds:
+            return
+        item = Input(0, reader, "", b"".join(parts)[:MAX_BYTES])
+        answer = child.ask(item)
+        outcomes[reader][answer["outcome"]] += 1
+        processor_s += answer["cpu_s"] or 0.0
+        if is_finding(answer):
+            raise AssertionError(json.dumps({"reader": reader, "input": item.data[:4000].decode("latin-1"), **answer}))
+
+    round_number = 0
+    while time.monotonic() - begin < seconds:
+        chosen = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        drawn = given(reader=st.sampled_from(sorted(set(READERS) - {"pdf"})), parts=st.lists(pieces, max_size=40))
+        try:
+            seeded(seed + round_number)(chosen(drawn(one)))()
+        except AssertionError as err:
+            findings.append(json.loads(str(err).partition("\n")[0]))
+        round_number += 1
+    child.close()
+    report = {
+        "engine": "hypothesis",
+        "seed": seed,
+        "inputs": sum(sum(counts.values()) for counts in outcomes.values()),
+        "seconds": round(time.monotonic() - begin),
+        "processor_s": round(processor_s),
+        "outcomes": {name: dict(counts) for name, counts in outcomes.items()},
+        "findings": len(findings),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "hypothesis.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if findings:
+        (out / "findings-hypothesis.jsonl").write_text("".join(json.dumps(item) + "\n" for item in findings), encoding="utf-8")
     return report
 
 
@@ -290,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="where the inputs of findings are written")
     parser.add_argument("--replay", type=int, help="examine this input alone, in this process")
-    parser.add_argument("--engine", choices=("mutation", "atheris"), default="mutation")
+    parser.add_argument("--engine", choices=("mutation", "hypothesis", "atheris"), default="mutation")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.serve:
@@ -306,6 +363,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.engine == "atheris":
         guided(chosen.out, seeds, chosen.seed, chosen.seconds)
         return 0
+    if chosen.engine == "hypothesis":
+        report = generated(chosen.out, seeds, chosen.seed, chosen.seconds)
+        sys.stdout.write(f"{report['inputs']} inputs, {report['findings']} findings: {chosen.out / 'hypothesis.json'}\n")
+        return 1 if report["findings"] else 0
     report = fuzz(chosen.out, seeds, chosen.seed, chosen.seconds, chosen.keep)
     sys.stdout.write(f"{report['inputs']} inputs, {report['findings']} findings: {chosen.out / 'report.json'}\n")
     return 1 if report["findings"] else 0

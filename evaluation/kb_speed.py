@@ -5,15 +5,14 @@ python -m evaluation.kb_speed --corpus MANUALS --work DIR                       
 python -m evaluation.kb_speed --corpus MANUALS --work DIR --chunks 1000000      # keeps DIR/base-1000000 for the next time
 ```
 
-Text: the Markdown and reStructuredText of the corpus, then copies of it in which one word in seven is another word of the corpus, so that the vocabulary and
-its frequencies stay real. Vectors: of the packaged MiniLM for the first `REAL_CHUNKS` chunks; a copy's is one of the same section with noise added
-(cosine about 0.8). Queries: half headings, half stretches of 4 to 12 words, drawn with a fixed seed. Times are wall times; run it on a quiet machine.
+Text: the Markdown and reStructuredText of the corpus, taken in as any other, then copies of its chunks (`evaluation/kb_copies.py`) in which one word in seven is
+another word of the corpus, so that the vocabulary and its frequencies stay real. Vectors: of the packaged MiniLM for the corpus; a copy's is the original's with
+noise added (cosine about 0.8). Queries: half headings, half stretches of 4 to 12 words, drawn with a fixed seed. Times are wall times; run it on a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -31,23 +30,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.kb_copies import multiply
+from kb.calibration import calibrate
 from kb.catalogue import vector_key
 from kb.client import KnowledgeClient
 from kb.discovery import running
 from kb.embedders.minilm import MiniLmEmbedder
 from kb.store import Incoming, KnowledgeBase
-from kb.types import Document, Filters, Section
+from kb.types import Document, Filters
 
 if TYPE_CHECKING:
     from kb.embedders.base import EmbedderIdentity, Vectors
 
 log = logging.getLogger("kb_speed")
 
-REAL_CHUNKS = 4000
-PERTURBED_SHARE = 1 / 7
-NOISE = 0.75
-"""Length of the noise relative to the vector: cosine 0.8."""
-BATCH_DOCUMENTS = 100
+REAL_CHUNKS = 10_000
 QUERIES = 300
 COLD_RUNS = 5
 TARGETS = ("nvidia", "amd", "cuda:sm_90", "generic", "cpu")
@@ -55,15 +52,16 @@ RESULTS = Path(__file__).parent / "results" / "kb-speed"
 SEED = 20
 
 
-class CopyEmbedder:
-    """MiniLM for real text; for copies the vector of a chunk of the same section with noise. An index of it is one of MiniLM."""
+class KnownVectors:
+    """MiniLM that takes the vectors of texts that other bases of MiniLM hold. An index of it is one of MiniLM.
 
-    def __init__(self, known: Sequence[Path] = ()) -> None:
+    Args:
+        homes: Of those bases.
+    """
+
+    def __init__(self, homes: Sequence[Path]) -> None:
         self._real = MiniLmEmbedder(bulk_texts=1 << 30)  # NumPy throughout: the import of sentence-transformers does not pay here
-        self._known = [sqlite3.connect(f"file:{path / 'kb' / 'catalogue.sqlite'}?mode=ro", uri=True) for path in known]
-        self._table: dict[str, list[Vectors]] = {}
-        self.real_vectors: list[Vectors] = []
-        self.is_copying = False
+        self._known = [sqlite3.connect(f"file:{home / 'kb' / 'catalogue.sqlite'}?mode=ro", uri=True) for home in homes]
 
     @property
     def max_tokens(self) -> int:
@@ -80,30 +78,11 @@ class CopyEmbedder:
         return self._real.embed_query(text)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """As MiniLM; for copies about."""
-        return [len(text) // 4 for text in texts] if self.is_copying else self._real.count_tokens(texts)
+        """As MiniLM."""
+        return self._real.count_tokens(texts)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors."""
-        import numpy as np
-
-        if not self.is_copying:
-            vectors = self._embedded(texts)
-            for text, vector in zip(texts, vectors, strict=True):
-                self._table.setdefault(text.split("\n")[0], []).append(vector)
-                self.real_vectors.append(vector)
-            return vectors
-        found = np.empty((len(texts), len(self.real_vectors[0])), dtype=np.float32)
-        for row, text in enumerate(texts):
-            key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-            choices = self._table.get(text.split("\n")[0]) or self.real_vectors
-            noise = np.random.default_rng(key).standard_normal(found.shape[1]).astype(np.float32)
-            vector = choices[key % len(choices)] + NOISE * noise / np.linalg.norm(noise)
-            found[row] = vector / np.linalg.norm(vector)
-        return found
-
-    def _embedded(self, texts: Sequence[str]) -> Vectors:
-        """Return real vectors: those of other bases of MiniLM where they have the text, else embedded here."""
         import numpy as np
 
         found = [self._looked_up(text) for text in texts]
@@ -145,59 +124,28 @@ def read_corpus(folders: Sequence[Path], chance: random.Random) -> list[Document
     return documents
 
 
-def perturbed(document: Document, copy: int, vocabulary: Sequence[str]) -> Document:
-    """Return a copy of a document with some words replaced."""
-    chance = random.Random(f"{copy} {document.source}")
-
-    def changed(section: Section) -> Section:
-        pieces = re.split(r"(\w+)", section.text)
-        for index in range(1, len(pieces), 2):
-            if chance.random() < PERTURBED_SHARE:
-                pieces[index] = chance.choice(vocabulary)
-        return replace(section, text="".join(pieces), children=tuple(map(changed, section.children)))
-
-    content_hash = hashlib.sha256(f"{copy} {document.content_hash}".encode()).hexdigest()
-    return replace(document, source=f"copy-{copy}/{document.source}", root=changed(document.root), content_hash=content_hash)
-
-
 def build(
-    home: Path, num_chunks: int, folders: Sequence[Path], real_chunks: int, known: Sequence[Path] = ()
+    home: Path, num_chunks: int, folders: Sequence[Path], real_chunks: int, known: Sequence[Path], jobs: int
 ) -> dict[str, Any]:  # Any: JSON
     """Build the base, or go on building it; return what it took. Vectors stay in the catalogue: up to 3,000,000 chunks no search asks Chroma."""
-    chance = random.Random(SEED)
-    documents = read_corpus(folders, chance)
-    words = [word for document in documents[:400] for word in re.findall(r"\w+", _text(document.root))]
-    vocabulary = chance.sample(words, min(200_000, len(words)))
-    embedder = CopyEmbedder(known)
     begin = time.perf_counter()
-    with KnowledgeBase.open(home, embedder=embedder) as base:
-        total = _num_chunks(base)
-        log.info("%d documents in the corpus, %d chunks in the base", len(documents), total)
-        real: list[Document] = []
-        while len(embedder.real_vectors) < real_chunks and len(real) < len(documents):
-            part = documents[len(real) : len(real) + 20]
-            base.add_documents([Incoming(document) for document in part])
-            real += part
-        embedder.is_copying = True
-        copy = 0
-        todo = iter(documents[len(real) :])
-        total = _num_chunks(base)
-        while total < num_chunks:
-            part = [document for document, _ in zip(todo, range(BATCH_DOCUMENTS), strict=False)]
-            if not part:
-                copy += 1
-                todo = iter(documents)
-                continue
-            base.add_documents([Incoming(perturbed(document, copy, vocabulary) if copy else document) for document in part])
-            total = _num_chunks(base)
-            log.info("%d chunks, %.0f s", total, time.perf_counter() - begin)
-    with KnowledgeBase.open(home, embedder="minilm") as base, base.catalogue.write() as connection:
-        base.catalogue.record_embedder(connection, "minilm", MiniLmEmbedder().identity)
-    return {
-        "chunks": total,
-        "chunks_with_vectors_of_their_own": len(embedder.real_vectors),
-        "seconds": round(time.perf_counter() - begin, 1),
-    }
+    documents = read_corpus(folders, random.Random(SEED))
+    with KnowledgeBase.open(home, embedder=KnownVectors(known)) as base:
+        for start in range(0, len(documents), 20):
+            if _num_chunks(base) >= real_chunks:
+                break
+            base.add_documents([Incoming(document) for document in documents[start : start + 20]])
+            if start % 200 == 0:
+                log.info("%d documents of %d, %.0f s", start, len(documents), time.perf_counter() - begin)
+        originals = _num_chunks(base)
+    real = time.perf_counter() - begin
+    total = multiply(home / "kb" / "catalogue.sqlite", num_chunks, jobs)
+    with KnowledgeBase.open(home, embedder="minilm") as base:
+        with base.catalogue.write() as connection:
+            base.catalogue.record_embedder(connection, "minilm", MiniLmEmbedder().identity)
+        calibrate(base)
+    seconds = {"real_seconds": round(real, 1), "copies_seconds": round(time.perf_counter() - begin - real, 1)}
+    return {"chunks": total, "originals": originals, **seconds, "load_average": os.getloadavg()[0]}
 
 
 def queries_of(home: Path, how_many: int) -> list[str]:
@@ -338,15 +286,9 @@ def sizes(home: Path) -> dict[str, int]:
     return found
 
 
-def _text(section: Section) -> str:
-    return "\n".join([section.text, *map(_text, section.children)])
-
-
 def _num_chunks(base: KnowledgeBase) -> int:
-    from sqlalchemy import text
-
     with base.catalogue.read() as connection:
-        return int(connection.execute(text("SELECT count(*) FROM chunks")).scalar_one())
+        return base.catalogue.counts(connection)["chunks"]
 
 
 def _timed(work: Any) -> float:  # Any: a callable
@@ -361,10 +303,13 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="folders with Markdown and reStructuredText")
     parser.add_argument("--work", type=Path, required=True, help="where bases are built and kept")
     parser.add_argument("--chunks", type=int, default=100_000)
-    parser.add_argument("--real-chunks", type=int, default=REAL_CHUNKS, help="chunks with vectors of their own")
     parser.add_argument(
         "--vectors-from", type=Path, nargs="+", default=[], help="homes of bases of MiniLM whose vectors are taken for equal texts"
     )
+    parser.add_argument(
+        "--real-chunks", type=int, default=REAL_CHUNKS, help="chunks of the corpus with vectors of their own; the rest are copies"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="processes that make copies")
     parser.add_argument("--build-only", action="store_true")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
@@ -372,7 +317,7 @@ def main() -> None:
     about = home / "built.json"
     if not about.exists():
         about.parent.mkdir(parents=True, exist_ok=True)
-        built = build(home, chosen.chunks, chosen.corpus, chosen.real_chunks, chosen.vectors_from)
+        built = build(home, chosen.chunks, chosen.corpus, chosen.real_chunks, chosen.vectors_from, chosen.jobs)
         about.write_text(json.dumps(built), encoding="utf-8")
     if chosen.build_only:
         return

@@ -188,8 +188,8 @@ class Catalogue:
     @staticmethod
     def recorded_embedder(connection: Connection) -> dict[str, str]:
         """Return which embedder this base's vectors come from; all empty for a new base."""
-        keys = ("spec", "name", "hash", "dimension", "prefix")
-        return {key: Catalogue.get_meta(connection, f"embedder_{key}") or "" for key in keys}
+        found = settings(connection)
+        return {key: found.get(f"embedder_{key}", "") for key in ("spec", "name", "hash", "dimension", "prefix")}
 
     @staticmethod
     def set_meta(connection: Connection, key: str, value: str) -> None:

@@ -47,6 +47,16 @@ def document_similarities(connection: Connection, numbers: Sequence[int], vector
     return {number: scores[key] for number, key in key_of.items() if key in scores}
 
 
+def remember(connection: Connection) -> int:
+    """Compute the vectors of documents ahead of the first questions, as many as are kept; return how many."""
+    epoch = str(connection.execute(text("SELECT value FROM meta WHERE key = 'embedder_epoch'")).scalar_one_or_none() or "")
+    rows = connection.execute(text("SELECT document_id, content_hash FROM documents ORDER BY document_id LIMIT :limit"), {"limit": KEPT})
+    keys = [(str(row[0]), str(row[1]), epoch) for row in rows]
+    for begin in range(0, len(keys), 500):
+        _vectors(connection, keys[begin : begin + 500])
+    return len(keys)
+
+
 def _vectors(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, Vectors]:
     import numpy as np
 

@@ -532,6 +532,13 @@ class KnowledgeBase:
         found = self.conflicts([hit.chunk_id for hit in result.hits])
         return dataclasses.replace(result, conflicts=found) if found else result
 
+    def warm_up(self) -> None:
+        """Compute what questions would otherwise compute one by one: for a process that answers many."""
+        from kb.levels import remember
+
+        with self.catalogue.read() as connection:
+            remember(connection)
+
     def conflicts(self, chunk_ids: Sequence[str] | None = None) -> tuple[Conflict, ...]:
         """Return where documents give different numbers for one thing, over the whole base or only where these chunks take part."""
         with self.catalogue.read() as connection:

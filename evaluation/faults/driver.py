@@ -70,18 +70,18 @@ class Faults:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["evaluation.faults.cases", "chromadb", "kb.embedders.hashing", "kb_ingest.readers.markdown"])
         self._number = 0
-        self._expected: dict[str, dict[str, Any]] = {}  # Any: JSON
+        self.expected: dict[str, dict[str, Any]] = {}  # Any: JSON
 
     def undisturbed(self, operation: str) -> dict[str, Any]:  # Any: JSON
         """Return fault points, seconds and contents of an operation that nobody kills."""
-        if operation not in self._expected:
+        if operation not in self.expected:
             home, environment = self._case()
             answer = self._run(victim, str(home), operation, 0, environment)
             examined = self._run(examiner, str(home), operation, "again", environment)
             if answer is None or examined is None or examined["problems"] or examined["problems_at_end"]:
                 raise RuntimeError(f"the undisturbed {operation} went wrong: {answer} {examined}")
-            self._expected[operation] = {**answer, **examined}
-        return self._expected[operation]
+            self.expected[operation] = {**answer, **examined}
+        return self.expected[operation]
 
     def kill(self, operation: str, how: str, share: float, mended_by: str = "repair") -> KillCase:
         """Kill an operation at a share (0 to 1) of its fault points or of its time, mend and examine what is left."""

@@ -133,9 +133,10 @@ class _Service:
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def warm_up(self) -> None:
-        """Load the embedder and the vectors, so that the first question does not wait for them."""
+        """Load the embedder, the vectors and the words, so that the first question does not wait for them."""
         try:
             await self._run(lambda: self._base.query("warm up"))
+            await self._run(self._base.warm_up)
         except KnowledgeError as err:
             log.warning("not warm: %s", err)
         self._is_warm = True

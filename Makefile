@@ -18,6 +18,7 @@ demo: install  ## ingest docs/, run the examples on this machine's CPU, print th
 	$(BIN)/kb ingest docs/
 	$(BIN)/kb query "how do I avoid a second pass over memory in a row-wise normalisation" --target cpu --top-k 3
 	$(BIN)/kevolve run examples/map_id_transform.py --target cpu --budget-evaluations 6 --seed 0
+	@echo 'go on with: export PATH="$(CURDIR)/$(BIN):$$PATH" KEVOLVE_HOME="$(KEVOLVE_HOME)"; kevolve doctor'
 
 check: install  ## formatting, lint, types, documents
 	$(BIN)/ruff format --check .

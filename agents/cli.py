@@ -9,12 +9,14 @@ import typer
 
 from agents.commands import comparing, compiling, learning, machine, measuring, people, profiling, runs, searching, serving
 from agents.mcp import cli as mcp
+from kb.usage import GroupWithExamples
 
 GROUPS = (searching, runs, people, comparing, measuring, profiling, compiling, learning, serving, machine, mcp)
 """Modules with commands, in the order of `kevolve --help`."""
 
 app = typer.Typer(
     name="kevolve",
+    cls=GroupWithExamples,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -48,11 +48,10 @@ def outcome_table(result: Mapping[str, Any]) -> Table:  # Any: JSON of `agents.o
         add("measured", f"{'again, at full effort' if best['is_remeasured'] else 'once, during the search'}; evidence: {best['evidence']}")
         if best["roofline_fraction"] is not None:
             add("of the physical floor", f"{best['roofline_fraction']:.0%}")
-        add("source", best["source_path"])
-        if best["receipt"]:
-            add("receipt", best["receipt"])
-    cited = [f"{item['document']} § {' › '.join(item['section_path'][1:]) or item['section_path'][0]}" for item in result["knowledge_used"]]
-    add("knowledge cited", "\n".join(dict.fromkeys(cited)) or "none")
+    cited: dict[str, list[str]] = {}
+    for item in result["knowledge_used"]:
+        cited.setdefault(item["document"], []).append(" › ".join(item["section_path"][1:]))
+    add("knowledge cited", "\n".join(f"{name} § {', '.join(filter(None, parts))}".rstrip(" §") for name, parts in cited.items()) or "none")
     add("lesson written", result["lesson_id"] or "none: no certain gain over the stronger baseline was measured")
     for note in result["notes"]:
         add("note", note)
@@ -60,6 +59,16 @@ def outcome_table(result: Mapping[str, Any]) -> Table:  # Any: JSON of `agents.o
     add("spent", spent + (f", {result['tokens']} tokens" if result["tokens"] else ""))
     add("ended because", result["reason"])
     return table
+
+
+def outcome_paths(result: Mapping[str, Any]) -> list[str]:  # Any: JSON of `agents.outcome.publish`
+    """Return lines for below the table, unbroken so that they can be copied: where the winner and its receipt are, and how to go on."""
+    best = result["best"]
+    if best is None:
+        return []
+    paths = [f"{name}: {best[key]}" for name, key in (("source", "source_path"), ("receipt", "receipt")) if best[key]]
+    run_id = result["run_id"]
+    return [*paths, f"`kevolve export {run_id} DIR` writes the winner as a package, `kevolve show {run_id} --lineage` shows the way to it"]
 
 
 def run_tree(record: RunRecord, nodes: Sequence[NodeRecord]) -> Tree:

@@ -12,6 +12,7 @@ import typer
 from kb.commands import content, embedder, evaluate, experience, history, lint, overview, search, serve, transfer, upkeep, validity, watch
 from kb.commands.console import EXIT_ENVIRONMENT, EXIT_MISUSE
 from kb.errors import DocumentError, KnowledgeError, UnknownNameError
+from kb.usage import GroupWithExamples
 
 GROUPS = (
     content,
@@ -32,6 +33,7 @@ GROUPS = (
 
 app = typer.Typer(
     name="kb",
+    cls=GroupWithExamples,
     help="The knowledge base: put manuals, kernels and notes in, get the right paragraph out, with its source.",
     no_args_is_help=True,
     add_completion=False,

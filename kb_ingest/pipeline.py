@@ -53,6 +53,8 @@ class IngestReport:
     """Sources added or updated, in order."""
     documents: tuple[DocumentReport, ...] = ()
     """Each document that was read, if `with_details` was asked for."""
+    empty: tuple[str, ...] = ()
+    """Sources added or updated in which no text was found, so that no question finds them."""
 
     def to_details(self) -> dict[str, Any]:  # Any: JSON
         """Return everything: counts, failures, sums by format, what was lost, and each document."""
@@ -71,6 +73,7 @@ class IngestReport:
             "chunks": self.chunks,
             "embedded": self.embedded,
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failed],
+            "empty": list(self.empty),
         }
 
 
@@ -157,6 +160,7 @@ class _Session:
         self._removed = self._chunks = self._embedded = 0
         self._failed: list[Failure] = []
         self._sources: list[str] = []
+        self._empty: list[str] = []
         self._waiting: list[Incoming] = []
         self._waiting_bytes = 0
         self._is_changed = False
@@ -205,6 +209,7 @@ class _Session:
             embedded=self._embedded,
             sources=tuple(self._sources),
             documents=tuple(self._details.values()),
+            empty=tuple(self._empty),
         )
 
     def _read(self, item: Found) -> None:
@@ -262,6 +267,7 @@ class _Session:
             if outcome.status != "unchanged":
                 self._chunks += outcome.num_chunks
                 self._sources.append(outcome.source)
+                self._empty += [] if outcome.num_chunks else [outcome.source]
                 self._is_changed = True
         for stored in self._base.documents():
             self._by_path[stored.path] = stored

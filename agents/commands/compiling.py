@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agents.commands.console import EXIT_NO, AsJson, KernelBench, errors, print_json, stdout
+from agents.commands.console import EXIT_NO, AsJson, KernelBench, errors, exact_target, print_json, stdout
 
 if TYPE_CHECKING:
     from tools.compile.server import CompileServer
@@ -18,9 +18,12 @@ group = typer.Typer()
 Source = Annotated[Path, typer.Argument(help="A candidate (a Python file that defines ModelNew), or a kernel document.")]
 ProblemOption = Annotated[str, typer.Option("--problem", help="For a candidate: whose inputs start it.")]
 AnyChip = Annotated[
-    str, typer.Option("--target", help="For example cuda:sm_90, rocm:gfx950, mtia:2i; it need not be here. `kevolve targets` lists them.")
+    str,
+    typer.Option(
+        "--target", help="auto, or for example cuda:sm_90, rocm:gfx950, mtia:2i; it need not be here. `kevolve targets` lists them."
+    ),
 ]
-Chip = Annotated[str, typer.Option("--target", help="An exact GPU target, for example cuda:sm_90 or rocm:gfx942; it need not be here.")]
+Chip = Annotated[str, typer.Option("--target", help="A GPU, for example cuda:sm_90 or rocm:gfx942; it need not be here.")]
 
 
 @group.command(epilog="Example: kevolve lint kernel.py --target mtia:2i")
@@ -37,10 +40,10 @@ def lint(
         from tools.targets.registry import get_target
         from tools.types import Candidate
 
-        chip = get_target(target)
+        chip = get_target(exact_target(target))
         for source in sources:
             if not source.is_file():
-                raise OptionError(f"no such file: {source}")
+                raise OptionError(f"no such file: {source}; give a Python file with kernels")
         found = {str(path): chip.lint(Candidate(path.read_text(encoding="utf-8"))) for path in sources}
         if as_json:
             print_json({"findings": {name: [dataclasses.asdict(item) for item in items] for name, items in found.items()}})
@@ -48,6 +51,8 @@ def lint(
             for name, items in found.items():
                 for item in items:
                     typer.echo(f"{name}: {item.severity}: {item}")
+            if not any(found.values()):
+                typer.echo(f"no rule of {chip.describe().name} finds anything in {', '.join(found)}", err=True)
         if any(item.severity == "error" for items in found.values() for item in items):
             raise typer.Exit(EXIT_NO)
 
@@ -73,7 +78,7 @@ def compile_source(
         if not source.is_file():
             raise OptionError(f"no such file: {source}; give a candidate")
         loaded = load_problem(problem, kernelbench_root=kernelbench)
-        report = get_target(target).compile(Candidate(source.read_text(encoding="utf-8")), loaded, timeout_s=timeout)
+        report = get_target(exact_target(target)).compile(Candidate(source.read_text(encoding="utf-8")), loaded, timeout_s=timeout)
         if as_json:
             print_json(dataclasses.asdict(report))
         else:
@@ -98,6 +103,7 @@ def roofline(
         from tools.problems import load_problem
         from tools.targets.registry import get_target
 
+        target = exact_target(target)
         limits = {name: limit.value for name, limit in get_target(target).limits().items()}
         if missing := {"dram_gb_per_s", "flops_per_s_float32"} - limits.keys():
             raise OptionError(
@@ -266,12 +272,9 @@ def _emit_text(
     example: Mapping[str, Any] | None = None,  # Any: JSON
 ) -> CompileReport:
     from tools.compile.edited import emit as emit_stage
-    from tools.errors import UnknownTargetError
     from tools.problems import load_problem
     from tools.targets.profile import load_profiles
 
-    profiles = load_profiles()
-    if target not in profiles:
-        raise UnknownTargetError(f"no target {target!r}; known: {', '.join(sorted(profiles))}")
+    chip = load_profiles()[exact_target(target)]
     loaded = load_problem(problem, kernelbench_root=kernelbench) if problem else None
-    return emit_stage(text, profiles[target], stage, problem=loaded, example=example, server=server)
+    return emit_stage(text, chip, stage, problem=loaded, example=example, server=server)

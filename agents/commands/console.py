@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -17,6 +18,8 @@ EXIT_NO = 1
 EXIT_MISUSE = 2
 EXIT_MACHINE = 3
 EXIT_INTERRUPTED = 130
+_WIDTH_IN_FILES = 160
+"""Columns of tables that go into a file or a pipe."""
 
 Home = Annotated[Path | None, typer.Option("--home", help="State directory (default: KEVOLVE_HOME, else the user's data directory).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -70,10 +73,11 @@ def home_of(home: Path | None) -> Path:
 
 
 def stdout() -> Console:
-    """Return the console for results."""
+    """Return the console for results; where no terminal says how wide it is, lines are long, so that paths stay whole."""
     from rich.console import Console
 
-    return Console()
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDTH_IN_FILES)
 
 
 def stderr() -> Console:
@@ -89,7 +93,7 @@ def print_json(data: object) -> None:
 
 
 def exact_target(name: str) -> str:
-    """Return the exact name of a target; `auto` is the device here."""
+    """Return the exact name of a target; `auto` is the device here, `cuda` the architecture here or else sm_90."""
     from tools.targets.registry import get_target
 
     if name == "auto":

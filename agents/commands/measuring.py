@@ -48,6 +48,7 @@ def evaluate(
         from agents.errors import OptionError
         from agents.outcome import evaluation_to_json
         from tools.evaluator import LocalEvaluator
+        from tools.languages import language_of
         from tools.problems import load_problem
         from tools.types import EFFORTS, Candidate, Status
 
@@ -60,7 +61,7 @@ def evaluate(
         source = candidate.read_text(encoding="utf-8")
         loaded = load_problem(problem, kernelbench_root=kernelbench)
         exact = exact_target(target)
-        written = Candidate(source=source, language=_language(source) if language == "auto" else language)
+        written = Candidate(source=source, language=language_of(source) if language == "auto" else language)
         chosen = cast(Literal["cheap", "always", "never"], sanitizers)
         with LocalEvaluator(home_of(home), sanitizers=chosen, use_max_autotune=max_autotune) as evaluator:
             evaluation = evaluator.evaluate(written, loaded, target=exact, effort=EFFORTS[effort], seed=seed)
@@ -160,10 +161,13 @@ def replay(
     with errors():
         import dataclasses
 
+        from agents.errors import OptionError
         from tools.evaluator import LocalEvaluator
         from tools.receipts import read_receipt
         from tools.replay import replay_receipt
 
+        if not receipt.is_file():
+            raise OptionError(f"no such file: {receipt}; give a receipt, as `kevolve run` and `kevolve evaluate` name it")
         content = read_receipt(receipt)
         with LocalEvaluator(home_of(home)) as evaluator:
             evaluation, lines = replay_receipt(evaluator, content, exact_target(target) if target else "")
@@ -245,9 +249,3 @@ def calibrate(
         for share, power in result.detected.items():
             typer.echo(f"a copy {float(share):.0%} slower was found slower in {power:.0%} of {result.copies[share]} comparisons")
         typer.echo(f"gains below {result.minimum_effect:.1%} are not told from nothing on this device; kept in {path}")
-
-
-def _language(source: str) -> str:
-    if "import triton" in source or "from triton" in source:
-        return "triton"
-    return "cpp" if 'extern "C"' in source or "cpp_extension" in source else "torch"

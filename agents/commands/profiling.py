@@ -53,6 +53,7 @@ def profile(
     """Profile a candidate with several tools into one record, name the dominant cause, and say what could not be measured and why. Exit code 3 if nothing was."""
     with errors():
         from agents.errors import OptionError
+        from tools.languages import language_of
         from tools.profiling.collect import Request, collect
         from tools.profiling.emit import Settings, script_files, write_scripts
         from tools.targets.registry import get_target
@@ -71,9 +72,9 @@ def profile(
 
         loaded = load_problem(problem, kernelbench_root=kernelbench)
         source = candidate.read_text(encoding="utf-8")
-        written = Candidate(
-            source=source, language="triton" if "triton" in source else "cpp" if "load_inline" in source or "cpp" in source else "torch"
-        )
+        if which == "candidate" and "ModelNew" not in source:
+            raise OptionError(f"{candidate} defines no ModelNew; for the problem's own Model: --which reference")
+        written = Candidate(source=source, language=language_of(source))
         exact = exact_target(target or "auto")
         if emit_scripts is not None:
             device = get_target(exact).describe().torch_device or "cpu"
@@ -151,12 +152,15 @@ def explain(
 ) -> None:
     """Say why B is faster or slower than A: which figures moved, by how much, and which lines of the code changed with them."""
     with errors():
+        from agents.errors import OptionError
         from agents.explain import explain_run, explain_two, explanation_json, explanation_text, open_side
 
         if second:
             chosen = tuple(name.strip() for name in passes.split(",") if name.strip())
             sides = [open_side(Path(path), problem, target, chosen, kernelbench) for path in (first, second)]
             found = explain_two(*sides)
+        elif Path(first).is_file():
+            raise OptionError(f"{first} is a file, and nothing is given to compare it with; give two files, or the id of one run")
         else:
             found = explain_run(home_of(home), first, tuple(name.strip() for name in passes.split(",") if name.strip()))
         if as_json:

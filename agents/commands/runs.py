@@ -30,19 +30,12 @@ def runs(limit: Annotated[int, typer.Option(help="Latest so many.")] = 20, home:
         if as_json:
             print_json({"runs": [run_to_json(record) for record in records]})
             return
+        from rich.box import SIMPLE_HEAD
         from rich.table import Column, Table
         from rich.text import Text
 
-        table = Table(
-            Column("run", no_wrap=True, min_width=13),
-            Column("status", no_wrap=True, min_width=9),
-            "problem",
-            "target",
-            "strategy",
-            "coder",
-            "best",
-            "started",
-        )
+        columns = ("problem", "target", "strategy", "coder", Column("best", no_wrap=True), Column("started", no_wrap=True))
+        table = Table(Column("run", no_wrap=True), Column("status", no_wrap=True), *columns, box=SIMPLE_HEAD, pad_edge=False)
         for record in records:
             table.add_row(
                 record.run_id,
@@ -52,7 +45,7 @@ def runs(limit: Annotated[int, typer.Option(help="Latest so many.")] = 20, home:
                 record.strategy,
                 record.coder,
                 _best_text(record),
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created)),
+                time.strftime("%m-%d %H:%M", time.localtime(record.created)),
             )
         stdout().print(table if records else "no runs yet; `kevolve run PROBLEM` starts one")
 
@@ -73,7 +66,7 @@ def show(
         from agents.drawing import best_so_far, sparkline, to_dot, to_svg
         from agents.errors import UnknownNameError
         from agents.runs.store import RunStore
-        from agents.show import lineage_steps, node_to_json, outcome_table, run_to_json, run_tree
+        from agents.show import lineage_steps, node_to_json, outcome_paths, outcome_table, run_to_json, run_tree
 
         console = stdout()
         with RunStore(home_of(home)) as store:
@@ -110,16 +103,19 @@ def show(
                     )
                     return
                 if lineage:
+                    published = record.result["best"] if record.result else None
                     best = max(nodes, key=lambda item: item.fitness, default=None)
                     if best is None:
                         raise UnknownNameError(f"run {record.run_id} has no node yet")
-                    _print_steps(lineage_steps(nodes, best.node_id))
+                    _print_steps(lineage_steps(nodes, published["node_id"] if published else best.node_id))
                     return
                 console.print(run_tree(record, nodes))
                 if curve := sparkline(best_so_far(nodes)):
                     console.print(f"best so far  {curve}  {best_so_far(nodes)[-1]:.3f}×", highlight=False)
                 if record.result is not None:
                     console.print(outcome_table(record.result))
+                    for line in outcome_paths(record.result):
+                        typer.echo(line)
                 else:
                     state = "is running" if record.is_driven else f"is not finished; `kevolve resume {record.run_id}` continues it"
                     console.print(f"the run {state}: {spent.evaluations} evaluations, {record.seconds:.0f} s", highlight=False)

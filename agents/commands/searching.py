@@ -328,8 +328,10 @@ def _finish(result: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(dict(result))
     else:
-        from agents.show import outcome_table
+        from agents.show import outcome_paths, outcome_table
 
         stdout().print(outcome_table(result))
+        for line in outcome_paths(result):
+            typer.echo(line)
     if result["best"] is None:
         raise typer.Exit(EXIT_NO)

@@ -21,6 +21,7 @@ from agents.outcome import evaluation_to_json
 from agents.runs.records import Event
 from agents.runs.store import RunStore
 from agents.threads import in_thread
+from tools.languages import language_of
 from tools.types import EFFORTS, Candidate, Effort, Evaluation, Problem
 
 if TYPE_CHECKING:
@@ -255,10 +256,3 @@ class Laboratory:
             return await drive_run(self.store, run_id, machinery)
         finally:
             await drive.coder.tell()
-
-
-def language_of(source: str) -> str:
-    """Return what a candidate's kernels are written in, by its imports."""
-    if "import triton" in source or "from triton" in source:
-        return "triton"
-    return "cpp" if 'extern "C"' in source or "cpp_extension" in source else "torch"

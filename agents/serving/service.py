@@ -15,7 +15,7 @@ import anyio.to_thread
 from agents.errors import OptionError
 from agents.serving.jobs import MAX_ATTEMPTS, Job, JobQueue, QueueFullError
 from agents.serving.wire import Request, packed
-from kb.server.run import bound
+from kb.server.run import address_of, bind
 from kb.server.security import Access, Guard
 from tools.errors import ProblemError, ToolsError, UnknownTargetError
 from tools.targets.registry import get_target, known_targets
@@ -112,9 +112,9 @@ def run_app(app: Starlette, host: str, port: int, on_ready: Callable[[str], None
     """
     import uvicorn
 
-    with bound(host, port) as listener:
+    with bind(host, port) as listener:
         listener.listen(256)  # from here on requests wait instead of being refused
-        on_ready(f"http://{host}:{listener.getsockname()[1]}")
+        on_ready(address_of(listener))
         config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5, lifespan="on")
         uvicorn.Server(config).run(sockets=[listener])
 

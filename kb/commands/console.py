@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from kb.store import KnowledgeBase
 
 EXIT_NO, EXIT_MISUSE, EXIT_ENVIRONMENT = 1, 2, 3
+QUIET_SECONDS = 15.0
+"""How long a long ingestion says nothing where no terminal shows its progress."""
 
 
 @contextlib.contextmanager
@@ -31,7 +35,7 @@ def print_json(value: object) -> None:
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Any]:  # Any: the callback of kb_ingest.pipeline
-    """Yield a callback that shows the progress of an ingestion on a terminal."""
+    """Yield a callback that shows the progress of an ingestion: a live bar on a terminal, elsewhere a line now and then while it takes long."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Display
@@ -46,13 +50,15 @@ def show_progress() -> Iterator[Any]:  # Any: the callback of kb_ingest.pipeline
     console = Console(stderr=True)
     with Display(*columns, console=console, transient=True, disable=not console.is_terminal) as display:
         task = display.add_task("reading", total=0, texts=0)
-        totals = {"found": 0, "embedded": 0}
+        totals = {"found": 0, "read": 0, "embedded": 0}
+        told = time.monotonic()
 
         def on_progress(progress: Any) -> None:  # Any: kb_ingest.pipeline.Progress, imported by the command
-            if progress.stage == "read":
-                display.advance(task, progress.number)
-                return
+            nonlocal told
             totals[progress.stage] += progress.number
-            display.update(task, total=totals["found"], texts=totals["embedded"])
+            display.update(task, completed=totals["read"], total=totals["found"], texts=totals["embedded"])
+            if not console.is_terminal and time.monotonic() - told > QUIET_SECONDS:
+                told = time.monotonic()
+                print(f"kb: {totals['read']} of {totals['found']} files read, {totals['embedded']} texts embedded", file=sys.stderr)
 
         yield on_progress

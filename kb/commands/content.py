@@ -54,6 +54,8 @@ def ingest(
         report_file.write_text(json.dumps(report.to_details(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for failure in report.failed:
         print(f"kb: not taken in: {failure.path}: {failure.reason}", file=sys.stderr)
+    for source in report.empty:
+        print(f"kb: no text found in {source}: it is in the base, but no question finds it", file=sys.stderr)
     if as_json:
         print_json(report.to_json())
     else:

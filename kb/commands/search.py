@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,6 +75,7 @@ def query(
             print(f"Nothing here answers this: {result.reason}." + (" Nearest:" if result.hits else ""))
         for hit in result.hits:
             _print_hit(hit)
+        _warn_of_generic(target, result.hits)
         if result.conflicts:
             from kb.conflicts import conflict_lines  # imports the database: a command that asks the server does without
 
@@ -97,6 +100,17 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "text": hit.text,
         "explain": dict(hit.explain),
     }
+
+
+def _warn_of_generic(target: str | None, hits: Sequence[Hit]) -> None:
+    """Say on stderr that nothing found is about the target that was asked for: it may be misspelt, or nothing about it has been ingested."""
+    from kb.targets import family
+
+    wanted = family(target.strip().lower()) if target else None
+    if wanted is not None and hits and not any(family(name) == wanted for hit in hits for name in hit.targets):
+        print(
+            f"kb: nothing of this is about {target!r}; it holds for every target. `kb stats` lists the targets of the base", file=sys.stderr
+        )
 
 
 def _print_hit(hit: Hit) -> None:
@@ -140,6 +154,7 @@ def ask(
         print_json(brief.to_json())
     else:
         print(brief.to_text())
+        _warn_of_generic(target, [finding.hit for finding in brief.findings])
     if not brief.findings:
         raise typer.Exit(EXIT_NO)
 

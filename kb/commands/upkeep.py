@@ -40,6 +40,8 @@ def check(
             print(f"repaired: {line}")
         for line in report.problems:
             print(f"problem: {line}")
+        if report.problems and not repair:
+            print("`kb check --repair` mends what the catalogue can mend")
         if not report.problems:
             print(f"consistent: {report.counts.get('documents', 0)} documents, {report.counts.get('chunks', 0)} chunks")
     if report.problems:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kb.discovery import ServerRecord, announce, code_stamp, running, withdraw
@@ -42,9 +41,8 @@ def serve(app: Starlette, folder: Path, catalogue: str, *, host: str, port: int,
     other = running(folder)
     if other is not None and other.pid != os.getpid():
         raise StoreError(f"a server for this home already runs at {other.url} (process {other.pid}); stop it first")
-    with bound(host, port) as listener:
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+    with bind(host, port) as listener:
+        url = address_of(listener)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, limit_concurrency=256, timeout_keep_alive=75, lifespan="on"
         )
@@ -65,21 +63,24 @@ def serve(app: Starlette, folder: Path, catalogue: str, *, host: str, port: int,
         Announced(config).run(sockets=[listener])
 
 
-@contextlib.contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a socket bound to an address; port 0: any free one.
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address; port 0: any free one.
 
     Raises:
         StoreError: The address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except (OSError, OverflowError) as err:
-            raise StoreError(f"cannot listen on {host}:{port}: {err}; choose another --port, or 0 for any free one") from err
-        yield listener
-    finally:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as err:
         listener.close()
+        raise StoreError(f"cannot listen on {host}:{port}: {err}; choose another --port, or 0 for any free one") from err
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL of a bound socket, for clients of this machine."""
+    host, port = listener.getsockname()[:2]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"

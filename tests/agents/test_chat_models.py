@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from servers import Answer, answering
 from test_llm_coder import ScriptedModel, at_once
 
 from agents.chat_models.calls import CallOutcome, ModelCall, ModelCallError, OpenMeter
@@ -36,40 +35,22 @@ class Endpoint:
     """An OpenAI-compatible server whose answers are set by the test: (HTTP status, body, headers), the last one again and again."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.answers: list[tuple[int, Any, dict[str, str]]] = []
         self.requests: list[dict[str, Any]] = []
-        endpoint = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                endpoint.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                status, body, headers = endpoint.answers.pop(0) if len(endpoint.answers) > 1 else endpoint.answers[0]
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        self.requests.append(json.loads(body))
+        status, said, more = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return Answer(said if isinstance(said, bytes) else json.dumps(said).encode(), status, more)
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     made = Endpoint()
-    yield made
-    made.close()
+    with answering(made.answer) as url:
+        made.url = f"{url}/v1"
+        yield made
 
 
 def said(content: str | None, finish: str = "stop", **more: Any) -> tuple[int, Any, dict[str, str]]:

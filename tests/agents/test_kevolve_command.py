@@ -50,6 +50,7 @@ def test_finished_run_is_listed_shown_and_exported(tmp_path: Path) -> None:
     assert len(shown["nodes"]) == result["num_nodes"] and shown["result"]["best"]["fitness"] == result["best"]["fitness"]  # type: ignore[index]  # JSON
     code, out, _ = kevolve("show", run_id, *home)
     assert code == 0 and "speedup over compiled" in out and store.nodes(run_id)[0].node_id in out
+    assert f"\nsource: {result['best']['source_path']}\n" in out and f"kevolve export {run_id}" in out  # type: ignore[index]  # JSON
     best = result["best"]["node_id"]  # type: ignore[index]  # JSON
     node = json.loads(kevolve("show", best, "--json", *home)[1])
     assert node["lineage"][-1]["node_id"] == best and "POINT" in node["source"]

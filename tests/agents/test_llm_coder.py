@@ -7,9 +7,9 @@ import json
 import re
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from landscape import PROBLEM, LandscapeEvaluator, candidate_at, config, evaluation_of, machinery, search
@@ -17,6 +17,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
+from servers import Answer, answering
 
 from agents.chat_models.client import ChatClient
 from agents.chat_models.openai_compatible import OpenAICompatibleChatModel
@@ -223,45 +224,27 @@ def test_replay_of_a_transcript_gives_the_same_draft(tmp_path: Path) -> None:
         )
 
 
-class _Server(BaseHTTPRequestHandler):
-    fails = 1
-    bodies: ClassVar[list[dict[str, Any]]] = []
-    keys: ClassVar[list[str | None]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        type(self).bodies.append(body)
-        type(self).keys.append(self.headers.get("Authorization"))
-        if type(self).fails > 0:
-            type(self).fails -= 1
-            self.send_error(503)
-            return
-        calls = [{"id": "c1", "type": "function", "function": {"name": "write_file", "arguments": "{broken"}}]
-        message = (
-            {"role": "assistant", "content": f"```python\n{KERNEL}```"}
-            if len(type(self).bodies) > 2
-            else {"role": "assistant", "tool_calls": calls}
-        )
-        data = json.dumps({"choices": [{"message": message}], "usage": {"prompt_tokens": 5, "total_tokens": 7}}).encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        return
-
-
 def test_openai_compatible_server_is_retried_and_broken_tool_calls_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEVOLVE_API_KEY", "secret-key")
-    server = HTTPServer(("127.0.0.1", 0), _Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    model = OpenAICompatibleChatModel(base_url=f"http://127.0.0.1:{server.server_port}", model_id="m", timeout_s=10)
-    draft = write(model)
-    server.shutdown()
-    server.server_close()
+    bodies: list[dict[str, Any]] = []
+    keys: set[str | None] = set()
+    broken = [{"id": "c1", "type": "function", "function": {"name": "write_file", "arguments": "{broken"}}]
+
+    def answer(body: bytes, headers: Mapping[str, str]) -> Answer:
+        bodies.append(json.loads(body))
+        keys.add(headers.get("Authorization"))
+        if len(bodies) == 1:
+            return Answer(status=503)
+        said = {"content": f"```python\n{KERNEL}```"} if len(bodies) > 2 else {"tool_calls": broken}
+        message = {"choices": [{"message": {"role": "assistant", **said}}], "usage": {"prompt_tokens": 5, "total_tokens": 7}}
+        return Answer(json.dumps(message).encode())
+
+    with answering(answer) as url:
+        model = OpenAICompatibleChatModel(base_url=url, model_id="m", timeout_s=10)
+        draft = write(model)
     assert draft.candidate.source == KERNEL and draft.tokens == 14
-    assert "no JSON object" in _Server.bodies[-1]["messages"][-1]["content"]
-    assert set(_Server.keys) == {"Bearer secret-key"} and "secret-key" not in repr(model)
+    assert "no JSON object" in bodies[-1]["messages"][-1]["content"]
+    assert keys == {"Bearer secret-key"} and "secret-key" not in repr(model)
 
 
 def test_server_that_is_down_is_a_clear_error() -> None:

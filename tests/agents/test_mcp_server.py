@@ -22,6 +22,7 @@ from agents.mcp.limits import MAX_BODY_BYTES, MAX_TEXT_CHARACTERS, fits
 from agents.mcp.server import build_server
 from agents.mcp.transports import http_server, server_token
 from agents.runs.store import RunStore
+from kb.errors import StoreError
 from kb.store import KnowledgeBase
 from kb_ingest.pipeline import ingest
 
@@ -348,9 +349,12 @@ def test_token_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path, monk
     monkeypatch.delenv("KEVOLVE_MCP_TOKEN", raising=False)
     token, place = server_token(tmp_path)
     assert server_token(tmp_path) == (token, place) and (tmp_path / "mcp-token").stat().st_mode & 0o077 == 0
+    (tmp_path / "mcp-token").chmod(0o644)
+    with pytest.raises(StoreError, match="chmod 600"):
+        server_token(tmp_path)
     monkeypatch.setenv("KEVOLVE_MCP_TOKEN", "short")
     with pytest.raises(OptionError, match="16 characters"):
-        server_token(tmp_path)
+        http_server(build_server(tmp_path), server_token(tmp_path)[0], "127.0.0.1", 0)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org"])

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sources import pointwise_candidate, pointwise_problem
 
 from agents.errors import OptionError, RunStoreError
 from agents.serving.client import RemoteEvaluator
@@ -27,28 +28,10 @@ from agents.serving.wire import Request
 from evaluation.service_study import TOKEN, running_service
 from kb.server.security import Access
 from tools.errors import MachineError, ProblemError, UnknownTargetError
-from tools.problems import problem_from_source
 from tools.slots import Slot, find_slots
 from tools.types import QUICK, Candidate, Effort, Evaluation, Evidence, Problem, Status
 
-SOURCE = """
-import torch
-from torch import nn
-class {name}(nn.Module):
-    def forward(self, x):
-        return {body}
-"""
-INPUTS = """
-def get_inputs():
-    return [torch.randn(64, 96)]
-def get_init_inputs():
-    return []
-"""
-PROBLEM = problem_from_source(SOURCE.format(name="Model", body="torch.tanh(x)") + INPUTS, problem_id="tanh")
-
-
-def candidate(body: str) -> Candidate:
-    return Candidate(SOURCE.format(name="ModelNew", body=body), language="torch")
+PROBLEM = pointwise_problem("torch.tanh(x)", "tanh")
 
 
 # --- the contract ----------------------------------------------------------------------------------------------------------
@@ -73,29 +56,29 @@ def evaluator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def test_an_honest_candidate_passes_with_an_interval_and_a_receipt_here(evaluator: EvaluatorPool) -> None:
-    evaluation = evaluator.evaluate(candidate("torch.tanh(x)"), PROBLEM, "cpu", QUICK, seed=3)
+    evaluation = evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), PROBLEM, "cpu", QUICK, seed=3)
     assert (evaluation.status, evaluation.reason) == (Status.PASSED, "") and evaluation.speedup["eager"].low > 0
     receipt = json.loads(Path(evaluation.receipt).read_text(encoding="utf-8"))
-    assert receipt["seed"] == 3 and receipt["candidate"]["source"] == candidate("torch.tanh(x)").source
+    assert receipt["seed"] == 3 and receipt["candidate"]["source"] == pointwise_candidate("torch.tanh(x)").source
 
 
 def test_a_wrong_candidate_says_where(evaluator: EvaluatorPool) -> None:
-    evaluation = evaluator.evaluate(candidate("x * 1.0"), PROBLEM, "cpu")
+    evaluation = evaluator.evaluate(pointwise_candidate("x * 1.0"), PROBLEM, "cpu")
     assert evaluation.status is Status.WRONG_VALUES and "expected" in evaluation.feedback.first_mismatch
 
 
 def test_a_crash_is_the_candidates_and_the_next_one_is_judged_as_before(evaluator: EvaluatorPool) -> None:
-    crash = evaluator.evaluate(candidate("__import__('os').kill(__import__('os').getpid(), 11)"), PROBLEM, "cpu")
+    crash = evaluator.evaluate(pointwise_candidate("__import__('os').kill(__import__('os').getpid(), 11)"), PROBLEM, "cpu")
     assert crash.status is Status.RUNTIME_ERROR
-    assert evaluator.evaluate(candidate("torch.tanh(x)"), PROBLEM, "cpu").status is Status.PASSED
+    assert evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), PROBLEM, "cpu").status is Status.PASSED
 
 
 def test_misuse_raises_the_same_errors(evaluator: EvaluatorPool) -> None:
-    broken = problem_from_source(SOURCE.format(name="Model", body="undefined") + INPUTS, problem_id="broken")
+    broken = pointwise_problem("undefined", "broken")
     with pytest.raises(ProblemError, match="undefined"):
-        evaluator.evaluate(candidate("x"), broken, "cpu")
+        evaluator.evaluate(pointwise_candidate("x"), broken, "cpu")
     with pytest.raises(UnknownTargetError, match="abacus"):
-        evaluator.evaluate(candidate("x"), PROBLEM, "abacus")
+        evaluator.evaluate(pointwise_candidate("x"), PROBLEM, "abacus")
 
 
 # --- the queue -------------------------------------------------------------------------------------------------------------
@@ -163,7 +146,7 @@ class Counting:
 
 def test_many_threads_lose_and_double_nothing(tmp_path: Path) -> None:
     queue, counting = JobQueue(tmp_path / "jobs.db"), Counting()
-    requests = [Request(candidate(f"x + {number}"), PROBLEM, "cpu", QUICK).to_json() for number in range(200)]
+    requests = [Request(pointwise_candidate(f"x + {number}"), PROBLEM, "cpu", QUICK).to_json() for number in range(200)]
     with Workers(queue, EvaluatorPool([counting] * 4)):
         with ThreadPoolExecutor(8) as threads:
             ids = list(threads.map(lambda request: queue.submit(request)[0], requests))
@@ -179,7 +162,7 @@ def test_a_bug_of_the_evaluator_is_never_the_candidates_failure(tmp_path: Path) 
             raise RuntimeError("a bug")
 
     queue = JobQueue(tmp_path / "jobs.db")
-    job_id = queue.submit(Request(candidate("x"), PROBLEM, "cpu", QUICK).to_json())[0]
+    job_id = queue.submit(Request(pointwise_candidate("x"), PROBLEM, "cpu", QUICK).to_json())[0]
     with Workers(queue, EvaluatorPool([Broken()])):
         deadline = time.monotonic() + 60
         while (job := queue.get(job_id)) is not None and job.state != "failed" and time.monotonic() < deadline:
@@ -203,7 +186,7 @@ def application(tmp_path: Path) -> Iterator[httpx.Client]:
 
 
 def body(number: int = 0) -> dict[str, object]:
-    return {"request": Request(candidate(f"x + {number}"), PROBLEM, "cpu", QUICK).to_json(), "key": str(number)}
+    return {"request": Request(pointwise_candidate(f"x + {number}"), PROBLEM, "cpu", QUICK).to_json(), "key": str(number)}
 
 
 def test_without_the_token_nothing_is_said(application: httpx.Client) -> None:
@@ -294,7 +277,7 @@ def test_killed_in_the_middle_and_started_again_no_job_is_lost_or_scored_twice(t
 
 def test_a_service_that_is_away_is_named(tmp_path: Path) -> None:
     with RemoteEvaluator("http://127.0.0.1:9", tmp_path, patience_s=0.1) as client, pytest.raises(MachineError, match=r"127\.0\.0\.1:9"):
-        client.evaluate(candidate("x"), PROBLEM, "cpu")
+        client.evaluate(pointwise_candidate("x"), PROBLEM, "cpu")
 
 
 @pytest.mark.parametrize("where", ["", "ftp://host", "near"])

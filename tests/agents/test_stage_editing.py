@@ -7,36 +7,11 @@ import re
 from typing import Any
 
 import pytest
+from sources import TRIPLE, TRIPLE_KERNEL
 
 from agents.coders.base import CoderTask
 from agents.coders.workspace import Workspace, tools_for
-from tools.problems import problem_from_source
 from tools.types import Candidate
-
-PROBLEM = problem_from_source(
-    "import torch\nfrom torch import nn\nclass Model(nn.Module):\n    def forward(self, x):\n        return x * 3.0\n"
-    "def get_inputs():\n    return [torch.randn(4096)]\ndef get_init_inputs():\n    return []\n",
-    problem_id="triple",
-)
-KERNEL = """
-import torch
-import triton
-import triton.language as tl
-from torch import nn
-
-
-@triton.jit
-def triple(x, y, n, BLOCK: tl.constexpr):
-    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(y + index, tl.load(x + index, mask=index < n) * 3.0, mask=index < n)
-
-
-class ModelNew(nn.Module):
-    def forward(self, x):
-        y = torch.empty_like(x)
-        triple[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024, num_warps=4)
-        return y
-"""
 
 
 class NoInstruments:
@@ -50,7 +25,7 @@ class NoInstruments:
 
 
 def task(target: str = "cuda:sm_90", **more: Any) -> CoderTask:
-    return CoderTask(problem=PROBLEM, target=target, instruments=NoInstruments(), **more)  # type: ignore[arg-type]  # a stand-in
+    return CoderTask(problem=TRIPLE, target=target, instruments=NoInstruments(), **more)  # type: ignore[arg-type]  # a stand-in
 
 
 def names(of: CoderTask) -> set[str]:
@@ -60,7 +35,7 @@ def names(of: CoderTask) -> set[str]:
 def test_the_tools_are_offered_where_a_compiler_goes_on_from_an_edited_text() -> None:
     assert {"emit_ir", "edit_ir"} <= names(task())
     assert not {"emit_ir", "edit_ir"} & names(task("rocm:gfx950")) and not {"emit_ir"} & names(task("cpu"))
-    assert "emit_ir" not in names(CoderTask(problem=PROBLEM, target="cuda:sm_90"))
+    assert "emit_ir" not in names(CoderTask(problem=TRIPLE, target="cuda:sm_90"))
 
 
 @pytest.mark.slow
@@ -71,7 +46,7 @@ def test_an_edit_is_part_of_the_file_and_of_its_provenance_until_the_file_is_wri
         return asyncio.run(workspace.call(name, words))
 
     assert "not written yet" in ask("emit_ir", stage="ptx")
-    ask("write_file", path="kernel.py", content=KERNEL)
+    ask("write_file", path="kernel.py", content=TRIPLE_KERNEL)
     assert "call emit_ir first" in ask("edit_ir", path="triple-0.ptx", old="a", new="b")
     assert "no stage 'sass' for cuda:sm_90; known: ttir, ttgir, llir, ptx" in ask("emit_ir", stage="sass")
     assert "triple-0.ptx: triple [" in ask("emit_ir", stage="ptx")
@@ -84,5 +59,5 @@ def test_an_edit_is_part_of_the_file_and_of_its_provenance_until_the_file_is_wri
     assert "carries the edited text" in ask("edit_ir", path="triple-0.ptx", old=line, new=line.replace(constant[0], "0f40A00000"))
     assert "0f40A00000" in workspace.files["kernel.py"] and workspace.candidate().candidate_id != before.candidate_id
     assert workspace.edited_ir == {"of": before.candidate_id, "kernel": "triple", "stage": "ptx"}
-    ask("write_file", path="kernel.py", content=KERNEL)
+    ask("write_file", path="kernel.py", content=TRIPLE_KERNEL)
     assert workspace.edited_ir == {}

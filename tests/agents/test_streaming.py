@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from landscape import PROBLEM as LANDSCAPE_PROBLEM
 from landscape import LandscapeEvaluator, config, machinery
 from langchain_core.messages import AIMessage, HumanMessage
+from servers import Answer, answering
 from test_llm_coder import KERNEL, ScriptedModel
 
 from agents.chat_models.calls import CallOutcome, ModelCallError, OpenMeter
@@ -33,52 +33,36 @@ class StreamingEndpoint:
     """Sends events as the test lists them; waits at the end while `hold` is set and not released."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.events: list[Any] = []
         self.refuse: dict[str, Any] | None = None
         self.requests: list[dict[str, Any]] = []
         self.release = threading.Event()
         self.release.set()
-        endpoint = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.requests.append(asked)
-                if asked.get("stream") and endpoint.refuse is not None:
-                    return self._send(400, json.dumps(endpoint.refuse).encode())
-                if not asked.get("stream"):
-                    whole = {"choices": [{"message": {"role": "assistant", "content": "in one piece"}, "finish_reason": "stop"}]}
-                    return self._send(200, json.dumps(whole).encode())
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
-                self.end_headers()
-                for event in endpoint.events:
-                    text = event if isinstance(event, str) else f"data: {json.dumps(event)}"
-                    self.wfile.write(f"{text}\n\n".encode())
-                    self.wfile.flush()
-                endpoint.release.wait(60)
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        asked = json.loads(body)
+        self.requests.append(asked)
+        if asked.get("stream") and self.refuse is not None:
+            return Answer(json.dumps(self.refuse).encode(), 400)
+        if not asked.get("stream"):
+            whole = {"choices": [{"message": {"role": "assistant", "content": "in one piece"}, "finish_reason": "stop"}]}
+            return Answer(json.dumps(whole).encode())
+        return Answer(self._stream(), headers={"Content-Type": "text/event-stream"})
 
-            def _send(self, status: int, data: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def _stream(self) -> Iterator[bytes]:
+        for event in self.events:
+            yield f"{event if isinstance(event, str) else f'data: {json.dumps(event)}'}\n\n".encode()
+        self.release.wait(60)
 
 
 @pytest.fixture
 def endpoint() -> Iterator[StreamingEndpoint]:
     made = StreamingEndpoint()
-    yield made
-    made.release.set()
-    made.server.shutdown()
-    made.server.server_close()
+    with answering(made.answer) as url:
+        made.url = f"{url}/v1"
+        yield made
+        made.release.set()
 
 
 def text(piece: str, finish: str | None = None) -> dict[str, Any]:

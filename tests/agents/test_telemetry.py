@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from servers import Answer, answering
 from test_llm_coder import ScriptedModel, client
 
 from agents import telemetry
@@ -24,29 +23,16 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
     spans: list[Any] = []
 
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            request = ExportTraceServiceRequest.FromString(body)
-            spans.extend(span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans)
-            self.send_response(200)
-            self.end_headers()
+    def collect(body: bytes, headers: Mapping[str, str]) -> Answer:
+        request = ExportTraceServiceRequest.FromString(gzip.decompress(body) if headers.get("Content-Encoding") == "gzip" else body)
+        spans.extend(span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans)
+        return Answer()
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Collector)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    telemetry.forget()
-    yield spans
-    telemetry.forget()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(collect) as url:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        telemetry.forget()
+        yield spans
+        telemetry.forget()
 
 
 def ask(script: list[AIMessage]) -> None:

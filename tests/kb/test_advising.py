@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Answer, answering
 from typer.testing import CliRunner
 
 from kb.cli import app
@@ -21,42 +20,25 @@ class Model:
     """An OpenAI-compatible server that formulates one query and finds the second passage helpful."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.prompts: list[str] = []
-        model = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                model.prompts.append(request["messages"][-1]["content"])
-                said = "2" if "Passages from manuals" in model.prompts[-1] else "shared memory bank conflicts"
-                if request.get("stream"):
-                    chunk = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
-                    data, kind = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode(), "text/event-stream"
-                else:
-                    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
-                    data, kind = json.dumps(answer).encode(), "application/json"
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        request = json.loads(body)
+        self.prompts.append(request["messages"][-1]["content"])
+        said = "2" if "Passages from manuals" in self.prompts[-1] else "shared memory bank conflicts"
+        if not request.get("stream"):
+            return Answer(json.dumps({"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}).encode())
+        chunk = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
+        return Answer(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode(), headers={"Content-Type": "text/event-stream"})
 
 
 @pytest.fixture
 def model() -> Iterator[Model]:
     made = Model()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    made.thread.join()
+    with answering(made.answer) as url:
+        made.url = f"{url}/v1"
+        yield made
 
 
 def _ask(filled: KnowledgeBase, *arguments: str) -> dict[str, Any]:

@@ -12,29 +12,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from sources import MODULE, pointwise_candidate, pointwise_problem
 
 from tools.check.compare import BASE_TOLERANCE, calibrate, compare
 from tools.check.decision import reject
 from tools.evaluator import LocalEvaluator
-from tools.problems import problem_from_source
 from tools.selftest.fixtures import load_fixtures
 from tools.types import QUICK, Candidate, Evaluation, Problem, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tools" / "selftest" / "catalogue.yaml").read_text(encoding="utf-8"))
-SOURCE = """
-import torch
-from torch import nn
-class {name}(nn.Module):
-    def forward(self, x):
-        return {body}
-"""
-INPUTS = """
-def get_inputs():
-    return [torch.randn(64, 96)]
-def get_init_inputs():
-    return []
-"""
 
 
 def test_every_fixture_has_an_entry_and_every_entry_its_fixture() -> None:
@@ -59,11 +46,7 @@ def test_the_named_test_exists(entry: dict[str, str]) -> None:
 
 
 def problem(body: str = "torch.tanh(x)") -> Problem:
-    return problem_from_source(SOURCE.format(name="Model", body=body) + INPUTS, problem_id="catalogue")
-
-
-def candidate(body: str, note: str = "") -> Candidate:
-    return Candidate(SOURCE.format(name="ModelNew", body=body) + f"# {note}", language="torch")
+    return pointwise_problem(body, "catalogue")
 
 
 @pytest.fixture(scope="module")
@@ -96,23 +79,23 @@ def test_the_float32_tolerance_is_at_most_a_ten_thousandth() -> None:
 
 
 def test_every_ratio_comes_from_pairs_of_one_session(evaluator: LocalEvaluator) -> None:
-    evaluation = evaluator.evaluate(candidate("torch.tanh(x)"), problem(), "cpu")
+    evaluation = evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), problem(), "cpu")
     (workload,) = evaluation.workloads
     assert len(workload.candidate.samples_ms) == len(workload.baselines["eager"].samples_ms) >= 5
 
 
 def test_an_output_without_elements_says_nothing(evaluator: LocalEvaluator) -> None:
-    assert evaluator.evaluate(candidate("x[:0] * 2"), problem("x[:0] * 1"), "cpu").status is Status.NOT_MEASURED
+    assert evaluator.evaluate(pointwise_candidate("x[:0] * 2"), problem("x[:0] * 1"), "cpu").status is Status.NOT_MEASURED
 
 
 def test_the_receipt_counts_the_checks_that_ran(evaluator: LocalEvaluator) -> None:
-    written = receipt(evaluator.evaluate(candidate("torch.tanh(x)"), problem(), "cpu"))
+    written = receipt(evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), problem(), "cpu"))
     assert len(written["checks"]) == QUICK.value_seeds and all(check["statistics"][0]["numel"] == 64 * 96 for check in written["checks"])
     assert written["timings"][0]["verified"] >= 1
 
 
 def test_two_candidates_never_share_a_build_directory(evaluator: LocalEvaluator, home: Path) -> None:
-    made = [candidate("torch.tanh(x)", note) for note in ("one", "two")]
+    made = [pointwise_candidate("torch.tanh(x)", note) for note in ("one", "two")]
     for item in made:
         evaluator.evaluate(item, problem(), "cpu")
     folders = [home / "cache" / "candidates" / item.candidate_id for item in made]
@@ -120,22 +103,22 @@ def test_two_candidates_never_share_a_build_directory(evaluator: LocalEvaluator,
 
 
 def test_the_candidate_after_a_hang_is_judged_as_before(evaluator: LocalEvaluator) -> None:
-    hang = candidate("[None for _ in iter(int, 1)]")
+    hang = pointwise_candidate("[None for _ in iter(int, 1)]")
     short = dataclasses.replace(QUICK, timeout_s=2.0)
     assert evaluator.evaluate(hang, problem(), "cpu", short).status is Status.TIMEOUT
-    assert evaluator.evaluate(candidate("torch.tanh(x)"), problem(), "cpu").status is Status.PASSED
+    assert evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), problem(), "cpu").status is Status.PASSED
     again = evaluator.evaluate(hang, problem(), "cpu", short)  # remembered by its hash: not run a second time
     assert again.status is Status.TIMEOUT and "before" in again.reason
 
 
 def test_a_constant_task_is_refused_with_its_reason(evaluator: LocalEvaluator) -> None:
-    evaluation = evaluator.evaluate(candidate("x * 0"), problem("torch.relu(-torch.abs(x))"), "cpu")
+    evaluation = evaluator.evaluate(pointwise_candidate("x * 0"), problem("torch.relu(-torch.abs(x))"), "cpu")
     assert evaluation.status is Status.NOT_MEASURED and "zeros" in evaluation.reason
 
 
 def test_an_interpreter_switch_of_the_caller_does_not_reach_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    source = "import os\nassert 'TRITON_INTERPRET' not in os.environ\n" + SOURCE.format(name="ModelNew", body="torch.tanh(x)")
+    source = "import os\nassert 'TRITON_INTERPRET' not in os.environ\n" + MODULE.format(name="ModelNew", body="torch.tanh(x)")
     with LocalEvaluator(tmp_path, use_compiled_baseline=False) as fresh:
         evaluation = fresh.evaluate(Candidate(source, language="torch"), problem(), "cpu")
     assert (evaluation.status, evaluation.reason) == (Status.PASSED, "")
@@ -143,5 +126,5 @@ def test_an_interpreter_switch_of_the_caller_does_not_reach_candidates(tmp_path:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
 def test_a_target_without_its_device_is_not_measured(evaluator: LocalEvaluator) -> None:
-    evaluation = evaluator.evaluate(candidate("torch.tanh(x)"), problem(), "cuda")
+    evaluation = evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), problem(), "cuda")
     assert evaluation.status is Status.NOT_MEASURED and evaluation.latency_ms is None and not evaluation.speedup

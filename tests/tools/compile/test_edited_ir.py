@@ -8,39 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import TRIPLE, TRIPLE_KERNEL
 
 from tools.compile.edited import emit, read_stage, with_edited_ir, write_stages
 from tools.compile.server import CompileServer
 from tools.errors import ProblemError
-from tools.problems import problem_from_source
 from tools.targets.base import CompileReport
 from tools.targets.profile import Profile, load_profiles
 from tools.types import Candidate
 
-PROBLEM = problem_from_source(
-    "import torch\nfrom torch import nn\nclass Model(nn.Module):\n    def forward(self, x):\n        return x * 3.0\n"
-    "def get_inputs():\n    return [torch.randn(4096)]\ndef get_init_inputs():\n    return []\n",
-    problem_id="double",
-)
-CANDIDATE = Candidate("""
-import torch
-import triton
-import triton.language as tl
-from torch import nn
-
-
-@triton.jit
-def double(x, y, n, BLOCK: tl.constexpr):
-    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(y + index, tl.load(x + index, mask=index < n) * 3.0, mask=index < n)
-
-
-class ModelNew(nn.Module):
-    def forward(self, x):
-        y = torch.empty_like(x)
-        double[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024, num_warps=4)
-        return y
-""")
+CANDIDATE = Candidate(TRIPLE_KERNEL)
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +33,13 @@ def server() -> Iterator[CompileServer]:
 
 @pytest.fixture(scope="module")
 def ptx(chip: Profile, server: CompileServer) -> CompileReport:
-    return emit(CANDIDATE.source, chip, "ptx", problem=PROBLEM, server=server)
+    return emit(CANDIDATE.source, chip, "ptx", problem=TRIPLE, server=server)
 
 
 def test_each_stage_is_emitted_as_text(chip: Profile, server: CompileServer) -> None:
-    for stage, word in (("ttir", "tt.load"), ("ttgir", "#ttg.blocked"), ("llir", "define"), ("ptx", ".visible .entry double")):
-        (item,) = emit(CANDIDATE.source, chip, stage, problem=PROBLEM, server=server).emitted
-        assert (item.kernel, item.stage) == ("double", stage) and word in item.text
+    for stage, word in (("ttir", "tt.load"), ("ttgir", "#ttg.blocked"), ("llir", "define"), ("ptx", ".visible .entry triple")):
+        (item,) = emit(CANDIDATE.source, chip, stage, problem=TRIPLE, server=server).emitted
+        assert (item.kernel, item.stage) == ("triple", stage) and word in item.text
 
 
 def test_an_edited_constant_is_in_the_machine_code_that_follows(chip: Profile, server: CompileServer, ptx: CompileReport) -> None:
@@ -70,24 +47,24 @@ def test_an_edited_constant_is_in_the_machine_code_that_follows(chip: Profile, s
     assert "0f40400000" in item.text.lower()  # 3.0
     edited = with_edited_ir(CANDIDATE, ptx, dataclasses.replace(item, text=re.sub("0f40400000", "0f40a00000", item.text, flags=re.I)))
     assert edited.candidate_id != CANDIDATE.candidate_id and edited.provenance["edited_ir"]["of"] == CANDIDATE.candidate_id
-    again = emit(edited.source, chip, "ptx", problem=PROBLEM, server=server)
+    again = emit(edited.source, chip, "ptx", problem=TRIPLE, server=server)
     assert again.status == "compiled" and "0f40a00000" in again.emitted[0].text.lower()
 
 
 def test_layouts_are_edited_in_the_gpu_dialect(chip: Profile, server: CompileServer) -> None:
-    report = emit(CANDIDATE.source, chip, "ttgir", problem=PROBLEM, server=server)
+    report = emit(CANDIDATE.source, chip, "ttgir", problem=TRIPLE, server=server)
     (item,) = report.emitted
     assert "sizePerThread = [4]" in item.text and report.kernels[0].load_vector_bytes == 16
     narrow = item.text.replace("sizePerThread = [4]", "sizePerThread = [1]")
     edited = with_edited_ir(CANDIDATE, report, dataclasses.replace(item, text=narrow))
-    assert emit(edited.source, chip, "ttgir", problem=PROBLEM, server=server).kernels[0].load_vector_bytes == 4
+    assert emit(edited.source, chip, "ttgir", problem=TRIPLE, server=server).kernels[0].load_vector_bytes == 4
 
 
 def test_a_launch_with_other_constants_keeps_its_own_code(chip: Profile, server: CompileServer, ptx: CompileReport) -> None:
     (item,) = ptx.emitted
     edited = with_edited_ir(CANDIDATE, ptx, dataclasses.replace(item, text=re.sub("0f40400000", "0f40a00000", item.text, flags=re.I)))
     other = edited.source.replace("BLOCK=1024, num_warps=4)\n        return", "BLOCK=512, num_warps=4)\n        return")
-    assert other != edited.source and "0f40400000" in emit(other, chip, "ptx", problem=PROBLEM, server=server).emitted[0].text.lower()
+    assert other != edited.source and "0f40400000" in emit(other, chip, "ptx", problem=TRIPLE, server=server).emitted[0].text.lower()
 
 
 def test_a_second_edit_replaces_the_first(chip: Profile, server: CompileServer, ptx: CompileReport) -> None:
@@ -100,13 +77,13 @@ def test_a_second_edit_replaces_the_first(chip: Profile, server: CompileServer, 
 def test_a_broken_edit_is_a_compile_error_that_says_so(chip: Profile, server: CompileServer, ptx: CompileReport) -> None:
     (item,) = ptx.emitted
     broken = with_edited_ir(CANDIDATE, ptx, dataclasses.replace(item, text=item.text.replace("ld.global", "ld.nowhere")))
-    report = emit(broken.source, chip, "ptx", problem=PROBLEM, server=server)
-    assert report.status == "error" and "double" in report.error
+    report = emit(broken.source, chip, "ptx", problem=TRIPLE, server=server)
+    assert report.status == "error" and "triple" in report.error
 
 
 def test_files_go_out_and_come_back(tmp_path: Path, ptx: CompileReport) -> None:
     (path,) = write_stages(ptx, tmp_path)
-    assert path.name == "double-0.ptx"
+    assert path.name == "triple-0.ptx"
     path.write_text(path.read_text() + "// changed\n")
     assert read_stage(ptx, path).text.endswith("// changed\n")
 
@@ -114,13 +91,13 @@ def test_files_go_out_and_come_back(tmp_path: Path, ptx: CompileReport) -> None:
 def test_misuse_names_what_is_known(tmp_path: Path, chip: Profile, server: CompileServer, ptx: CompileReport) -> None:
     (item,) = ptx.emitted
     with pytest.raises(ProblemError, match="ttir, ttgir, llir, ptx"):
-        emit(CANDIDATE.source, chip, "sass", problem=PROBLEM, server=server)
+        emit(CANDIDATE.source, chip, "sass", problem=TRIPLE, server=server)
     with pytest.raises(ProblemError, match="known: ttgir, llir, ptx"):
         with_edited_ir(CANDIDATE, ptx, dataclasses.replace(item, stage="ttir"))
     with pytest.raises(ProblemError, match="edit it first"):
         with_edited_ir(CANDIDATE, ptx, item)
-    with pytest.raises(ProblemError, match="known: double"):
-        with_edited_ir(CANDIDATE, ptx, dataclasses.replace(item, kernel="triple", text="x"))
+    with pytest.raises(ProblemError, match="known: triple"):
+        with_edited_ir(CANDIDATE, ptx, dataclasses.replace(item, kernel="quadruple", text="x"))
     (tmp_path / "other.ptx").write_text("")
-    with pytest.raises(ProblemError, match=r"double-0\.ptx"):
+    with pytest.raises(ProblemError, match=r"triple-0\.ptx"):
         read_stage(ptx, tmp_path / "other.ptx")

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tools.check.composition import composition_of, kernel_times
+from tools.check.composition import composition_of, confirmed, kernel_times
 from tools.check.floor import accelerator_peak, floor_ms, processor_peak
 from tools.check.phase import CheckRecord, check_candidate, sanitize_candidate
 from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
@@ -81,6 +81,8 @@ _ADDRESS_SPACE_FACTOR = 24
 """A CPU candidate may reserve 8 GiB plus this many times the bytes of one call's inputs, outputs and weights. CUDA reserves terabytes, so no limit there."""
 _PAIR_BYTES = 1 << 30
 """What a candidate's process of a pair may need for one call, in bytes; its code is ours."""
+_WATCHED_MS = 0.05
+"""In a shorter call the interpreter and PyTorch's dispatch are found as often as the kernel."""
 _FLOOR_MARGIN = 0.9
 """A time below this share of the physical floor cannot be true."""
 
@@ -98,6 +100,8 @@ class _Attempt:
     timings: list[TimingRecord] = field(default_factory=list)
     workloads: list[WorkloadEvaluation] = field(default_factory=list)
     composition: Composition = Composition.UNKNOWN
+    executing: dict[str, int] = field(default_factory=dict)
+    """Files in which a CPU candidate was found executing, with counts."""
     roofline_fraction: float | None = None
     profile: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)
@@ -378,7 +382,15 @@ class LocalEvaluator:
                 with exclusive_device(device, self._slot.accelerator), attempt.phase("timing"):
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     attempt.workloads.append(timer.run(number, prepared, generator, note, tuned))
+                    if device == "cpu" and self._can_be_watched(attempt):
+                        attempt.executing = timer.watch()
+                        attempt.composition = confirmed(attempt.composition, attempt.executing, self._cache_of(attempt.candidate))
             session.ask("release", _REFERENCE_S)
+
+    @staticmethod
+    def _can_be_watched(attempt: _Attempt) -> bool:
+        """True where the candidate says that its own code works, and a call is long enough to be found at it."""
+        return attempt.composition in (Composition.CUSTOM, Composition.MIXED) and attempt.workloads[-1].candidate.latency_ms >= _WATCHED_MS
 
     def _compare_with_floor(self, attempt: _Attempt, surveys: list[Any], limits: dict[str, Limit]) -> None:  # Any: Survey
         """Set the roofline fraction; a time below the physical floor is not true."""
@@ -598,6 +610,7 @@ class LocalEvaluator:
             "checks": attempt.check.draws,
             "stress": stress_as_json(attempt.check.stress),
             "traces": attempt.check.traces,
+            "executing": attempt.executing,
             "sanitizers": attempt.check.sanitizers,
             "timings": [dataclasses.asdict(item) for item in attempt.timings],
             "phases_s": attempt.parts(),

@@ -1,6 +1,6 @@
 """Every exploit that needs no GPU gets its expected verdict from the real evaluator, and no control is flagged.
 
-The compiled baseline is left out here: no verdict depends on it, and compiling it takes most of a run's time.
+The compiled baseline is left out here: no verdict depends on it, and compiling it takes most of a run's time. One thread: beside other tests, several wait for each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIXTURES = sorted(load_fixtures("cpu"), key=lambda item: item.problem)
 
 @pytest.fixture(scope="module")
 def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEvaluator]:
-    with LocalEvaluator(tmp_path_factory.mktemp("home"), use_lint=False, use_compiled_baseline=False) as opened:
+    with LocalEvaluator(tmp_path_factory.mktemp("home"), use_lint=False, use_compiled_baseline=False, num_threads=1) as opened:
         yield opened
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,29 @@ _VENDORS = (
 )
 """Parts of the names of kernels of vendors' libraries and of PyTorch."""
 _SMALL_SHARE = 0.02
+_NEUTRAL = (
+    "libc.",
+    "libc-",
+    "ld-",
+    "libpthread",
+    "libm.",
+    "libm-",
+    "libmvec",
+    "libgomp",
+    "libomp",
+    "libiomp",
+    "libstdc++",
+    "libgcc",
+    "libpython",
+    "python",
+    "[vdso]",
+    "libc10.",
+)
+"""Files in which any program spends time: mathematics of the C library, threads that wait, the interpreter, the allocator."""
+_LEAST_FOUND = 16
+_NO_SHARE = 0.02
+_OWN_SHARE = 0.25
+"""Own code found in fewer cases is not what the time goes to; copies and fills, which PyTorch may do for a custom kernel, are foreign code, too."""
 
 
 def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str], cache: Path) -> Composition:  # Any: JSON
@@ -60,6 +84,33 @@ def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str]
     return (
         Composition.LIBRARY if traces else Composition.UNKNOWN
     )  # custom is what was seen to be; work that shows nowhere is somebody else's
+
+
+def confirmed(composition: Composition, executing: Mapping[str, int], cache: Path) -> Composition:
+    """Return what the files in which a CPU candidate was found executing leave of what its process says of itself.
+
+    Args:
+        composition: By the process's own account.
+        executing: How often a thread was found in a file, as the kernel says; `""`: code of no file.
+        cache: The candidate's cache directory; what is built lies below it.
+    """
+    kinds: Counter[str] = Counter()
+    for path, count in executing.items():
+        kinds[_kind_of(path, cache)] += count
+    working = kinds["own"] + kinds["compiler"] + kinds["foreign"]
+    if composition not in (Composition.CUSTOM, Composition.MIXED) or working < _LEAST_FOUND:
+        return composition
+    if kinds["own"] < _NO_SHARE * working:
+        return Composition.COMPILER if kinds["compiler"] > kinds["foreign"] else Composition.LIBRARY
+    return Composition.MIXED if kinds["own"] < _OWN_SHARE * working else composition
+
+
+def _kind_of(path: str, cache: Path) -> str:
+    if _is_below(path, cache / "inductor"):
+        return "compiler"
+    if _is_below(path, cache):
+        return "own"
+    return "neutral" if Path(path).name.startswith(_NEUTRAL) else "foreign"
 
 
 def kernel_times(traces: Sequence[Mapping[str, Any]]) -> dict[str, float]:  # Any: JSON

@@ -12,6 +12,8 @@ import math
 import random
 import secrets
 import statistics
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from tools.timing.stats import median_ms, paired_speedup
 from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
 from tools.worker.processes import Reply
+from tools.worker.sampling import Whereabouts
 from tools.worker.session import ReferenceSession
 
 Answer = dict[str, Any]  # Any: JSON
@@ -47,6 +50,9 @@ _SLOT_BYTES = {3: 256 << 20, 2: 2 << 30}
 """How many input sets rotate, by the size of one set in bytes."""
 _IDLE_SHARE = 0.25
 _IDLE_FLOOR_S = 0.05
+_WATCH_SAMPLES = 40
+_WATCH_S = 1.0
+"""A candidate is watched until threads were found executing so often, at most about so long."""
 _CLOCK_SHARE = 0.8
 _CLOCK_FLOOR_MS = 0.05
 
@@ -132,6 +138,17 @@ class WorkloadTimer:
             self._empty_ms = self._measure_empty()
         for arm in self._record.arms.values():
             self._calibrate(arm)
+
+    def watch(self) -> dict[str, int]:
+        """Return in which files the candidate's threads were found executing during blocks, on `cpu`."""
+        whereabouts, found = Whereabouts(), Counter[str]()
+        deadline = time.monotonic() + _WATCH_S
+        with part(self._record.parts_s, "watch"), self._alone(self._session):
+            while found.total() < _WATCH_SAMPLES and time.monotonic() < deadline:
+                found += self._process.watched_block(
+                    self._record.arms["candidate"].calls, secrets.randbits(53), self._deadline, whereabouts
+                )
+        return dict(found)
 
     def warm_candidate(self) -> None:
         """Call the candidate a few times untimed."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from typing import Any
 from tools.check.verdict import Rejected, digest_error, failure
 from tools.types import Feedback, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
+from tools.worker.sampling import Whereabouts
 from tools.worker.session import Arenas
 
 Answer = dict[str, Any]  # Any: JSON
 _POISON_LIMIT_BYTES = 1 << 30
+_WATCH_S = 0.0015
+"""Mean time between two looks at a running block."""
 
 
 class Deadline:
@@ -127,6 +132,17 @@ class CandidateProcess:
         """Run one timed block."""
         return self._request("block", deadline, "a timed call", calls=calls, seed=seed)
 
+    def watched_block(self, calls: int, seed: int, deadline: Deadline, whereabouts: Whereabouts) -> Counter[str]:
+        """Run one timed block like any other and count the files that its threads were found executing in, at random moments."""
+        found: Counter[str] = Counter()
+
+        def look() -> None:
+            time.sleep(_WATCH_S * (0.5 + secrets.randbelow(1000) / 1000.0))
+            found.update(self._worker.executing(whereabouts))
+
+        self._request("block", deadline, "a timed call", meanwhile=look, calls=calls, seed=seed)
+        return found
+
     def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:
         """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards."""
         return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs))
@@ -171,11 +187,13 @@ class CandidateProcess:
                 Feedback(first_mismatch="output on the wrong device"),
             )
 
-    def _request(self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), **fields: Any) -> Reply:  # Any: JSON
+    def _request(
+        self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), meanwhile: Callable[[], None] | None = None, **fields: Any
+    ) -> Reply:  # Any: JSON
         limit_s = deadline.remaining_s()
         began = time.monotonic()
         try:
-            reply = self._worker.request(op, limit_s, fds, **fields)
+            reply = self._worker.request(op, limit_s, fds, meanwhile, **fields)
         except WorkerTimeoutError as err:
             raise Rejected(Status.TIMEOUT, f"{where} did not finish within its time limit ({limit_s:.0f} s were left)") from err
         except WorkerHostileError as err:

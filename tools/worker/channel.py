@@ -105,6 +105,10 @@ class Channel:
             _wait(self._sock, select.POLLIN, deadline)
             self._fill()
 
+    def is_readable(self) -> bool:
+        """Tell whether something came in, or the peer is gone."""
+        return bool(self._buffer) or _is_ready(self._sock)
+
     def has_data(self) -> bool:
         """Tell whether bytes of an unread message are there (an unsolicited message)."""
         if self._buffer:
@@ -174,6 +178,12 @@ def _clean(value: Any) -> Any:  # Any: JSON
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
     return [_clean(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_ready(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _wait(sock: socket.socket, event: int, deadline: float) -> None:

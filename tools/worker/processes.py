@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from tools.errors import HarnessError
 from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutError, ProtocolViolationError
+from tools.worker.sampling import Whereabouts
 
 _START_S = 120.0
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kevolve-starter")
@@ -71,8 +72,17 @@ class Worker:
     def __exit__(self, *exc: object) -> None:
         self.kill()
 
-    def request(self, op: str, timeout_s: float, fds: Sequence[int] = (), **fields: Any) -> Reply:  # Any: JSON
+    def request(
+        self, op: str, timeout_s: float, fds: Sequence[int] = (), meanwhile: Callable[[], None] | None = None, **fields: Any
+    ) -> Reply:  # Any: JSON
         """Send a command and wait for its answer.
+
+        Args:
+            op: The command.
+            timeout_s: Limit for the answer, in s.
+            fds: Descriptors that travel with it.
+            meanwhile: Called again and again until something comes in.
+            fields: What the command needs.
 
         Raises:
             WorkerDiedError: The process ended.
@@ -85,6 +95,8 @@ class Worker:
                 raise WorkerHostileError("the process sent a message that nobody asked for")
             began = time.perf_counter()
             self._channel.send({"op": op, "id": number, **fields}, fds)
+            while meanwhile is not None and time.perf_counter() < began + timeout_s and not self._channel.is_readable():
+                meanwhile()
             data, received = self._channel.receive(max(timeout_s, 0.001))
             seconds = time.perf_counter() - began
         except ChannelClosedError as err:
@@ -100,6 +112,11 @@ class Worker:
     def cpu_seconds(self) -> float:
         """Return the processor time of the process and everything it started so far, in s; 0.0 once it is gone."""
         return cpu_seconds(self._tree())
+
+    def executing(self, whereabouts: Whereabouts) -> list[str]:
+        """Stop everything for a moment and return the file that each running thread was in."""
+        with self.stopped():
+            return whereabouts.look(self._tree())
 
     def _tree(self) -> list[int]:
         """Return the process and what it started, also what detached itself and so came back to the warm process."""

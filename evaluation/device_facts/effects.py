@@ -61,9 +61,9 @@ def eviction_copy(setting: Setting) -> Sequence[Arm]:
     ]
 
 
-def _copy(name: str, source: torch.Tensor, target: torch.Tensor, programs: int, **constants: object) -> Arm:
+def _copy(name: str, source: torch.Tensor, target: torch.Tensor, programs: int, *, HINT: int, **constants: object) -> Arm:
     def run() -> object:
-        return kernels.copy[(programs,)](source, target, source.numel(), **constants, num_warps=4)
+        return kernels.copy[(programs,)](source, target, source.numel() // HINT, HINT=HINT, **constants, num_warps=4)
 
     def error() -> float:
         target.fill_(float("nan"))
@@ -103,7 +103,9 @@ def softmax_warps(setting: Setting) -> Sequence[Arm]:
         def run() -> object:
             return kernels.softmax[(rows,)](source, target, COLUMNS=columns, num_warps=warps)
 
-        reference = lambda: torch.softmax(source.float(), 1)  # noqa: E731
+        def reference() -> torch.Tensor:
+            return torch.softmax(source.float(), 1)
+
         return Arm(
             f"{warps} warps" if warps > 1 else "1 warp",
             "us",
@@ -251,7 +253,7 @@ GROUPS = (
         vector_width, "4 B a thread", (Advice("load 16 bytes a thread instead of 4", "16 B a thread"), Advice("load 8 bytes a thread instead of 4", "8 B a thread")),
     ),
     Group(
-        "mask_alignment", "What the compiler knows of the mask", f"{_COPY} BLOCK 1024, 4 warps; `tl.multiple_of` on the bound of the mask.",
+        "mask_alignment", "What the compiler knows of the mask", f"{_COPY} BLOCK 1024, 4 warps; the bound of the mask is an unspecialised integer times 1, 2, 4 or 16.",
         mask_alignment, "count of unknown divisibility", (Advice("let the compiler know that sizes are multiples of 16", "count a multiple of 16"),),
     ),
     Group(

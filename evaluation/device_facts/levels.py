@@ -23,7 +23,7 @@ def hbm(setting: Setting) -> Sequence[Arm]:
 
     def copied() -> float:
         target.fill_(float("nan"))
-        kernels.copy[(programs,)](source, target, count, BLOCK=block, HINT=16, LOAD="", STORE="", num_warps=4)
+        kernels.copy[(programs,)](source, target, count // 16, BLOCK=block, HINT=16, LOAD="", STORE="", num_warps=4)
         return relative_error(target, source)
 
     return [
@@ -31,7 +31,7 @@ def hbm(setting: Setting) -> Sequence[Arm]:
         Arm(
             "copy, Triton",
             "GB/s",
-            lambda: kernels.copy[(programs,)](source, target, count, BLOCK=block, HINT=16, LOAD="", STORE="", num_warps=4),
+            lambda: kernels.copy[(programs,)](source, target, count // 16, BLOCK=block, HINT=16, LOAD="", STORE="", num_warps=4),
             8.0 * count,
             copied,
         ),
@@ -101,7 +101,7 @@ def _latency(first: torch.Tensor, turns: int, asm: str) -> tuple[Callable[[], ob
 
 def latency(setting: Setting) -> Sequence[Arm]:
     """Return chases through buffers of growing size; a pass over the buffer comes first where it fits in a cache."""
-    arms = []
+    arms: list[Arm] = []
     for name, num_bytes, modifier in (
         ("L1, 16 KiB", 16 << 10, "ca"),
         ("L2, 2 MiB", 2 * _MIB, "cg"),

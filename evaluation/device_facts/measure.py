@@ -99,7 +99,7 @@ def measure_group(group: Group, setting: Setting, clock: Clock, chance: random.R
         arms = list(group.build(setting))
     except Exception as error:  # the outside begins here: without the memory or the feature for one group the others are measured
         return {"all": Samples("", (), _message(error))}
-    found = {arm.name: Samples(arm.unit, (), error) for arm in arms if (error := _failure(arm))}
+    found = {arm.name: Samples(arm.unit, (), reason) for arm in arms if (reason := _failure(arm))}
     working = [arm for arm in arms if arm.name not in found]
     values: dict[str, list[float]] = {arm.name: [] for arm in working}
     repeats = {arm.name: _repeats(arm, clock) for arm in working if arm.sample is None}
@@ -215,7 +215,8 @@ def _released(setting: Setting) -> bool:
 def warm(names: Iterable[str], seconds: float, workers: int) -> None:
     """Compile the kernels of groups in processes beside each other, each running its arms once; what fails is seen again when it is measured."""
     ends = time.monotonic() + seconds
-    waiting, running = list(names), []
+    waiting = list(names)
+    running: list[subprocess.Popen[bytes]] = []
     while (waiting or running) and time.monotonic() < ends:
         running = [process for process in running if process.poll() is None]
         while waiting and len(running) < workers:

@@ -89,7 +89,7 @@ def _between(call: Callable[[], object]) -> float:
     call()
     second.record()
     second.synchronize()
-    return first.elapsed_time(second) * 1e3
+    return float(first.elapsed_time(second)) * 1e3
 
 
 GROUPS = (

@@ -66,10 +66,13 @@ def read_measured(path: Path) -> list[Measured]:
     """Read measurements; a last line that was cut in the writing is left out.
 
     Raises:
-        RecordError: A line is no measurement of this schema.
+        RecordError: The file cannot be read, or a line is no measurement of this schema.
     """
     found = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):
         if not line or number == len(lines):
             continue

@@ -66,6 +66,17 @@ class Recording:
         """Return how many candidates of a problem were measured."""
         return sum(name == problem.source_hash for name, _ in self._by_candidate)
 
+    def missing(self, lists: Sequence[tuple[Problem, Sequence[Listed]]]) -> list[str]:
+        """Return, a line for each problem of which candidates were not measured, which; empty if the recording is whole."""
+        found = []
+        for problem, items in lists:
+            numbers = [str(item.number) for item in items if not self.of(problem, item.source_hash)]
+            if numbers:
+                measured = f"{len(items) - len(numbers)} of {len(items)} candidates measured"
+                what = "it is left out" if len(numbers) == len(items) else f"without {', '.join(numbers)}"
+                found.append(f"{problem.problem_id}: {measured}; {what}")
+        return found
+
 
 class RecordedEvaluator:
     """Answers from a recording; see the module. Thread-safe, as it only reads."""

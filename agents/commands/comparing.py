@@ -159,7 +159,9 @@ def _search_records(
     from evaluation.recorded import ListedCoder, RecordedEvaluator, Recording
 
     lists, recording = read_list(listed), Recording(recorded)
-    problems = tuple(problem for problem, _ in lists if recording.num_candidates(problem))
+    for line in recording.missing(lists):
+        _say(line)
+    problems = tuple(problem for problem, items in lists if any(recording.of(problem, item.source_hash) for item in items))
     if not problems:
         raise OptionError(f"{recorded} holds no measurement of what {listed} lists")
     config = dataclasses.replace(config, coder="listed", use_knowledge=False)

@@ -219,6 +219,18 @@ def test_strategies_are_compared_on_a_record_and_the_report_says_so(tmp_path: Pa
     assert "17 candidates" in render(found, "one_shot")
 
 
+def test_a_cut_recording_says_what_is_missing(tmp_path: Path) -> None:
+    items, recording = record(tmp_path, 5)
+    whole = items[:8]
+    unknown = dataclasses.replace(PROBLEM, problem_id="tests/unknown", source=PROBLEM.source + "# other\n")
+    assert recording.missing([(PROBLEM, items[:5])]) == []
+    told = recording.missing([(PROBLEM, whole), (unknown, whole)])
+    assert told[0] == "tests/grid: 5 of 8 candidates measured; without 5, 6, 7"
+    assert told[1] == "tests/unknown: 0 of 8 candidates measured; it is left out"
+    with pytest.raises(RecordError, match="cannot be read"):
+        Recording(tmp_path / "nothing.jsonl")
+
+
 def test_records_of_two_targets_are_refused(tmp_path: Path) -> None:
     _, recording = record(tmp_path, most=2)
     append(recording.path, dataclasses.replace(recording.measurements[0], target="cuda:sm_90"))

@@ -33,12 +33,17 @@ class Gold:
     grade: int = 1
 
     def holds(self, source: str, section_path: tuple[str, ...]) -> bool:
-        """Return whether a chunk with this source and section path is such a place."""
-        return self.is_in(source) and (not self.section or self.section in section_path)
+        """Return whether a chunk with this source and section path is such a place; marks of code and emphasis in a heading do not count."""
+        return self.is_in(source) and (not self.section or _plain(self.section) in map(_plain, section_path))
 
     def is_in(self, source: str) -> bool:
         """Return whether a source is this document."""
         return source == self.document or source.endswith(f"/{self.document}")
+
+
+def _plain(heading: str) -> str:
+    """Return a heading as section paths hold it, without backticks and asterisks."""
+    return heading.replace("`", "").replace("*", "")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from kb.errors import DocumentError
 from kb.measure import compare, measure
 from kb.store import KnowledgeBase
-from kb.suite import Suite, read_suite
+from kb.suite import Gold, Suite, read_suite
 from kb.types import Document
 
 MakeDocument = Callable[..., Document]
@@ -96,6 +96,11 @@ def test_places_are_scored_by_section_document_and_abstention(tmp_path: Path, ma
     assert lexical.comparison is not None and lexical.comparison.metric == "section@5"
     assert json.loads(json.dumps(report.to_json()))["modes"]["hybrid"]["abstention"]["recall"] == 1.0
     assert "fact" in report.to_text()
+
+
+def test_a_gold_heading_holds_with_and_without_marks_of_code() -> None:
+    gold = Gold("a.md", "`tl.load` and *masks*")
+    assert gold.holds("docs/a.md", ("Loads", "tl.load and masks")) and not gold.holds("docs/a.md", ("Loads", "tl.load"))
 
 
 def test_split_keeps_held_out_questions_apart(tmp_path: Path) -> None:

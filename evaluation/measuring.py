@@ -215,7 +215,7 @@ def _all(arguments: argparse.Namespace) -> int:
     ends = time.monotonic() + arguments.seconds
     problems = read_list(arguments.candidates)
     waiting, running = list(range(len(problems))), {}  # type: ignore[var-annotated]  # numbers to processes
-    failed = 0
+    failed = cut = 0
     while waiting or running:
         for number, process in list(running.items()):
             if process.poll() is None and time.monotonic() > ends + _GRACE_S:
@@ -225,7 +225,9 @@ def _all(arguments: argparse.Namespace) -> int:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            if process.poll() is not None:
+                cut += 1
+                del running[number]
+            elif process.poll() is not None:
                 failed += process.returncode != 0
                 del running[number]
         while waiting and len(running) < arguments.workers:
@@ -243,6 +245,8 @@ def _all(arguments: argparse.Namespace) -> int:
         _tell(
             f"{problem.problem_id}: {len({item.number for item in mine})} of {len(items)} measured, {passed} passed, {len(mine)} measurements"
         )
+    if cut:
+        _tell(f"{cut} measurements were still under way at the end; the same command makes them again")
     if failed:
         _tell(f"{failed} processes did not end well; see above")
     return 0 if made and not failed else 1

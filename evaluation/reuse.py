@@ -1,10 +1,14 @@
-"""What earlier runs are worth for a new task of the same kind: steps to 1.2 times the baseline at injection rates 0, 0.1 and 0.5.
+"""What earlier runs are worth for a new shape of a known operator: steps to 1.2 times the baseline without reuse, and at injection rates 0, 0.1 and 0.5.
 
     python -m evaluation.reuse --out evaluation/results/reuse
+    python -m evaluation.reuse --out evaluation/results/reuse-cpu --measured --seeds 2 --evaluations 8 --seconds 230
 
-Synthetic, but through the real outer loop, run store and knowledge base: a candidate is a point, tasks are smooth hills whose optima lie close together, as
-shapes of one operator do. Four tasks are searched first and leave their winners; then a fifth is searched with every rate and seed, until its fitness
-reaches 1.2 or the budget ends. The coder is memoryless but for the parent: it changes one coordinate of it, or draws a point.
+Through the real outer loop, run store and knowledge base. The known tasks of a family are searched first and leave their winners; then a new one is
+searched with every setting and seed, until its fitness reaches 1.2 or the budget ends, and nothing is written back.
+
+Synthetic (default): a candidate is a point, tasks are smooth hills whose optima lie close together, as shapes of one operator do. The coder is memoryless but for
+the parent: it changes one coordinate of it, or draws a point. Measured: the examples at other shapes, with the library coder and its C++ kernels on this CPU;
+every candidate of a problem is measured once and shared by the searches. The command goes on where it was cut.
 """
 
 from __future__ import annotations
@@ -13,44 +17,94 @@ import argparse
 import asyncio
 import dataclasses
 import json
-import random
 import re
 import statistics
+import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agents.coders.base import CoderTask, Draft
 from agents.config import RunConfig
 from agents.driver import Machinery, create_run, drive
 from agents.runs.store import RunStore
 from agents.types import Budget
+from evaluation.comparison import SharedEvaluator
+from evaluation.errors import EvaluationError
 from evaluation.landscapes import NUM_COORDINATES, Point, child, draft
 from evaluation.search_scale import evaluation_of
 from tools.types import Candidate, Effort, Evaluation, Problem
 
-if TYPE_CHECKING:
-    from kb.store import KnowledgeBase
-
 THRESHOLD = 1.2
-RATES = (0.0, 0.1, 0.5)
-_KNOWN: tuple[Point, ...] = ((6, 6, 6, 6, 6), (5, 6, 6, 6, 6), (6, 6, 5, 6, 6), (6, 6, 6, 6, 5))
-_NEW: Point = (6, 5, 6, 5, 6)
+_TARGET = "cpu"
 
 
 @dataclass(frozen=True)
-class Hill:
-    """A task: fitness falls from 1.3 at the optimum by 0.05 for every step away from it, so that 1.2 is reached two steps from it."""
+class Setting:
+    """How much a search takes from history."""
 
-    optimum: Point
+    name: str
+    reuse: bool
+    """True: the first candidate is the winner of a sibling."""
+    rate: float
+    """Injection rate."""
 
-    @property
-    def problem(self) -> Problem:
-        """The task as a problem; all of them have the same signature."""
-        source = f"OPTIMUM = {self.optimum}\nclass Model: ...\ndef get_inputs(): ...\ndef get_init_inputs(): ...\n"
-        return Problem(problem_id=f"synthetic/hill-{''.join(map(str, self.optimum))}", name="hill", source=source)
+
+SETTINGS = (Setting("no reuse", False, 0.0), *(Setting(f"reuse, injection rate {rate:g}", True, rate) for rate in (0.0, 0.1, 0.5)))
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tasks of one kind."""
+
+    name: str
+    known: tuple[Problem, ...]
+    new: Problem
+
+
+def _hill(*optimum: int) -> Problem:
+    """Return a task whose fitness falls from 1.3 at the optimum by 0.05 for every step away from it, so that 1.2 is reached two steps from it."""
+    source = f"OPTIMUM = {optimum}\nclass Model: ...\ndef get_inputs(): ...\ndef get_init_inputs(): ...\n"
+    return Problem(problem_id=f"synthetic/hill-{''.join(map(str, optimum))}", name="hill", source=source)
+
+
+HILLS = Family("hill", (_hill(6, 6, 6, 6, 6), _hill(5, 6, 6, 6, 6), _hill(6, 6, 5, 6, 6), _hill(6, 6, 6, 6, 5)), _hill(6, 5, 6, 5, 6))
+_SHAPES: Mapping[str, Sequence[Mapping[str, int]]] = {
+    "masked_softmax": ({"HEADS": 4, "LENGTH": 384}, {"HEADS": 16, "LENGTH": 256}, {"HEADS": 8, "LENGTH": 320}),
+    "layer_norm_gelu": ({"ROWS": 1024}, {"ROWS": 4096}, {"ROWS": 1536}),
+    "row_cumsum": ({"ROWS": 512, "COLUMNS": 4096}, {"ROWS": 2048, "COLUMNS": 1024}, {"ROWS": 768, "COLUMNS": 3072}),
+}
+"""Constants of examples; the last shape is the new one."""
+
+
+def shaped(problem: Problem, constants: Mapping[str, int]) -> Problem:
+    """Return a problem with other values of the constants at the head of its module.
+
+    Raises:
+        EvaluationError: It has no such constant.
+    """
+    source = problem.source
+    for name, value in constants.items():
+        source, count = re.subn(rf"^{name} = \d+$", f"{name} = {value}", source, flags=re.MULTILINE)
+        if not count:
+            raise EvaluationError(f"{problem.problem_id} has no constant {name!r}")
+    label = "x".join(map(str, constants.values()))
+    return dataclasses.replace(problem, problem_id=f"{problem.problem_id}-{label}", source=source, path="")
+
+
+def example_families() -> list[Family]:
+    """Return the families of measured tasks."""
+    from tools.problems import suite_problems
+
+    examples = {problem.name: problem for problem in suite_problems("examples", ())}
+    found = []
+    for name, shapes in _SHAPES.items():
+        *known, new = (shaped(examples[name], constants) for constants in shapes)
+        found.append(Family(name, tuple(known), new))
+    return found
 
 
 class PointCoder:
@@ -85,83 +139,154 @@ def _point(source: str) -> Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One search of the new task."""
+    """One search of a family's new task."""
 
-    rate: float
+    family: str
+    setting: str
     seed: int
     strategy: str
+    budget: int
+    """Evaluations that it was given."""
     steps: int | None
     """Evaluations until fitness reached 1.2; None: not within the budget."""
     first_from_history: bool
     """True if the first candidate that was evaluated is an earlier winner."""
+    first_passed: bool
+    fitness: float
+    """Best of the search."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells it from the others."""
+        return self.family, self.setting, self.seed
 
 
-def learn(base: KnowledgeBase, home: Path, seed: int, evaluations: int) -> None:
-    """Search the four known tasks and keep their winners."""
-    with RunStore(home) as store:
-        for hill in _KNOWN:
-            config = RunConfig(coder="point", seed=seed, budget=Budget(evaluations), max_seeds=0, use_siblings=False)
-            run_id = create_run(store, Hill(hill).problem, "cpu", config)
-            asyncio.run(drive(store, run_id, Machinery(PointCoder(), HillEvaluator(), lambda _: (), base)))
+def learn(family: Family, store: RunStore, machinery: Machinery, coder: str, evaluations: int) -> None:
+    """Search the known tasks that have no finished run yet, each on its own, and keep their winners."""
+    done = {record.problem.problem_id for record in store.runs() if record.result is not None}
+    for problem in family.known:
+        if problem.problem_id not in done:
+            config = RunConfig(coder=coder, seed=97, budget=Budget(evaluations), max_seeds=0, use_siblings=False, deep_search=False)
+            asyncio.run(drive(store, create_run(store, problem, _TARGET, config), machinery))
 
 
-def search(base: KnowledgeBase, home: Path, strategy: str, rate: float, seed: int, evaluations: int) -> Outcome:
-    """Search the new task with one injection rate; nothing is written back."""
+def search(
+    family: Family, store: RunStore, machinery: Machinery, coder: str, setting: Setting, seed: int, strategy: str, evaluations: int
+) -> Outcome:
+    """Search the new task in one setting; nothing is written back."""
     config = RunConfig(
         strategy=strategy,
-        coder="point",
+        coder=coder,
         seed=seed,
         budget=Budget(evaluations),
         fitness_threshold=THRESHOLD,
-        injection_rate=rate,
-        use_siblings=rate > 0,
+        reuse=setting.reuse,
+        injection_rate=setting.rate,
+        use_siblings=setting.reuse,
+        deep_search=False,
         write_back=False,
         finalists=1,
     )
-    with RunStore(home) as store:
-        run_id = create_run(store, Hill(_NEW).problem, "cpu", config)
-        asyncio.run(drive(store, run_id, Machinery(PointCoder(), HillEvaluator(), lambda _: (), base)))
-        nodes = store.nodes(run_id)
-    steps = next((node.step + 1 for node in nodes if node.fitness >= THRESHOLD), None)
-    return Outcome(rate, seed, strategy, steps, bool(nodes and nodes[0].candidate.provenance.get("winner_id")))
+    run_id = create_run(store, family.new, _TARGET, config)
+    asyncio.run(drive(store, run_id, machinery))
+    nodes = store.nodes(run_id)
+    return Outcome(
+        family=family.name,
+        setting=setting.name,
+        seed=seed,
+        strategy=strategy,
+        budget=evaluations,
+        steps=next((node.step + 1 for node in nodes if node.fitness >= THRESHOLD), None),
+        first_from_history=bool(nodes and nodes[0].candidate.provenance.get("winner_id")),
+        first_passed=bool(nodes and nodes[0].fitness > 0),
+        fitness=max((node.fitness for node in nodes), default=0.0),
+    )
 
 
-def report(outcomes: Sequence[Outcome], budget: int) -> str:
-    """Return the table: searches that ended without reaching 1.2 count with the whole budget."""
-    lines = ["| injection rate | median steps to 1.2 | mean | reached | first candidate from history |", "|---|---|---|---|---|"]
-    for rate in sorted({outcome.rate for outcome in outcomes}):
-        mine = [outcome for outcome in outcomes if outcome.rate == rate]
-        steps = [outcome.steps or budget for outcome in mine]
-        reached = sum(outcome.steps is not None for outcome in mine)
-        history = sum(outcome.first_from_history for outcome in mine)
-        lines.append(
-            f"| {rate:g} | {statistics.median(steps):g} | {statistics.mean(steps):.1f} | {reached}/{len(mine)} | {history}/{len(mine)} |"
-        )
+def report(outcomes: Sequence[Outcome], command: str) -> str:
+    """Return the report as Markdown: searches that ended without reaching 1.2 count with the whole budget."""
+    first = outcomes[0]
+    lines = [
+        f"# Steps to {THRESHOLD} for a new task of a known kind",
+        "",
+        f"{first.strategy}, at most {first.budget} evaluations a search. Made by `{command}`; every number comes from `outcomes.jsonl`.",
+        "",
+        "| task | setting | searches | first candidate from history | of these passed | reached | median steps | mean |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for family in dict.fromkeys(outcome.family for outcome in outcomes):
+        for setting in SETTINGS:
+            mine = [outcome for outcome in outcomes if (outcome.family, outcome.setting) == (family, setting.name)]
+            if not mine:
+                continue
+            steps = [outcome.steps or outcome.budget for outcome in mine]
+            old = [outcome for outcome in mine if outcome.first_from_history]
+            reached = sum(outcome.steps is not None for outcome in mine)
+            lines.append(
+                f"| {family} | {setting.name} | {len(mine)} | {len(old)} | {sum(outcome.first_passed for outcome in old)} | {reached} | "
+                f"{statistics.median(steps):g} | {statistics.mean(steps):.1f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Run the study and write records and table."""
+def read(path: Path) -> list[Outcome]:
+    """Read the records; none if there is no file."""
+    return [Outcome(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _machinery(stack: ExitStack, folder: Path, home: Path, is_measured: bool) -> Machinery:
     from kb.store import KnowledgeBase
 
+    if not is_measured:
+        base = stack.enter_context(KnowledgeBase.open(home / "kb", embedder="hashing"))
+        return Machinery(PointCoder(), HillEvaluator(), lambda _: (), base)
+    from agents.workbench import workbench
+    from evaluation.measuring import BRIEF
+
+    made = stack.enter_context(workbench(home, _TARGET, RunConfig(), lambda _: None))
+    return dataclasses.replace(made, evaluator=SharedEvaluator(made.evaluator, folder / "evaluations.jsonl", BRIEF))
+
+
+def main() -> int:
+    """Run the study and write records and table; exit code 1 if the time ended first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measured", action="store_true", help="the examples on this CPU in place of synthetic tasks")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--evaluations", type=int, default=100, help="budget of every search")
+    parser.add_argument("--evaluations", type=int, default=60, help="budget of every search")
     parser.add_argument("--strategy", default="greedy")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="begin no search after so long")
+    parser.add_argument("--home", type=Path, help="state directory, kept; default: one that is deleted. Needed to go on")
+    parser.add_argument("--out", type=Path, required=True, help="directory; searches that its records hold already are not made again")
     options = parser.parse_args()
-    outcomes = []
-    with tempfile.TemporaryDirectory() as folder, KnowledgeBase.open(Path(folder) / "kb", embedder="hashing") as base:
-        learn(base, Path(folder), random.Random(0).randrange(100), 60)
-        for seed in range(options.seeds):
-            outcomes += [search(base, Path(folder), options.strategy, rate, seed, options.evaluations) for rate in RATES]
+    ends = time.monotonic() + options.seconds
+    coder, families = ("library", example_families()) if options.measured else ("point", [HILLS])
+    path = options.out / "outcomes.jsonl"
+    outcomes = read(path)
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "outcomes.jsonl").open("w", encoding="utf-8") as file:
-        for outcome in outcomes:
-            file.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
-    head = f"# Steps to {THRESHOLD} for a new task of a known kind\n\n{options.seeds} seeds, {options.strategy}, at most {options.evaluations} evaluations; synthetic tasks.\n\n"
-    (options.out / "report.md").write_text(head + report(outcomes, options.evaluations), encoding="utf-8")
+    done = {outcome.key for outcome in outcomes}
+    wanted = [(family, setting, seed) for family in families for seed in range(options.seeds) for setting in SETTINGS]
+    missing = [item for item in wanted if (item[0].name, item[1].name, item[2]) not in done]
+    with ExitStack() as stack:
+        home = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        machinery = _machinery(stack, options.out, home, options.measured)
+        store = stack.enter_context(RunStore(home))
+        for family, setting, seed in missing:
+            if time.monotonic() > ends:
+                break
+            learn(family, store, machinery, coder, options.evaluations)
+            outcome = search(family, store, machinery, coder, setting, seed, options.strategy, options.evaluations)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+            outcomes.append(outcome)
+            sys.stderr.write(f"{family.name}, {setting.name}, seed {seed}: steps {outcome.steps}, best {outcome.fitness:.3f}\n")
+    if outcomes:
+        command = " ".join(["python -m evaluation.reuse", *sys.argv[1:]])
+        (options.out / "report.md").write_text(report(outcomes, command), encoding="utf-8")
+    left = len(wanted) - len(outcomes)
+    if left > 0:
+        sys.stderr.write(f"{left} searches are left; the same command goes on\n")
+    return 1 if left > 0 else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,8 @@ from typing import Any
 
 MAX_CONFIGS = 16
 """Configurations of an autotuned kernel that are compiled, in the order given."""
+MAX_ALIKE = 8
+"""Launches that differ in whole numbers alone (a loop's counter) and are recorded, in the order given."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Launch:
 def record_launches(*, compiles: bool = True) -> Iterator[Recorder]:
     """Within the context, launches compile and are recorded; nothing runs, and outputs keep what they had.
 
-    With `compiles` False they are only recorded. Expects a driver that names the target (`device.stand_in`). Each different launch of a kernel is recorded once.
+    With `compiles` False they are only recorded. Expects a driver that names the target (`device.stand_in`). Each different launch of a kernel is recorded once,
+    of launches that differ in whole numbers alone the first `MAX_ALIKE`.
     """
     from triton.runtime.autotuner import Autotuner
     from triton.runtime.jit import JITFunction
@@ -58,6 +61,7 @@ class Recorder:
     def __init__(self, compile_launch: Callable[..., Any]) -> None:
         self._compile = compile_launch
         self._seen: set[str] = set()
+        self._alike: dict[str, int] = {}
         self._tuning = False
         self._launches: list[Launch] = []
 
@@ -66,6 +70,7 @@ class Recorder:
         launches.clear()
         self._launches = launches
         self._seen.clear()
+        self._alike.clear()
         self._tuning = False
 
     def tune(self, tuner: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -90,13 +95,17 @@ class Recorder:
         if key in self._seen:
             return None
         self._seen.add(key)
+        constexprs = frozenset(parameter.name for parameter in function.params if parameter.is_constexpr)
+        alike = repr((function.fn.__name__, _without_counts(described, constexprs), sorted(extra.items(), key=str)))
+        self._alike[alike] = self._alike.get(alike, 0) + 1
+        if self._alike[alike] > MAX_ALIKE:
+            return None
         compiled, error = None, None
         try:
             mocked = {name: _mock(value) for name, value in options.items()}
             compiled = self._compile(function, *(_mock(value) for value in arguments), grid=grid, warmup=True, **mocked)
         except Exception as raised:  # the compiler meets the candidate's code here: whatever it raises is the candidate's
             error = raised
-        constexprs = frozenset(parameter.name for parameter in function.params if parameter.is_constexpr)
         self._launches.append(
             Launch(function.fn.__name__, described, constexprs, extra, _extent(grid, bound), compiled, error, self._tuning)
         )
@@ -130,6 +139,11 @@ def describe(value: Any) -> Any:  # Any: a launch's argument, and JSON
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(getattr(value, "__name__", value))
+
+
+def _without_counts(described: Mapping[str, Any], constexprs: frozenset[str]) -> dict[str, Any]:  # Any: JSON
+    """Return arguments with whole numbers that are no constants of the kernel left open."""
+    return {name: "int" if type(value) is int and name not in constexprs else value for name, value in described.items()}
 
 
 def plain(options: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON

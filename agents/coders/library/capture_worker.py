@@ -7,6 +7,7 @@ and forward run under `FakeTensorMode`, on the CPU; the semantics on another dev
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import operator
@@ -14,7 +15,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _init_inputs(namespace: dict[str, Any]) -> list[Any]:
 def _export(model: Any, inputs: list[Any], mode: Any) -> dict[str, Any]:
     import torch
 
-    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+    with _quick_recurrences(), torch.no_grad(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         program = torch.export.export(model, tuple(inputs), strict=False)
     for warning in caught:
@@ -110,6 +111,33 @@ def _export(model: Any, inputs: list[Any], mode: Any) -> dict[str, Any]:
         if "assigned during export" in text and not (names and all("._flat_weights[" in name for name in names)):
             raise _StatefulError(f"forward reassigns an attribute, so a call may depend on the calls before it ({text.split(' Such ')[0]})")
     return _graph(program, model, inputs)
+
+
+@contextlib.contextmanager
+def _quick_recurrences() -> Iterator[None]:
+    """Within the context recurrent layers give results of the right form at once: traced step by step, six layers of 512 steps take minutes."""
+    import torch
+
+    library = torch.library.Library("aten", "IMPL")
+
+    def results(input: Any, hidden: Any, bidirectional: bool, batch_first: bool) -> list[Any]:
+        directions = 2 if bidirectional else 1
+        steps, batch = (input.shape[1], input.shape[0]) if batch_first else (input.shape[0], input.shape[1])
+        out = input.new_empty((steps, batch, directions * hidden[0].shape[-1]))
+        return [out.transpose(0, 1) if batch_first else out, *(torch.empty_like(item, memory_format=torch.contiguous_format) for item in hidden)]
+
+    def one(input: Any, hx: Any, params: Any, biases: bool, layers: int, dropout: float, train: bool, two: bool, first: bool) -> Any:
+        return tuple(results(input, [hx], two, first))
+
+    def several(input: Any, hx: Any, params: Any, biases: bool, layers: int, dropout: float, train: bool, two: bool, first: bool) -> Any:
+        return tuple(results(input, hx, two, first))
+
+    for name, function in (("gru", one), ("rnn_tanh", one), ("rnn_relu", one), ("lstm", several)):
+        library.impl(f"{name}.input", function, "AutogradCPU")
+    try:
+        yield
+    finally:
+        library._destroy()
 
 
 def _graph(program: Any, model: Any, inputs: list[Any]) -> dict[str, Any]:

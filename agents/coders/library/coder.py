@@ -19,7 +19,7 @@ from agents.coders.library.graph import Graph, Node, refs_in
 from agents.coders.library.proposals import Measured, Proposal, banned, references, settings, structures, tunables_of
 from agents.coders.library.regions import POINTWISE, Anchor, Choice, Plan, find_anchors, make_plan
 from agents.coders.library.rewrites import VIEWS, Rewritten, rewrite
-from agents.coders.library.roofline import estimate, passes_of, seconds_of
+from agents.coders.library.roofline import RECURRENT, estimate, passes_of, seconds_of
 from agents.types import Attempt, Memory
 from tools.types import Candidate, Problem, Status
 
@@ -426,6 +426,8 @@ def _nature(bench: _Bench) -> dict[str, bool]:
 
 def _is_launch_bound(graph: Graph, limits: Mapping[str, float]) -> bool:
     """Say whether launching the operators takes the host about as long as the chip needs to run them; no where the chip's documents lack a peak."""
+    if any(node.op in RECURRENT for node in graph.nodes):
+        return True
     try:
         found = estimate(graph, limits, "eager")
     except KeyError as error:

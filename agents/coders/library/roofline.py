@@ -30,6 +30,8 @@ LAUNCH_S = 5e-6
 _ITEM_BYTES = {"float64": 8, "int64": 8, "complex64": 8, "float16": 2, "bfloat16": 2, "int16": 2, "bool": 1, "int8": 1, "uint8": 1}
 _STATISTICS = ("softmax", "_softmax", "log_softmax", "_log_softmax", "layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm")
 """Operators that need a figure of a whole row (group, channel) before they can write its elements."""
+RECURRENT = ("aten.gru.input", "aten.lstm.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
+"""Operators that are a chain of steps, each a launch or more."""
 _CONTRACTIONS = ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention")
 
 
@@ -347,6 +349,9 @@ def _flops(node: Node, graph: Graph) -> float:
         return 2.0 * out * (second.shape[-1] if second is not None else 1)
     if name in _CONTRACTIONS and first is not None:
         return 2.0 * out * first.shape[-1]
+    if node.op in RECURRENT and first is not None:
+        weights = sum(spec.numel for spec in specs if spec is not None and spec.ndim == 2)
+        return 2.0 * first.numel / max(first.shape[-1], 1) * weights
     if "pool" in name and first is not None:
         return float(max(first.numel, out * math.prod(_window(node))))
     if _kind(node) == "pointwise":

@@ -7,6 +7,7 @@ for the vector index, which no search asks up to 3,000,000 chunks.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -47,7 +48,7 @@ Rows = dict[str, list[tuple[Any, ...]]]  # Any: columns of several types
 
 @dataclass(frozen=True)
 class Originals:
-    """What is copied, read once; the processes that make copies share it."""
+    """What is copied."""
 
     documents: list[dict[str, Any]]  # Any: columns of several types
     targets: dict[str, list[str]]
@@ -58,15 +59,15 @@ class Originals:
 
 
 _originals: Originals | None = None
+"""Of this process."""
 
 
 def multiply(catalogue: Path, num_chunks: int, jobs: int) -> int:
     """Add copies until a base has so many chunks; return how many it has. Stopped on the way, it goes on when called again."""
-    global _originals  # what forked processes share
     connection = sqlite3.connect(catalogue, isolation_level=None)
     for pragma in ("journal_mode = WAL", "synchronous = OFF", f"cache_size = -{CACHE_KB}", "foreign_keys = OFF"):
         connection.execute(f"PRAGMA {pragma}")
-    _originals = _read(connection)
+    load(catalogue)
     known = {str(row[0]) for row in connection.execute("SELECT document_id FROM documents")}
     total, last = connection.execute("SELECT count(*), max(number) FROM chunks").fetchone()
     if total < num_chunks:
@@ -74,7 +75,7 @@ def multiply(catalogue: Path, num_chunks: int, jobs: int) -> int:
             connection.execute(f"DROP INDEX IF EXISTS {index.name}")
     begin = time.perf_counter()
     try:
-        with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        with multiprocessing.get_context("spawn").Pool(jobs, load, (catalogue,)) as pool:
             work = _work(known)
             waiting: list[Any] = []  # Any: multiprocessing's AsyncResult
             connection.execute("BEGIN")
@@ -100,6 +101,13 @@ def multiply(catalogue: Path, num_chunks: int, jobs: int) -> int:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     return int(total)
+
+
+def load(catalogue: Path) -> None:
+    """Read in this process what is copied."""
+    global _originals
+    with contextlib.closing(sqlite3.connect(catalogue)) as connection:
+        _originals = _read(connection)
 
 
 def copied(number: int, copy: int) -> Rows:
@@ -210,7 +218,6 @@ def _read(connection: sqlite3.Connection) -> Originals:
     chunk_rows = table(f"SELECT * FROM chunks WHERE {mine} ORDER BY number")
     for row in chunk_rows:
         del row["number"]
-    keys = {row["vector_hash"] for row in chunk_rows}
     sample = random.Random(0).sample(chunk_rows, min(SAMPLED_CHUNKS, len(chunk_rows)))
     targets: dict[str, list[str]] = {}
     for document_id, target in connection.execute("SELECT document_id, target FROM document_targets"):
@@ -220,7 +227,11 @@ def _read(connection: sqlite3.Connection) -> Originals:
         targets=targets,
         sections=grouped(table(f"SELECT * FROM sections WHERE {mine} ORDER BY document_id, position")),
         chunks=grouped(chunk_rows),
-        vectors={key: value for key, value in connection.execute("SELECT vector_hash, vector FROM vectors") if key in keys},
+        vectors=dict(
+            connection.execute(
+                f"SELECT vector_hash, vector FROM vectors WHERE vector_hash IN (SELECT vector_hash FROM chunks WHERE {mine})"
+            )
+        ),
         words=[word for row in sample for word in re.findall(r"\w+", row["text"])],
     )
 

@@ -152,7 +152,10 @@ class ScanLeg:
         found = np.empty(len(signs), dtype=np.int16)
         for begin in range(0, len(signs), BLOCK_ROWS):
             block = np.bitwise_count(signs[begin : begin + BLOCK_ROWS] ^ query)
-            found[begin : begin + BLOCK_ROWS] = block.sum(axis=1, dtype=np.int16)
+            total = block[:, 0].astype(np.int16)
+            for column in range(1, block.shape[1]):  # half the time of a sum over so short an axis
+                total += block[:, column]
+            found[begin : begin + BLOCK_ROWS] = total
         return -found
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 
 from evaluation.faults.cases import OPERATIONS
-from evaluation.faults.driver import Faults, schedule
+from evaluation.faults.driver import Faults, KillCase, schedule
+from evaluation.faults.records import Records
 
 pytestmark = pytest.mark.xdist_group("kb_faults")  # one warm parent for all
 
@@ -60,3 +64,11 @@ def test_schedule_covers_every_operation_from_begin_to_end() -> None:
         assert len(shares) == 33
         assert min(shares) < 0.04
         assert max(shares) > 0.96
+
+
+def test_records_are_taken_up_where_a_run_stopped_but_not_those_of_another_place(tmp_path: Path) -> None:
+    case = KillCase("ingest", "point", 3.0, 9.0, True, ("a",), "again", (), 0, 0, (), (), True)
+    first = Records(tmp_path / "records.jsonl", {"place": "here"})
+    first.keep("kill", {"number": 4, **asdict(case)})
+    assert Records(tmp_path / "records.jsonl", {"place": "here"}).cases == {4: case}
+    assert Records(tmp_path / "records.jsonl", {"place": "there"}).cases == {}

@@ -12,6 +12,14 @@ from servers import ServerUnavailableError, chroma_server, postgres_server
 _NUMBERS = itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process: its servers, evaluators and compiled kernels are then made once, and not by every worker of xdist."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def postgres_server_url() -> Iterator[str]:
     """URL of the database `postgres` of a real PostgreSQL server; tests want `postgres_url`."""

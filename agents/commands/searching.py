@@ -307,7 +307,10 @@ def _drive(store: RunStore, run_id: str, machinery: Any, answer: str = "") -> Ma
         return str(typer.prompt("go on? yes, no (never expand these) or stop", default="yes", err=True)).strip()
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        """End as Ctrl-C does, which asyncio turns into a cancelled search; where Ctrl-C is ignored (a job in the background), by ourselves."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from landscape import config, search
 from typer.testing import CliRunner
 
 from agents.cli import app
+from agents.commands import searching
+from agents.runs.store import RunStore
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -107,3 +112,24 @@ def test_file_that_is_no_run_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs.sqlite").write_text("hello, this is not a database at all" * 50)
     exit_code, _, err = kevolve("runs", "--home", str(tmp_path))
     assert exit_code == 3 and "not a run store" in err
+
+
+def test_a_terminated_run_is_cancelled_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = []
+
+    async def search_that_is_terminated(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    monkeypatch.setattr("agents.driver.drive", search_that_is_terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    with RunStore(tmp_path) as store, pytest.raises(typer.Exit) as left:
+        searching._drive(store, "some-run", None)
+    assert left.value.exit_code == 130 and ended == ["cancelled"] and signal.getsignal(signal.SIGTERM) is before
+    assert "`kevolve resume some-run` continues the run" in capsys.readouterr().err

@@ -68,7 +68,7 @@ from tools.types import (
 )
 from tools.worker.attempt import CandidateProcess, Deadline
 from tools.worker.processes import WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
-from tools.worker.session import ReferenceSession
+from tools.worker.session import ReferenceSession, Survey
 
 _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parent.parent
@@ -314,31 +314,55 @@ class LocalEvaluator:
         directory = Path(tempfile.mkdtemp(prefix="candidate-", dir=self._scratch_directory()))
         try:
             needed = max(item.call_bytes for item in surveys)
-            with (
-                shared_device(device, self._slot.accelerator),
-                attempt.phase("check"),
-                self._candidate_process(attempt, device, directory / "check", needed) as process,
-            ):
-                check_candidate(process, session, attempt.effort, attempt.check, weights_constant=attempt.problem.weights_constant)
-            if self._sanitizes(attempt, device):
-                with shared_device(device, self._slot.accelerator), attempt.phase("sanitizers"):
-                    self._sanitize(attempt, session, directory / "sanitizers")
-            cache = self._cache_of(attempt.candidate)
-            attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
-            if kernel_us := sum(
-                kernel_times(attempt.check.traces).values()
-            ):  # the whole call is what counts; this tells what the host adds
-                attempt.profile["kernel_ms"] = kernel_us / 1000.0 / len(attempt.check.traces)
-            if attempt.check.stress.is_fig_leaf:  # its own kernels contribute nothing
-                attempt.composition = Composition.LIBRARY
-            self._time(attempt, session, device, directory, needed)
-            self._compare_with_floor(attempt, surveys, limits)
+            ready = contextlib.ExitStack()
+            timed: list[CandidateProcess] = []
+
+            def make_ready() -> None:
+                """Start the process for the timing while the check goes on: an accelerator takes a while to initialise."""
+                if device != "cpu":
+                    timed.append(ready.enter_context(self._candidate_process(attempt, device, directory / "time", needed)))
+                    timed[0].open_device()
+
+            with ready:
+                with shared_device(device, self._slot.accelerator), attempt.phase("check"):
+                    with self._candidate_process(attempt, device, directory / "check", needed) as process:
+                        constant = attempt.problem.weights_constant
+                        check_candidate(
+                            process, session, attempt.effort, attempt.check, weights_constant=constant, when_promising=make_ready
+                        )
+                    for waiting in timed:  # beside the timing of another evaluation it must not touch the device
+                        waiting.await_device(_PROBE_S)
+                self._finish(attempt, session, surveys, limits, directory, needed, timed)
         except Rejected as rejected:
             if rejected.status is Status.TIMEOUT:
                 self._hangs[key] = max(self._hangs.get(key, 0.0), attempt.effort.timeout_s)
             raise
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def _finish(
+        self,
+        attempt: _Attempt,
+        session: ReferenceSession,
+        surveys: Sequence[Survey],
+        limits: dict[str, Limit],
+        directory: Path,
+        needed: int,
+        ready: Sequence[CandidateProcess],
+    ) -> None:
+        """Say what a candidate that is right is made of, and time it; `ready`: the process for that, if it was started already."""
+        device = session.device
+        if self._sanitizes(attempt, device):
+            with shared_device(device, self._slot.accelerator), attempt.phase("sanitizers"):
+                self._sanitize(attempt, session, directory / "sanitizers")
+        cache = self._cache_of(attempt.candidate)
+        attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
+        if kernel_us := sum(kernel_times(attempt.check.traces).values()):  # the whole call is what counts; this tells what the host adds
+            attempt.profile["kernel_ms"] = kernel_us / 1000.0 / len(attempt.check.traces)
+        if attempt.check.stress.is_fig_leaf:  # its own kernels contribute nothing
+            attempt.composition = Composition.LIBRARY
+        self._time(attempt, session, device, directory, needed, ready)
+        self._compare_with_floor(attempt, surveys, limits)
 
     def _sanitizes(self, attempt: _Attempt, device: str) -> bool:
         if device != "cpu" or self._sanitizers == "never" or not builds_cpp(attempt.candidate.source):
@@ -356,10 +380,18 @@ class LocalEvaluator:
         except HarnessError as error:  # torch under the sanitizers' libraries does not come up everywhere; the candidate is not to blame
             attempt.check.sanitizers = f"not run: {error}"[:500]
 
-    def _time(self, attempt: _Attempt, session: ReferenceSession, device: str, directory: Path, needed: int) -> None:
+    def _time(
+        self,
+        attempt: _Attempt,
+        session: ReferenceSession,
+        device: str,
+        directory: Path,
+        needed: int,
+        ready: Sequence[CandidateProcess],
+    ) -> None:
         generator = np.random.default_rng(attempt.seed)
         deadline: Deadline | None = None
-        with self._candidate_process(attempt, device, directory / "time", needed) as process:
+        with ready[0] if ready else self._candidate_process(attempt, device, directory / "time", needed) as process:
             for number, name in enumerate(session.workloads):
                 with shared_device(device, self._slot.accelerator):
                     with attempt.phase("prepare"):
@@ -392,7 +424,7 @@ class LocalEvaluator:
         """True where the candidate says that its own code works, and a call is long enough to be found at it."""
         return attempt.composition in (Composition.CUSTOM, Composition.MIXED) and attempt.workloads[-1].candidate.latency_ms >= _WATCHED_MS
 
-    def _compare_with_floor(self, attempt: _Attempt, surveys: list[Any], limits: dict[str, Limit]) -> None:  # Any: Survey
+    def _compare_with_floor(self, attempt: _Attempt, surveys: Sequence[Survey], limits: dict[str, Limit]) -> None:
         """Set the roofline fraction; a time below the physical floor is not true."""
         bandwidth = limits.get("dram_gb_per_s")
         on_cpu, precision = attempt.info.torch_device == "cpu", attempt.check.precision

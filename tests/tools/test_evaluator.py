@@ -174,3 +174,9 @@ def _command(pid: str) -> str:
         return Path("/proc", pid, "cmdline").read_text(errors="replace")
     except OSError:
         return ""
+
+
+def test_a_problem_that_asks_for_gradients_is_refused(evaluator: LocalEvaluator) -> None:
+    source = PROBLEM.replace("torch.randn(rows, 96)", "torch.randn(rows, 96, requires_grad=True)")
+    with pytest.raises(ProblemError, match="only forward passes"):
+        evaluator.evaluate(Candidate(HONEST, language="torch"), problem_from_source(source, problem_id="test/trains"), "cpu")

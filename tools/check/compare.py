@@ -111,23 +111,34 @@ def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor,
 
 def compare_exact(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor) -> ErrorStats:
     """Return the statistics of an integer or boolean output, where every difference counts."""
-    a, r, n = (tensor.reshape(-1).to(reference.device) for tensor in (actual, reference, native))
-    bad, bad_native = a != r, n != r
-    place = int(bad.to(torch.uint8).argmax()) if bool(bad.any()) else -1
+    square = worst = worst_native = 0.0
+    bad = bad_native = 0
+    first = (-1, math.nan, math.nan)
+    flat = [tensor.reshape(-1) for tensor in (actual, reference, native)]
+    for start in range(0, actual.numel(), _CHUNK):
+        a, r, n = (tensor[start : start + _CHUNK].to(reference.device) for tensor in flat)
+        differs = a != r
+        bad, bad_native = bad + int(differs.sum()), bad_native + int((n != r).sum())
+        wide = r.double()
+        square += float(wide.square().sum())
+        worst, worst_native = max(worst, float((a.double() - wide).abs().max())), max(worst_native, float((n.double() - wide).abs().max()))
+        if first[0] < 0 and bool(differs.any()):
+            place = int(differs.to(torch.uint8).argmax())
+            first = (start + place, float(r[place]), float(a[place]))
     return ErrorStats(
         dtype=str(native.dtype).removeprefix("torch."),
         numel=actual.numel(),
         class_mismatches=0,
-        rms_reference=float(r.double().square().mean().sqrt()) if r.numel() else 0.0,
+        rms_reference=math.sqrt(square / max(actual.numel(), 1)),
         rmse=0.0,
         rmse_native=0.0,
-        max_error=float((a.double() - r.double()).abs().max()) if r.numel() else 0.0,
-        max_error_native=float((n.double() - r.double()).abs().max()) if r.numel() else 0.0,
-        bad=int(bad.sum()),
-        bad_native=int(bad_native.sum()),
-        first_index=place,
-        first_expected=float(r[place]) if place >= 0 else math.nan,
-        first_actual=float(a[place]) if place >= 0 else math.nan,
+        max_error=worst,
+        max_error_native=worst_native,
+        bad=bad,
+        bad_native=bad_native,
+        first_index=first[0],
+        first_expected=first[1],
+        first_actual=first[2],
     )
 
 

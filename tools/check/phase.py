@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,9 +46,17 @@ class CheckRecord:
 
 
 def check_candidate(
-    process: CandidateProcess, session: ReferenceSession, effort: Effort, record: CheckRecord, *, weights_constant: bool
+    process: CandidateProcess,
+    session: ReferenceSession,
+    effort: Effort,
+    record: CheckRecord,
+    *,
+    weights_constant: bool,
+    when_promising: Callable[[], None] = lambda: None,
 ) -> None:
     """Load the candidate and compare its outputs on fresh draws of every workload; fills `record`.
+
+    `when_promising` is called once its first output is right: what comes after the check may be made ready then.
 
     Raises:
         Rejected: The candidate fails.
@@ -77,6 +86,8 @@ def check_candidate(
             all_stats.extend(stats)
             record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "statistics": stats})
             _require_right(stats, draw, record.draws[-1])
+            if workload == 0 and number == 0:
+                when_promising()
         with part(record.parts_s, "trace"):
             record.traces.append(process.trace(draw, deadline))
         with part(record.parts_s, "repeat"):

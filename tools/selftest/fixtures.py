@@ -34,8 +34,8 @@ class Fixture:
     """Own time limit, in s, for those that hang."""
     max_speedup: float | None = None
     """If it passes, no claimed lower bound may exceed this."""
-    composition: str = ""
-    """If it passes, the composition it must be labelled with."""
+    composition: tuple[str, ...] = ()
+    """If it passes, the compositions that are right."""
 
     labels: tuple[str, ...] = ()
     """If it passes, labels that it must carry."""
@@ -89,7 +89,7 @@ def _read(path: Path) -> Fixture:
         source=source,
         timeout_s=float(fields["timeout_s"]) if "timeout_s" in fields else None,
         max_speedup=float(fields["max_speedup"]) if "max_speedup" in fields else None,
-        composition=fields.get("composition", ""),
+        composition=tuple(fields.get("composition", "").split()),
         labels=tuple(fields.get("labels", "").split()),
         effort=fields.get("effort", "quick"),
         slow=fields.get("slow") == "yes",

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-MIN_ROUNDS = 2
+MIN_ROUNDS = 1
 MAX_ROUNDS = 6
 """Rounds while the claim does not hold: a disturbance of the host can only add, so the least of all rounds counts."""
 _FACTOR = 1.5
@@ -24,14 +24,14 @@ _CALL_FLOOR_MS = {"cpu": 0.0, "cuda": 0.3}
 """Per call: on a GPU launches wait for nothing while the cache is flushed, here they are waited for."""
 _COPY_SHARE = 0.25
 """Share of the copying that may be error."""
-_MAX_DRAWS = 32
-_SWEEP_MS = 8.0
+_MAX_DRAWS = 8
+_SWEEP_MS = 2.0
 _SWEEP_BYTES = 96 << 20
 _MOST_BYTES = 2 << 30
 
 
 def num_draws(nbytes: int, eager_ms: float) -> int:
-    """Return how many fresh draws a sweep takes: enough for 8 ms of the baseline, at most 32 and 96 MiB, but at least two; one where a draw is large.
+    """Return how many fresh draws a sweep takes: enough for 2 ms of the baseline, at most 8 and 96 MiB, but at least two; one where a draw is large.
 
     Args:
         nbytes: Inputs and outputs of one call.

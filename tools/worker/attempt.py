@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -59,6 +60,16 @@ class CandidateProcess:
 
     def __exit__(self, *exc: object) -> None:
         self._worker.kill()
+
+    def open_device(self) -> None:
+        """Have the process initialise its device, in which no code of the candidate has a part; returns before it has."""
+        with contextlib.suppress(WorkerDiedError):  # the next command says so
+            self._worker.post("open")
+
+    def await_device(self, timeout_s: float) -> None:
+        """Wait until the device is initialised; whatever goes wrong there shows at the next command, too."""
+        with contextlib.suppress(WorkerDiedError, WorkerTimeoutError, WorkerHostileError):
+            self._worker.settle(timeout_s)
 
     def load(self, init: Answer, arenas: Arenas, state: Answer, deadline: Deadline, *, source: Path | None = None) -> None:
         """Import the source, construct the model, give it the reference's weights; `source`: another one than the process was made for.

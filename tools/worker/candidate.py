@@ -51,7 +51,7 @@ class CandidateWorker:
         serve(
             self._channel,
             {
-                "probe": self._probe,
+                "probe": self._probe, "open": self._open,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
                 "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace, "repeat": self._repeat,
                 "ghost": self._ghost, "sweep": self._sweep,
@@ -65,8 +65,13 @@ class CandidateWorker:
         device.synchronize()
         return {"works": total == 1024.0}
 
-    def _load(self, message: Answer, fds: list[int]) -> Answer:
+    def _open(self, message: Answer, fds: list[int]) -> Answer:
+        """Initialise the device; nothing of the candidate is loaded yet."""
         self._device = open_device(self._config["device"], self._config["num_threads"])
+        return {}
+
+    def _load(self, message: Answer, fds: list[int]) -> Answer:
+        self._device = self._device or open_device(self._config["device"], self._config["num_threads"])
         self._arenas(message, fds)
         module = _import_source(Path(message["path"]))
         factory = getattr(module, "ModelNew", None)

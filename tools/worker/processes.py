@@ -61,6 +61,7 @@ class Worker:
         self._owns_strays = owns_strays
         self._channel = channel
         self._is_dead = False
+        self._posted: int | None = None
         self.pid = pid
         self.log = log
         self.exit_status: int | None = None
@@ -71,6 +72,37 @@ class Worker:
 
     def __exit__(self, *exc: object) -> None:
         self.kill()
+
+    def post(self, op: str) -> None:
+        """Send a command whose answer the next request, or `settle`, waits for.
+
+        Raises:
+            WorkerDiedError: The process ended.
+        """
+        self._posted = secrets.randbits(53)
+        try:
+            self._channel.send({"op": op, "id": self._posted})
+        except (ChannelClosedError, ChannelTimeoutError) as err:
+            raise WorkerDiedError("the process ended") from err
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait for the answer to a posted command, if there is one; errors are those of `request`."""
+        if self._posted is not None:
+            number, self._posted = self._posted, None
+            self._answer(number, timeout_s)
+
+    def _answer(self, number: int, timeout_s: float) -> tuple[dict[str, Any], list[int]]:  # Any: JSON
+        try:
+            data, received = self._channel.receive(max(timeout_s, 0.001))
+        except ChannelClosedError as err:
+            raise WorkerDiedError("the process ended") from err
+        except ChannelTimeoutError as err:
+            raise WorkerTimeoutError(f"no answer within {timeout_s:.1f} s") from err
+        except ProtocolViolationError as err:
+            raise WorkerHostileError(str(err)) from err
+        if data.get("id") != number:
+            raise WorkerHostileError("the process answered with a wrong message number")
+        return data, received
 
     def request(
         self, op: str, timeout_s: float, fds: Sequence[int] = (), meanwhile: Callable[[], None] | None = None, **fields: Any
@@ -89,25 +121,21 @@ class Worker:
             WorkerTimeoutError: No answer in time; the process still runs.
             WorkerHostileError: It sent something else than one answer to this command.
         """
+        self.settle(timeout_s)
         number = secrets.randbits(53)
+        if self._channel.has_data():
+            raise WorkerHostileError("the process sent a message that nobody asked for")
+        began = time.perf_counter()
         try:
-            if self._channel.has_data():
-                raise WorkerHostileError("the process sent a message that nobody asked for")
-            began = time.perf_counter()
             self._channel.send({"op": op, "id": number, **fields}, fds)
-            while meanwhile is not None and time.perf_counter() < began + timeout_s and not self._channel.is_readable():
-                meanwhile()
-            data, received = self._channel.receive(max(timeout_s, 0.001))
-            seconds = time.perf_counter() - began
         except ChannelClosedError as err:
             raise WorkerDiedError("the process ended") from err
         except ChannelTimeoutError as err:
-            raise WorkerTimeoutError(f"no answer within {timeout_s:.1f} s") from err
-        except ProtocolViolationError as err:
-            raise WorkerHostileError(str(err)) from err
-        if data.get("id") != number:
-            raise WorkerHostileError("the process answered with a wrong message number")
-        return Reply(data, tuple(received), seconds)
+            raise WorkerTimeoutError("the process does not read") from err
+        while meanwhile is not None and time.perf_counter() < began + timeout_s and not self._channel.is_readable():
+            meanwhile()
+        data, received = self._answer(number, timeout_s)
+        return Reply(data, tuple(received), time.perf_counter() - began)
 
     def cpu_seconds(self) -> float:
         """Return the processor time of the process and everything it started so far, in s; 0.0 once it is gone."""

@@ -142,6 +142,11 @@ class ReferenceWorker:
             raise CommandError("problem", f"get_inputs({_keywords(arguments)}) raised {_last_line(err)}") from err
         if not isinstance(made, (list, tuple)):
             raise CommandError("problem", f"get_inputs() must return a list of arguments, got {type(made).__name__}")
+        if any(tensor.requires_grad for tensor in tensors.tensors_of(made)):
+            raise CommandError(
+                "problem",
+                "get_inputs() returns tensors that require gradients; only forward passes are evaluated, so a result would say nothing of training",
+            )
         moved = tensors.map_tensors(list(made), lambda tensor: tensor.detach().to(self._device.name))
         return list(vary(moved, kind, _generator(seed ^ 0x5EED)))
 

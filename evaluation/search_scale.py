@@ -27,6 +27,8 @@ from typing import Any
 
 from sqlalchemy import create_engine, insert
 
+import agents.graph
+import agents.runs.checkpoints
 from agents.coders.base import CoderTask, Draft
 from agents.config import RunConfig
 from agents.driver import Machinery, create_run, drive, versions
@@ -42,6 +44,7 @@ from agents.types import Budget, Memory
 from tools.receipts import source_commit
 from tools.types import Candidate, Composition, Effort, Evaluation, Evidence, Interval, Problem, Status, Timing, WorkloadEvaluation
 
+assert agents.graph and agents.runs.checkpoints  # imported before anything is timed
 PROBLEM = Problem(problem_id="synthetic/null", name="null", source="class Model: ...\ndef get_inputs(): ...\ndef get_init_inputs(): ...\n")
 NEEDS = Needs(visits=True, islands=True)
 _BATCH = 2_000
@@ -99,7 +102,7 @@ def fill(store: RunStore, run_id: str, num_nodes: int, seed: int = 0) -> list[st
     artifact = store.artifacts.write("VALUE = 0\n")
     engine = create_engine(store.url)
     rows: dict[Any, list[dict[str, Any]]] = {NODES: [], EDGES: [], SESSIONS: []}  # Any: table classes, column values
-    template = evaluation_of(Candidate(source="VALUE = 0\n", language="torch"), 1.0)
+    template = evaluation_of(Candidate(source="VALUE = 0\n", language="torch"), 1.0).to_json()
     num_drafts = 0
     for step in range(num_nodes):
         parents: tuple[str, ...] = ()
@@ -143,7 +146,7 @@ def _node(
     fitness: float,
     features: dict[str, str],
     artifact: str,
-    like: Evaluation,
+    evaluation: dict[str, Any],  # Any: JSON
 ) -> dict[str, Any]:  # Any: column values
     return {
         "run_id": run_id,
@@ -160,7 +163,7 @@ def _node(
         "status": "passed" if fitness > 0 else "wrong_values",
         "fitness": fitness,
         "evidence": "measured",
-        "evaluation": like.to_json(),
+        "evaluation": evaluation,
         "notes": "one of many",
         "chunk_ids": [],
         "diagnosis": {},

@@ -46,3 +46,15 @@ def test_a_fact_stands_in_its_sentence_or_row(folder: Path) -> None:
 def test_the_same_seed_draws_the_same_facts(folder: Path) -> None:
     assert fact_check.draw(folder, 3, 1) == fact_check.draw(folder, 3, 1)
     assert len(set(fact_check.draw(folder, 4, 2))) == 4
+
+
+@pytest.mark.parametrize(("words", "count"), [("", 1), (" (unverified here)", 0), (" (arXiv 2402.13499)", 0)])
+def test_estimates_of_documented_pages_without_a_source_are_listed(tmp_path: Path, words: str, count: int) -> None:
+    text = f"---\ntitle: Chip\ntrust: documented\n---\n\n# Chip\n\n## Bus (measured)\n\nFull 3 GB/s.\n\n## Launch\n\nA launch costs about 5 us{words}.\n"
+    (tmp_path / "chip.md").write_text(text)
+    assert [fact.number for fact in fact_check.unmarked(tmp_path)] == ["5 us"] * count
+
+
+def test_the_documents_have_no_unmarked_estimates() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    assert [f"{fact.document}:{fact.line}: {fact.text}" for fact in fact_check.unmarked(docs)] == []

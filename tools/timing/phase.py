@@ -55,7 +55,8 @@ _WATCH_S = 10.0
 """A candidate is watched until threads were found executing so often, which takes 0.1 s on a quiet machine, at most about so long."""
 _CLOCK_SHARE = 0.8
 _CLOCK_FLOOR_MS = (0.02, 0.05)
-"""Least and most that device events may fall short of the evaluator's clock, per call; in between, twice what the baseline's own events do."""
+"""What device events may fall short of the evaluator's clock, per call: the most, and for calls below 0.1 ms the least; in between, twice what the baseline's own do."""
+_SHORT_MS = 0.1
 _CLOCK_CALLS = 60
 """Calls in the shorter of two blocks whose difference is one clock's word: 2 ms of disturbance then come to 0.02 ms a call."""
 
@@ -379,12 +380,15 @@ class WorkloadTimer:
                 )
             return
         claimed = statistics.median(candidate.samples_ms)
-        seen = self._marginal_ms("candidate", max(candidate.calls, _CLOCK_CALLS)) - self._empty_ms
-        if claimed >= _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS[0]:
-            return
-        eager = arms["eager"]
-        short = abs(self._marginal_ms("eager", max(eager.calls, _CLOCK_CALLS)) - self._empty_ms - statistics.median(eager.samples_ms))
-        if claimed < _CLOCK_SHARE * seen - min(_CLOCK_FLOOR_MS[1], max(_CLOCK_FLOOR_MS[0], 2.0 * short)):
+        is_short = claimed < _SHORT_MS  # where a fixed allowance would be much of the claim, and more calls cost little
+        least = _CLOCK_CALLS if is_short else 1
+        seen = self._marginal_ms("candidate", max(candidate.calls, least)) - self._empty_ms
+        allowed = _CLOCK_FLOOR_MS[1]
+        if is_short and claimed < _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS[0]:
+            eager = arms["eager"]
+            own = abs(self._marginal_ms("eager", max(eager.calls, least)) - self._empty_ms - statistics.median(eager.samples_ms))
+            allowed = min(_CLOCK_FLOOR_MS[1], max(_CLOCK_FLOOR_MS[0], 2.0 * own))
+        if claimed < _CLOCK_SHARE * seen - allowed:
             raise Rejected(
                 Status.REWARD_HACK,
                 f"the device events say {claimed:.4f} ms a call, the evaluator's own clock {seen:.4f} ms: work is done outside the timed stream",

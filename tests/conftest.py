@@ -14,10 +14,11 @@ _NUMBERS = itertools.count()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process: its servers, evaluators and compiled kernels are then made once, and not by every worker of xdist."""
+    """Keep a file's tests in one process, and so all of a server's: evaluators, compiled kernels and servers are then made once, not by every worker of xdist."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            servers = [name for name in ("postgres", "chroma") if f"{name}_url" in getattr(item, "fixturenames", ())]
+            item.add_marker(pytest.mark.xdist_group(servers[0] if servers else item.path.stem))
 
 
 @pytest.fixture(scope="session")

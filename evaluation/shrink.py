@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LEAST = 8
+LEAST = 16
 """Smaller literals are windows, strides, axes and counts; sizes end between half of it and it."""
 _GENERATORS = frozenset({"get_inputs", "get_init_inputs"})
 

@@ -97,10 +97,7 @@ def example_scope(document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(JITFunction, "run", lambda self, *args, **more: None)
     arguments: dict[str, Any] = {}
     for name, value in document.front["example"].items():
-        if isinstance(value, dict):
-            arguments[name] = torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]), device="meta")
-        else:
-            arguments[name] = getattr(torch, value) if name.endswith("dtype") else value
+        arguments[name] = getattr(torch, value) if name.endswith("dtype") else without_memory(value)
     if document.front["matches"] == "pointwise":
         arguments["device"] = "meta"
     path = tmp_path / f"{document.front['kernel']}_example.py"
@@ -116,12 +113,20 @@ def example_scope(document: Document, monkeypatch: pytest.MonkeyPatch, tmp_path:
     return {k: specify(v, TensorSpec) for k, v in scope.items()}
 
 
+def without_memory(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, list):
+        return [without_memory(item) for item in value]
+    return torch.empty(value["shape"], dtype=getattr(torch, value["dtype"]), device="meta") if isinstance(value, dict) else value
+
+
 def specify(value: Any, spec: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
         return spec(tuple(value.shape), str(value.dtype).removeprefix("torch."), value.stride())
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(specify(item, spec) for item in value) if isinstance(value, list) else value
 
 
 def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
@@ -145,7 +150,7 @@ def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
 def evaluate_default(default: Any, scope: dict[str, Any]) -> Any:
     from tools.expressions import evaluate
 
-    return default if isinstance(default, str) and default in ("bf16x6", "ieee") else evaluate(default, scope)
+    return default if isinstance(default, str) and default in ("bf16x6", "ieee", "tf32x3") else evaluate(default, scope)
 
 
 @pytest.fixture(scope="session")

@@ -416,6 +416,40 @@ def cases() -> dict[str, list[Case]]:
         common = {"kernel_size": k, "stride": s, "padding": p, "ceil_mode": False, "count_include_pad": rank != 2}
         add("avg_pool", {"self": n(*shape), **common}, avg_pool, tiles)
 
+    # recurrent layers: both directions need a launch for each layer and step, one direction runs the layers side by side
+    for op, cell, gates, two, first, biases in (
+        ("gru", torch.gru, 3, False, False, True),
+        ("gru", torch.gru, 3, True, True, False),
+        ("lstm", torch.lstm, 4, False, True, True),
+        ("lstm", torch.lstm, 4, True, False, True),
+    ):
+        width = 2 if two else 1
+        sizes = [(gates * 20, size) for below in (7, 20 * width) for _ in range(width) for size in (below, 20, *([0, 0] if biases else []))]
+        weights = [n(rows, columns) * 0.3 if columns else n(rows) * 0.3 for rows, columns in sizes]
+        state = [n(2 * width, 3, 20), n(2 * width, 3, 20)]
+
+        def recurrence(input: Any, hx: Any, params: Any, *rest: Any, cell: Any = cell, **more: Any) -> Any:
+            hidden = [item.double() for item in hx] if isinstance(hx, list) else hx
+            return cell(input, hidden, [item.double() for item in params], *rest, *more.values())
+
+        add(
+            "recurrent_steps",
+            {
+                "input": n(3, 4, 7) if first else n(4, 3, 7),
+                "hx": state if op == "lstm" else state[0],
+                "params": weights,
+                "has_biases": biases,
+                "num_layers": 2,
+                "dropout": 0.0,
+                "train": False,
+                "bidirectional": two,
+                "batch_first": first,
+            },
+            recurrence,
+            {"BLOCK_H": 16, "BLOCK_K": 32},
+            extra={"operator": f"aten.{op}.input"},
+        )
+
     # gemm
     for kernel in ("linear_split_fp16", "linear_split_bf16", "linear_fp32"):
         tiles = {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 16}

@@ -124,7 +124,10 @@ def _quick_recurrences() -> Iterator[None]:
         directions = 2 if bidirectional else 1
         steps, batch = (input.shape[1], input.shape[0]) if batch_first else (input.shape[0], input.shape[1])
         out = input.new_empty((steps, batch, directions * hidden[0].shape[-1]))
-        return [out.transpose(0, 1) if batch_first else out, *(torch.empty_like(item, memory_format=torch.contiguous_format) for item in hidden)]
+        return [
+            out.transpose(0, 1) if batch_first else out,
+            *(torch.empty_like(item, memory_format=torch.contiguous_format) for item in hidden),
+        ]
 
     def one(input: Any, hx: Any, params: Any, biases: bool, layers: int, dropout: float, train: bool, two: bool, first: bool) -> Any:
         return tuple(results(input, [hx], two, first))

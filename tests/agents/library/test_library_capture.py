@@ -53,6 +53,18 @@ def test_a_forward_that_depends_on_earlier_calls_is_refused() -> None:
         capture_here(module("self.last = x + self.last\nreturn self.last", "torch.rand(3)", "self.last = torch.zeros(3)"))
 
 
+def test_recurrent_layers_are_captured_whole_with_the_layout_that_they_return() -> None:
+    source = module("y, (h, c) = self.l(x)\nreturn y, c", "torch.rand(3, 10_000, 16)", "self.l = nn.LSTM(16, 24, 2, batch_first=True)")
+    ((_, graph),) = capture_here(source).workloads
+    (layer,) = (node for node in graph.nodes if node.op == "aten.lstm.input")
+    assert [(item.shape, item.stride) for item in layer.output] == [
+        ((3, 10_000, 24), (24, 72, 1)),
+        ((2, 3, 24), (72, 24, 1)),
+        ((2, 3, 24), (72, 24, 1)),
+    ]
+    assert len([item for item in graph.placeholders if item.kind == "parameter"]) == 8
+
+
 def test_rewriting_drops_copies_and_makes_in_place_work_functional() -> None:
     source = module(
         "y = x * 2\ny.relu_()\nz = y.detach().contiguous()\nreturn F.dropout(z, 0.3, False) + torch.tensor(0.5)", "torch.rand(3, 4)"

@@ -48,5 +48,7 @@ class Records:
             self.crowd = record
         else:
             names = {field.name for field in dataclasses.fields(KillCase)}
-            values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items() if name in names}
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in record.items() if name in names
+            }  # Any: fields of several types
             self.cases[int(record["number"])] = KillCase(**values)

@@ -7,11 +7,17 @@ import json
 import os
 import socket
 import struct
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tools.check.composition import composition_of
+from tools.check.verdict import Rejected
+from tools.types import Composition
+from tools.worker.attempt import CandidateProcess, _require_same_state
 from tools.worker.channel import MAX_BODY_BYTES, Channel, ChannelClosedError, ChannelTimeoutError, ProtocolViolationError
 
 HONEST_ERRORS = (ChannelClosedError, ChannelTimeoutError, ProtocolViolationError)
@@ -76,6 +82,11 @@ def test_a_truncated_message_is_a_closed_channel() -> None:
 def test_deep_nesting_is_a_violation_and_no_crash() -> None:
     with pytest.raises(ProtocolViolationError):
         received(frame(b"[" * 200_000))
+
+
+def test_nesting_that_python_itself_could_read_is_a_violation_too() -> None:
+    with pytest.raises(ProtocolViolationError):
+        received(frame(b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}"))
 
 
 def test_silence_ends_at_the_time_limit() -> None:
@@ -150,3 +161,40 @@ def test_descriptors_sent_byte_by_byte_do_not_pile_up() -> None:
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["tensor", "list", "tuple", "float32", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["tensor", "list", "tuple", "dict", "shape", "dtype", "value", "x"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+EXPECTED: dict[str, Any] = {
+    "tuple": [{"tensor": {"shape": [2, 3], "dtype": "float32"}}, {"dict": {"x": {"list": [{"tensor": {"shape": [1], "dtype": "int64"}}]}}}]
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON, JSON, JSON)
+def test_whatever_a_process_says_of_its_output_ends_in_a_verdict(outputs: object, invalid: object, written: object) -> None:
+    process = object.__new__(CandidateProcess)
+    for expected in (EXPECTED, EXPECTED["tuple"][0], EXPECTED["tuple"][1]):
+        with contextlib.suppress(Rejected):
+            process._check_outputs({"outputs": outputs, "invalid": invalid, "written": written}, expected)
+            assert written is True
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(["w", "x"]), JSON, max_size=2))
+def test_whatever_a_process_says_of_its_weights_ends_in_a_verdict(theirs: dict[str, Any]) -> None:
+    with contextlib.suppress(Rejected):
+        _require_same_state(theirs, {"dict": {"w": {"tensor": {"shape": [2]}}}})
+        assert theirs["w"]["shape"] == [2] and set(theirs) == {"w"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.fixed_dictionaries({}, optional={"operators": JSON, "launches": JSON, "kernels": JSON}), max_size=2))
+def test_whatever_a_process_says_of_its_kernels_gives_a_composition(traces: list[dict[str, Any]]) -> None:
+    assert composition_of(traces, [], Path("/nowhere")) in Composition

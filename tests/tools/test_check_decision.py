@@ -11,7 +11,7 @@ import torch
 
 from tools.check.compare import calibrate, compare, compare_exact
 from tools.check.composition import composition_of, kernel_times
-from tools.check.decision import describe_mismatch, precision_class, reject
+from tools.check.decision import describe_mismatch, precision_class, reject, reject_beside
 from tools.check.nulls import null_outputs
 from tools.types import Composition
 
@@ -132,3 +132,12 @@ def test_what_a_process_says_of_its_kernels_cannot_break_the_decision(said: obje
     trace = {"kernels": said, "launches": said, "operators": said}
     assert kernel_times([trace]) == {}
     assert composition_of([trace], [], tmp_path) is Composition.LIBRARY
+
+
+def test_an_output_beside_pytorchs_own_is_right_or_of_another_draw() -> None:
+    a, b, reference, native = product(5)
+    judged = dataclasses.asdict(compare(native, reference, native, calibrate(reference, native)))
+    blocked = sum((a[:, k : k + 7] @ b[k : k + 7] for k in range(0, a.shape[1], 7)), torch.zeros_like(native))
+    for output, is_right in ((blocked, True), (native.flip(0), False), (native * 1.001, False), (native.bfloat16().float(), False)):
+        stats = dataclasses.asdict(compare(output, native.double(), native, calibrate(native.double(), native)))
+        assert (reject_beside(stats, judged) == "") is is_right

@@ -235,7 +235,7 @@ def _require_same_state(theirs: Mapping[str, Any], state: Answer) -> None:  # An
     expected = {name: item["tensor"] for name, item in state.get("dict", {}).items() if "tensor" in item}
     missing, extra = sorted(set(expected) - set(theirs)), sorted(set(theirs) - set(expected))
     different = [
-        f"{name}: {theirs[name].get('shape')} instead of {expected[name]['shape']}"
+        f"{name}: {theirs[name].get('shape') if isinstance(theirs[name], dict) else 'something else'} instead of {expected[name]['shape']}"
         for name in sorted(set(expected) & set(theirs))
         if not isinstance(theirs[name], dict) or theirs[name].get("shape") != expected[name]["shape"]
     ]
@@ -253,6 +253,8 @@ def _require_same_state(theirs: Mapping[str, Any], state: Answer) -> None:  # An
 def _require_same_outputs(actual: Answer, expected: Answer, name: str = "output") -> None:
     """Compare structure, dtype and shape; offsets and strides do not matter."""
     kind = next(iter(expected))
+    if not isinstance(actual, dict):
+        raise Rejected(Status.REWARD_HACK, "the process described its output in a wrong form")
     alike = {"list": ("list", "tuple"), "tuple": ("list", "tuple")}.get(kind, (kind,))
     if not any(item in actual for item in alike):
         found = next(iter(actual), "nothing")
@@ -266,10 +268,11 @@ def _require_same_outputs(actual: Answer, expected: Answer, name: str = "output"
         if not isinstance(theirs, dict):
             raise Rejected(Status.REWARD_HACK, "the process described its output in a wrong form")
         if theirs.get("shape") != mine["shape"]:
-            text = f"{name}: expected shape {tuple(mine['shape'])}, got {tuple(theirs.get('shape') or ())}"
+            shape = theirs.get("shape")
+            text = f"{name}: expected shape {tuple(mine['shape'])}, got {tuple(shape) if isinstance(shape, list) else shape!r}"[:400]
             raise Rejected(Status.WRONG_SHAPE, text, Feedback(first_mismatch=text))
         if theirs.get("dtype") != mine["dtype"]:
-            text = f"{name}: expected dtype {mine['dtype']}, got {theirs.get('dtype')}"
+            text = f"{name}: expected dtype {mine['dtype']}, got {theirs.get('dtype')}"[:400]
             raise Rejected(Status.WRONG_DTYPE, text, Feedback(first_mismatch=text))
     elif kind in ("list", "tuple"):
         mine_items, their_items = expected[kind], next(actual[item] for item in alike if item in actual)

@@ -20,6 +20,8 @@ from typing import Any
 _MAGIC = b"KEV1"
 _HEADER = struct.Struct(">4sI")
 _MAX_FDS = 4
+_MAX_DEPTH = 64
+"""Levels of nesting in a message: honest ones have a dozen, and whoever walks them later recurses."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 MAX_BODY_BYTES = 4 << 20
 """Largest accepted body, in bytes: far above any honest message (specifications of a few hundred tensors)."""
@@ -165,10 +167,21 @@ class Channel:
             raise ProtocolViolationError(f"the message is not JSON: {err}") from err
         if not isinstance(message, dict):
             raise ProtocolViolationError(f"the message is a JSON {type(message).__name__}, not an object")
+        if not _is_shallow(message):
+            raise ProtocolViolationError(f"the message is nested more than {_MAX_DEPTH} levels deep")
         if _SURROGATE.search(body):
             cleaned: dict[str, Any] = _clean(message)  # Any: JSON
             return cleaned
         return message
+
+
+def _is_shallow(message: Any) -> bool:  # Any: JSON
+    level = [message]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for item in level if isinstance(item, (dict, list)) for inner in (item.values() if isinstance(item, dict) else item)]
+        if not level:
+            return True
+    return False
 
 
 def _clean(value: Any) -> Any:  # Any: JSON

@@ -188,7 +188,7 @@ def _rounded_convolutions() -> Any:  # Any: a mode of torch, which is imported l
             return value
         return ((value.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
-    class Rounded(TorchDispatchMode):
+    class Rounded(TorchDispatchMode):  # type: ignore[misc] # torch gives this class no type
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is torch.ops.aten.convolution.default:
                 args = (rounded(args[0]), rounded(args[1]), *args[2:])

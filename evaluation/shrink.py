@@ -133,7 +133,7 @@ def cost_of(source: str) -> Cost:
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
 
-    class Count(TorchDispatchMode):
+    class Count(TorchDispatchMode):  # type: ignore[misc] # torch gives this class no type
         elements = 0
 
         def __torch_dispatch__(

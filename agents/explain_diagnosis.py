@@ -10,7 +10,7 @@ from tools.profiling.causes import ProfileDiagnosis
 _BOTTLENECKS = {
     "dram_bandwidth": "memory_bandwidth", "redundant_traffic": "memory_bandwidth", "uncoalesced_access": "memory_bandwidth", "narrow_loads": "memory_bandwidth", "bank_conflicts": "memory_bandwidth",
     "register_spills": "memory_bandwidth", "host_copies": "memory_bandwidth", "layout_copies": "memory_bandwidth", "matrix_bound": "compute", "compute_bound": "compute", "no_matrix_unit": "compute", "float64_arithmetic": "compute",
-    "needless_conversions": "compute", "integer_divisions": "compute", "special_functions": "compute", "issue_bound": "compute", "divergence": "compute", "dominant_operator": "compute",
+    "needless_conversions": "compute", "integer_divisions": "compute", "special_functions": "compute", "issue_bound": "compute", "divergence": "compute", "dominant_operator": "compute", "own_code": "compute",
 }  # fmt: skip
 """Cause to the closed set of `Diagnosis.bottleneck`; what waits for something is `latency`."""
 

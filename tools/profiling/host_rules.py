@@ -10,6 +10,9 @@ from tools.profiling.types import KernelProfile, Profile
 LONG_KERNEL_US = 15.0
 """Kernels of at least this length outlast a launch, which costs 5 to 10 µs (torch.profiler adds to it)."""
 
+SEEN_FRACTION = 0.1
+"""Share of the host's time below which its operators say nothing about where the time goes."""
+
 
 def host_causes(profile: Profile) -> Iterator[Cause]:
     """Yield launch overhead, copies, and what host operators cost."""
@@ -49,6 +52,11 @@ def _operator_causes(profile: Profile) -> Iterator[Cause]:
     operators = [kernel for kernel in profile.kernels if kernel.kind == "operator"]
     total = sum(kernel.time_us for kernel in operators)
     if not total or profile.device_time_us:
+        return
+    busy = profile.host_value("host_busy_us") or 0.0
+    if total < SEEN_FRACTION * busy:
+        evidence = (f"host_busy_us = {busy:.6g}", f"{total:.5g} µs in PyTorch's operators")
+        yield Cause("own_code", f"PyTorch's operators take {total / busy:.1%} of the time; the rest is the candidate's own code, which only `perf` sees into.", evidence, 1 - total / busy, "", ("faster loops of a C++ kernel on the CPU",))  # fmt: skip
         return
     moved = [
         kernel

@@ -160,3 +160,11 @@ def test_planted_faults_that_the_binary_shows_are_named_and_the_others_are_not_c
             else:
                 assert place_of(planted.cause, found) is None, planted.name
                 assert planted.cause in found.cannot_tell or planted.cause == "launch_bound", planted.name
+
+
+def test_time_that_no_operator_accounts_for_is_the_candidates_own_code() -> None:
+    empty = KernelProfile("aten::empty", launches=20, kind="operator", figures=(Figure("host_self_time_us", 480.0, "us", "t", "time"),))
+    hidden = Profile("cpu", kernels=(empty,), host=(Figure("host_busy_us", 200_000.0, "us", "t", "time"),))
+    assert [cause.name for cause in diagnose_profile(hidden, {}).causes] == ["own_code"]
+    seen = Profile("cpu", kernels=(empty,), host=(Figure("host_busy_us", 500.0, "us", "t", "time"),))
+    assert [cause.name for cause in diagnose_profile(seen, {}).causes] == ["dominant_operator"]

@@ -28,9 +28,8 @@ from evaluation.errors import EvaluationError
 def _measure(options: argparse.Namespace) -> int:
     began = time.monotonic()
     chosen = [group for name, group in GROUPS.items() if (not options.group or name in options.group) and name not in options.without]
-    if not options.resumed:
-        # Before this process opens the device; at most a third of the time.
-        warm([group.name for group in chosen], options.seconds / 3, options.workers)
+    # Before this process opens the device; at most a third of the time.
+    crashed = {} if options.resumed else warm([group.name for group in chosen], options.seconds / 3, options.workers)
     import torch
 
     if not torch.cuda.is_available():
@@ -41,6 +40,15 @@ def _measure(options: argparse.Namespace) -> int:
     state = DeviceState(str(getattr(facts, "uuid", "")))
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     session = Session(uuid.uuid4().hex[:12], started, options.seed, environment())
+    for name, reason in crashed.items():
+        records.append(
+            options.out,
+            records.GroupRecord(
+                name, 0, session.session, started, options.seed, session.environment, {"all": records.Samples("", (), reason)}
+            ),
+        )
+    options.without = [*options.without, *crashed]
+    chosen = [group for group in chosen if group.name not in crashed]
     setting = Setting("cuda", seed=options.seed, multiprocessors=facts.multi_processor_count)
     try:
         left = options.seconds - (time.monotonic() - began)

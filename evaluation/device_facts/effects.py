@@ -122,7 +122,7 @@ class _Product:
 
     def __init__(self, setting: Setting, rows: int, cols: int, depth: int, dtype: torch.dtype, out: torch.dtype | None = None) -> None:
         self.setting = setting
-        self.rows, self.cols, self.depth = (setting.size(size, 1024 if size == depth else 128) for size in (rows, cols, depth))
+        self.rows, self.cols, self.depth = setting.size(rows, 128), setting.size(cols, 128), setting.size(depth, 1024)
         self.a = setting.random(self.rows, self.depth, dtype=dtype)
         self.b = setting.random(self.depth, self.cols, dtype=dtype)
         self.c = torch.empty(self.rows, self.cols, dtype=out or dtype, device=setting.device)
@@ -197,34 +197,47 @@ def split_k(setting: Setting) -> Sequence[Arm]:
     return [product.arm("one part" if parts == 1 else f"{parts} parts", (64, 128, 64), 4, 4, SPLIT=parts) for parts in (1, 2, 4, 8, 16, 32)]
 
 
-def bulk(setting: Setting) -> Sequence[Arm]:
-    """Return products through descriptors: a tile a program, persistent, flattened, and asked to specialise; and the one through pointers."""
-    from triton.tools.tensor_descriptor import TensorDescriptor
+class _Bulk:
+    """A product through descriptors, made once for a group."""
 
-    product = _Product(setting, 4096, 4096, 4096, torch.float16)
-    rows, cols, depth = (128, 256, 64) if not setting.small else (32, 32, 32)
-    tiles = (product.rows // rows) * (product.cols // cols)
-    descriptors = [
-        TensorDescriptor.from_tensor(tensor, block)
-        for tensor, block in ((product.a, [rows, depth]), (product.b, [depth, cols]), (product.c, [rows, cols]))
-    ]
+    def __init__(self, setting: Setting) -> None:
+        from triton.tools.tensor_descriptor import TensorDescriptor
 
-    def arm(name: str, programs: int, *, specialize: bool = False, flatten: bool = False) -> Arm:
+        self.product = _Product(setting, 4096, 4096, 4096, torch.float16)
+        self.tile = rows, cols, depth = (128, 256, 64) if not setting.small else (32, 32, 32)
+        self.tiles = (self.product.rows // rows) * (self.product.cols // cols)
+        operands = ((self.product.a, [rows, depth]), (self.product.b, [depth, cols]), (self.product.c, [rows, cols]))
+        self._descriptors = [TensorDescriptor.from_tensor(tensor, block) for tensor, block in operands]
+
+    def arm(self, name: str, programs: int, *, specialize: bool = False, flatten: bool = False) -> Arm:
+        """Return the product by so many programs."""
+        rows, cols, depth = self.tile
+
         def run() -> object:
-            sizes = (product.rows, product.cols, product.depth)
+            sizes = (self.product.rows, self.product.cols, self.product.depth)
             options = {"BM": rows, "BN": cols, "BK": depth, "GROUP_M": 8, "SPECIALIZE": specialize, "FLATTEN": flatten}
-            return kernels.matmul_bulk[(programs,)](*descriptors, *sizes, **options, num_warps=8, num_stages=3)
+            return kernels.matmul_bulk[(programs,)](*self._descriptors, *sizes, **options, num_warps=8, num_stages=3)
 
-        return Arm(name, "us", run, error=lambda: product.error(run), tolerance=_HALF_TOLERANCE)
+        return Arm(name, "us", run, error=lambda: self.product.error(run), tolerance=_HALF_TOLERANCE)
 
+
+def bulk(setting: Setting) -> Sequence[Arm]:
+    """Return products through descriptors: a tile a program, persistent, flattened; and the one through pointers."""
+    made = _Bulk(setting)
     fill = setting.size(setting.multiprocessors, 3)
     return [
-        arm("descriptors, a tile a program", tiles),
-        product.arm("pointers, a tile a program", (rows, cols, depth), 8, 3),
-        arm("descriptors, persistent", fill),
-        arm("descriptors, persistent, flattened", fill, flatten=True),
-        arm("descriptors, persistent, warp_specialize=True", fill, specialize=True),
+        made.arm("descriptors, a tile a program", made.tiles),
+        made.product.arm("pointers, a tile a program", made.tile, 8, 3),
+        made.arm("descriptors, persistent", fill),
+        made.arm("descriptors, persistent, flattened", fill, flatten=True),
     ]
+
+
+def specialization(setting: Setting) -> Sequence[Arm]:
+    """Return the persistent product with and without the request; a group of its own, since a compiler may end the process on it."""
+    made = _Bulk(setting)
+    fill = setting.size(setting.multiprocessors, 3)
+    return [made.arm("not asked for", fill), made.arm("warp_specialize=True", fill, specialize=True)]
 
 
 def precision(setting: Setting) -> Sequence[Arm]:
@@ -293,13 +306,16 @@ GROUPS = (
         split_k, "one part", (Advice("split K where the tiles fill a quarter of the SMs", "4 parts"), Advice("split K into 16 parts", "16 parts")),
     ),
     Group(
-        "bulk", "Descriptors, persistence, warp specialisation", "4096 x 4096 x 4096 fp16, 128 x 256 x 64, 8 warps, 3 stages, groups of 8.",
+        "bulk", "Descriptors and persistence", "4096 x 4096 x 4096 fp16, 128 x 256 x 64, 8 warps, 3 stages, groups of 8.",
         bulk, "descriptors, a tile a program",
         (
             Advice("make a matrix product persistent", "descriptors, persistent"),
             Advice("flatten the loop of a persistent product", "descriptors, persistent, flattened"),
-            Advice("ask released Triton for warp specialisation on Hopper", "descriptors, persistent, warp_specialize=True"),
         ),
+    ),
+    Group(
+        "specialization", "Warp specialisation", "The persistent product of the group before; `tl.range(warp_specialize=True)` over its tiles.",
+        specialization, "not asked for", (Advice("ask released Triton for warp specialisation on Hopper", "warp_specialize=True"),),
     ),
     Group(
         "precision", "Emulations of a float32 product", "4096 x 4096 x 4096 float32, normal random values; error: Frobenius, against float64.",

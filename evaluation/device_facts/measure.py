@@ -212,24 +212,34 @@ def _released(setting: Setting) -> bool:
     return True
 
 
-def warm(names: Iterable[str], seconds: float, workers: int) -> None:
-    """Compile the kernels of groups in processes beside each other, each running its arms once; what fails is seen again when it is measured."""
+def warm(names: Iterable[str], seconds: float, workers: int) -> dict[str, str]:
+    """Compile the kernels of groups in processes beside each other, each running its arms once; return which groups end a process, and how.
+
+    An arm that merely fails is seen again when it is measured.
+    """
     ends = time.monotonic() + seconds
     waiting = list(names)
-    running: list[subprocess.Popen[bytes]] = []
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    crashed = {}
     while (waiting or running) and time.monotonic() < ends:
-        running = [process for process in running if process.poll() is None]
+        for name, process in list(running.items()):
+            if (code := process.poll()) is not None:
+                del running[name]
+                if code < 0:
+                    crashed[name] = f"a process that ran its arms was ended by signal {-code}"
         while waiting and len(running) < workers:
-            command = [sys.executable, "-m", "evaluation.device_facts", "warm", waiting.pop(0)]
-            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            name = waiting.pop(0)
+            command = [sys.executable, "-m", "evaluation.device_facts", "warm", name]
+            running[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.2)
-    for process in running:
+    for process in running.values():
         process.terminate()
         try:
             process.wait(5.0)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    return crashed
 
 
 def _tell(text: str) -> None:

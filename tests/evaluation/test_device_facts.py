@@ -200,6 +200,24 @@ def test_assembly_is_accepted_by_the_assembler_for_the_chip(text: str, tmp_path:
     assert compiled.asm["ptx"].count(wanted) >= assembly.UNROLL
 
 
+@pytest.mark.parametrize(("hint", "is_wide"), [(1, False), (4, True)])
+def test_width_of_the_copy_follows_what_the_compiler_knows_of_the_mask(
+    hint: int, is_wide: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from evaluation.device_facts import kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    signature = {"source": "*fp32", "target": "*fp32", "units": "i32", **dict.fromkeys(("BLOCK", "HINT", "LOAD", "STORE"), "constexpr")}
+    attrs = {(0,): [["tt.divisibility", 16]], (1,): [["tt.divisibility", 16]]}
+    source = ASTSource(kernels.copy, signature, {"BLOCK": 1024, "HINT": hint, "LOAD": "", "STORE": ""}, attrs=attrs)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    assert (".v4." in compiled.asm["ptx"]) == is_wide
+
+
 @pytest.mark.slow
 def test_every_kernel_that_the_interpreter_can_run_is_right_at_small_sizes() -> None:
     script = """

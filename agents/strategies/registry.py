@@ -21,6 +21,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "one_shot": OneShot,
 }
 
+_AT_LEAST_ONE = frozenset({"islands", "population", "tournament", "stagnation"})
 _READERS: dict[str, Callable[[str], int | float]] = {"int": int, "float": float}
 
 
@@ -51,6 +52,3 @@ def create_strategy(name: str, options: Mapping[str, str] | None = None) -> Stra
         if values[key] < 0 or (key in _AT_LEAST_ONE and values[key] < 1):
             raise OptionError(f"option {key} of strategy {name!r} must be at least {1 if key in _AT_LEAST_ONE else 0}, got {text!r}")
     return kind(**values)
-
-
-_AT_LEAST_ONE = frozenset({"islands", "population", "tournament", "stagnation"})

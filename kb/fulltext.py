@@ -78,12 +78,17 @@ def search(connection: Connection, terms: Sequence[str], top_k: int, scope: str,
         scope: SQL that selects the allowed chunk numbers, or empty for all.
         parameters: Its bound values.
     """
-    words = [word_key(word) for term in terms for word in index_words(term)]
+    words = _keys(terms)
     if not words:
         return []
     postings = _cache(connection).at(connection)
     allowed = allowed_numbers(connection, scope, parameters, postings.state.generation) if scope else None
     return postings.search(words, WEIGHTS, top_k, allowed)
+
+
+def most(connection: Connection, terms: Sequence[str]) -> float:
+    """Return the BM25 score that no chunk reaches for these terms; never 0, so that a score can be divided by it."""
+    return _cache(connection).at(connection).most(_keys(terms)) or 1.0
 
 
 class TextIndex:
@@ -99,7 +104,11 @@ class TextIndex:
 
     def search(self, terms: Sequence[str], top_k: int) -> list[tuple[int, float]]:
         """Return the best texts as (position, BM25 score), best first."""
-        return self._postings.search([word_key(word) for term in terms for word in index_words(term)], WEIGHTS, top_k, None)
+        return self._postings.search(_keys(terms), WEIGHTS, top_k, None)
+
+    def most(self, terms: Sequence[str]) -> float:
+        """Return the score that no text reaches for these terms; never 0."""
+        return self._postings.most(_keys(terms)) or 1.0
 
 
 def allowed_numbers(connection: Connection, scope: str, parameters: dict[str, object], generation: int) -> NDArray[np.int64]:
@@ -145,6 +154,10 @@ def clear(connection: Connection) -> None:
     connection.execute(delete(chunk_words))
     connection.execute(text("DELETE FROM meta WHERE key = 'words_epoch'"))
     connection.execute(text("INSERT INTO meta(key, value) VALUES ('words_epoch', :value)"), {"value": uuid.uuid4().hex[:8]})
+
+
+def _keys(terms: Sequence[str]) -> list[int]:
+    return [word_key(word) for term in terms for word in index_words(term)]
 
 
 def _cache(connection: Connection) -> PostingsCache:

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from kb.calibration import calibrate, calibrated
 from kb.errors import StoreError
 from kb.retrieval import DEFAULT, MODES
 from kb.store import Incoming, KnowledgeBase
@@ -215,8 +214,6 @@ def measure(
             reports.append(_measure_mode(base, known, mode, use_targets, reports[0] if reports else None))
         counts: Any = base.stats()  # Any: mixed values by name
         name = base.embedder().identity.name
-        with base.catalogue.read() as connection:
-            fusion = calibrated(connection, DEFAULT)
     targeted = sum(bool(question.target or question.wrong) for question in known.questions)
     return SuiteReport(
         known.name,
@@ -227,7 +224,7 @@ def measure(
         counts["chunks"],
         name,
         latency_ms,
-        {key: float(value) for key, value in vars(fusion).items() if key.endswith(("_weight", "_penalty"))},
+        {key: float(value) for key, value in vars(DEFAULT).items() if key.endswith(("_weight", "_penalty"))},
         tuple(reports),
     )
 
@@ -252,8 +249,6 @@ def _bring_corpus(base: KnowledgeBase, suite: Suite, on_progress: Callable[[Any]
         base.add_documents(part, lambda number: tell("embedded", number))
         tell("read", len(part))
     base.index.flush()
-    if waiting:
-        calibrate(base)
 
 
 def _measure_mode(base: KnowledgeBase, suite: Suite, mode: str, use_targets: bool, default: ModeReport | None) -> ModeReport:

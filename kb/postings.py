@@ -66,6 +66,7 @@ class Postings:
             int((part.lengths if there is None else part.lengths[there]).sum()) for part, there in zip(self.parts, self.alive, strict=True)
         )
         mean = tokens / self.num_chunks if self.num_chunks and tokens else 1.0
+        self._known_information: dict[int, float] = {}
         self.norms = tuple((K1 * (1.0 - B + B * part.lengths / mean)).astype("float64") for part in self.parts)
 
     def search(
@@ -81,24 +82,15 @@ class Postings:
         """
         import numpy as np
 
-        found: dict[int, list[tuple[slice, NDArray[np.bool_] | None, NDArray[np.int32]]]] = {}
         column_weights = np.asarray(weights, dtype=np.float64)
         scores = [np.zeros(len(part.numbers), dtype=np.float64) for part in self.parts]
-        idf: dict[int, float] = {}
-        for word in dict.fromkeys(words):
-            places = []
-            total = 0
-            for part, alive in zip(self.parts, self.alive, strict=True):
+        idf = self._information(words)
+        for word in words:
+            if word not in idf:
+                continue
+            for part, norm, score in zip(self.parts, self.norms, scores, strict=True):
                 place = part.of(word)
                 rows = part.rows[place]
-                there = None if alive is None else alive[rows]
-                total += len(rows) if there is None else int(there.sum())
-                places.append((place, there, rows))
-            if total:
-                found[word] = places
-                idf[word] = max(float(np.log((self.num_chunks - total + 0.5) / (total + 0.5))), LEAST_IDF)
-        for word in words:
-            for part, norm, score, (place, _, rows) in zip(self.parts, self.norms, scores, found.get(word, ()), strict=bool(word in found)):
                 if len(rows):
                     frequency = part.counts[place] @ column_weights
                     score[rows] += idf[word] * (frequency * (K1 + 1.0)) / (frequency + norm[rows])
@@ -119,6 +111,26 @@ class Postings:
             best += zip(part.numbers[candidates].tolist(), score[candidates].tolist(), strict=True)
         best.sort(key=lambda entry: (-entry[1], entry[0]))
         return best[:top_k]
+
+    def most(self, words: Sequence[int]) -> float:
+        """Return the score that no chunk reaches, however often it holds the words; words that occur nowhere do not count."""
+        idf = self._information(words)
+        return (K1 + 1.0) * sum(idf.get(word, 0.0) for word in words)
+
+    def _information(self, words: Sequence[int]) -> dict[int, float]:
+        """Return the inverse document frequency of those words that occur, counted once each."""
+        import numpy as np
+
+        known = self._known_information
+        for word in words:
+            if word not in known:
+                total = 0
+                for part, alive in zip(self.parts, self.alive, strict=True):
+                    rows = part.rows[part.of(word)]
+                    total += len(rows) if alive is None else int(alive[rows].sum())
+                if total:
+                    known[word] = max(float(np.log((self.num_chunks - total + 0.5) / (total + 0.5))), LEAST_IDF)
+        return {word: known[word] for word in words if word in known}
 
     def num_with_all(self, words: Sequence[int], limit: int) -> int:
         """Return in how many chunks all the words occur together, counted up to a limit."""

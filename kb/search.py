@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, bindparam, text
 
 from kb.abstention import judge
-from kb.calibration import calibrated
 from kb.dense import ScanLeg, Snapshots
 from kb.errors import StoreError
 from kb.fulltext import allowed_numbers, num_chunks
@@ -85,9 +84,7 @@ class Searcher:
                 return None
             scope_sql, parameters = scope(connection, filters)
             leg = self._dense_leg(connection, vector, filters, scope_sql, parameters) if vector is not None else None
-            candidates = retrieve(
-                connection, query, leg, calibrated(connection, fusion), scope_sql, parameters, vector, about(filters.target)
-            )
+            candidates = retrieve(connection, query, leg, fusion, scope_sql, parameters, vector, about(filters.target))
             hits = _hits(connection, candidates, top_k, explain)
             abstained, reason = judge(connection, query, candidates, hits)
         return QueryResult(tuple(hits), abstained, reason, filters.target)

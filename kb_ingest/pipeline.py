@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kb.calibration import calibrate
 from kb.errors import DocumentError
 from kb.reembedding import discard_leftovers
 from kb.store import Incoming, KnowledgeBase
@@ -189,13 +188,11 @@ class _Session:
                 self._remove(stored.document_id)
 
     def finish(self) -> None:
-        """Write the vector index (also what a killed process left waiting), drop what nothing uses, weigh the legs anew if the base has grown much."""
+        """Write the vector index (also what a killed process left waiting), drop what nothing uses."""
         if self._is_changed:
             self._base.collect_vectors()
         self._base.index.flush()
         discard_leftovers(self._base)
-        if self._is_changed:
-            calibrate(self._base)
 
     def report(self) -> IngestReport:
         """Return what was done."""

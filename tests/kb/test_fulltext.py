@@ -136,3 +136,12 @@ def test_a_base_of_the_former_schema_is_brought_up(base: KnowledgeBase, make_doc
     with KnowledgeBase.open(base.home) as opened:
         assert opened.query("beta", mode="lexical").hits[0].source.path == "a.md"
         assert opened.check().problems == ()
+
+
+def test_no_text_scores_as_much_as_the_most_that_its_query_allows() -> None:
+    index = fulltext.TextIndex([("banks", "bank " * 200), ("", "shared memory banks"), ("", "a warp has lanes"), ("", "a grid has blocks")])
+    terms = query_terms("shared memory banks")
+    most = index.most(terms)
+    assert all(0 < score < most for _, score in index.search(terms, 10))
+    assert index.most([*terms, "zorkchip"]) == most
+    assert index.most(["zorkchip"]) == 1.0

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from kb.abstention import is_statement, missing_quantity
+from kb.retrieval import DEFAULT, LEXICAL_SCALE
 from kb.store import KnowledgeBase
 from kb.types import Document, Filters
 
@@ -16,6 +17,29 @@ def test_parts_add_up_to_the_score_in_every_mode(filled: KnowledgeBase, mode: st
     for query in ("shared memory per block", "LDS on AMD"):
         for hit in filled.query(query, 10, explain=True, mode=mode).hits:
             assert sum(hit.explain.values()) == pytest.approx(hit.score, abs=1e-9)
+
+
+def test_words_weigh_by_how_much_of_the_query_they_cover(base: KnowledgeBase, make_document: MakeDocument) -> None:
+    for number in range(8):
+        base.add_document(
+            make_document(f"other{number}.md", {f"Part {number}": f"Soup number {number} boils slowly; nothing else happens."})
+        )
+    base.add_document(make_document("fault.md", {"Fault": "An illegal memory access was encountered in the allocator."}))
+    quoted = base.query("illegal memory access encountered allocator", 1, explain=True, infer_target=False).hits[0]
+    brushed = base.query("allocator boils whenever printers jam slowly somewhere", 9, explain=True, infer_target=False).hits
+    most = DEFAULT.lexical_weight * LEXICAL_SCALE
+    assert quoted.source.path == "fault.md"
+    assert max(hit.explain["lexical"] for hit in brushed) < quoted.explain["lexical"] < most
+
+
+def test_words_that_occur_nowhere_do_not_lower_what_the_others_say(base: KnowledgeBase, make_document: MakeDocument) -> None:
+    base.add_document(make_document("one.md", {"Banks": "Shared memory has 32 banks."}))
+    base.add_document(make_document("two.md", {"Warps": "A warp has 32 lanes."}))
+    base.add_document(make_document("three.md", {"Grids": "A grid has many blocks."}))
+    alone = base.query("banks", 1, explain=True, mode="lexical").hits[0]
+    among = base.query("banks zorkchip frobnicates", 1, explain=True, mode="lexical").hits[0]
+    assert alone.explain["lexical"] > 0
+    assert among.explain["lexical"] == alone.explain["lexical"]
 
 
 def test_second_chunk_of_a_section_makes_room_for_another_section(base: KnowledgeBase, make_document: MakeDocument) -> None:

@@ -119,6 +119,13 @@ class _LineText(HTMLParser):
             self._give_up(len(self.rawdata))
         self.close()
 
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """Return where a marked section (`<![…`) ends; one without a name that SGML knows, on which the library asserts, is a comment as in browsers."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i)
+
     def _give_up(self, end: int) -> None:
         """Take the beginning of what is not parsed yet as text."""
         self.handle_data(self.rawdata[:end])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,3 +105,9 @@ def test_title_of_a_doxygen_page_is_its_heading() -> None:
 def test_status_lines_of_a_search_page_are_left_out() -> None:
     page = b'<html><body class="SRPage"><div id="SRIndex"><div class="SRStatus" id="Loading">Loading...</div></div></body></html>'
     assert "Loading" not in HtmlReader().read(RawFile("s.html", page)).root.text
+
+
+@pytest.mark.parametrize("section", ["<![::ColumnMajor, in]>", "<![odd[x]]>", "<![", "<![1"])
+def test_marked_sections_without_a_known_name_are_comments(section: str) -> None:
+    document = HtmlReader().read(RawFile("a.html", f"<html><body><p>before</p>{section}<p>after</p></body></html>".encode()))
+    assert "before" in document.root.text

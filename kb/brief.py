@@ -23,7 +23,7 @@ class Finding:
     support: float
     """Share of the part's content words that the chunk or its heading path holds, 0 to 1."""
     how: str
-    """What spoke most for it: `query`, `question`, `names`, `words`, `meaning`, `lexical`, `side`, `concept`, `expansion`, `section`, `link` or `model`."""
+    """What spoke most for it: `query`, `question`, `names`, `words`, `meaning`, `lexical`, `side`, `concept`, `expansion`, `section`, `link`, `collection`, `neighbour` or `model`."""
 
 
 @dataclass(frozen=True)

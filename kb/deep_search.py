@@ -15,7 +15,7 @@ from kb.abstention import support
 from kb.brief import Brief, Finding, RankedSection
 from kb.deep.claims import is_supported, quote
 from kb.deep.concepts import Meant, Thesaurus
-from kb.deep.decompose import content_words, decompose, names, sides
+from kb.deep.decompose import content_words, decompose, names, sides, subject_words
 from kb.deep.evidence import Evidence, Key, Pool, key_of, take_turns
 from kb.deep.walk import Atlas, feedback_terms
 from kb.target_words import named_target
@@ -53,6 +53,10 @@ class Weights:
     """Inside the documents with most evidence."""
     link: float = 0.2
     """Inside documents that the best sections link to."""
+    collection: float = 1.0
+    """Inside the collections that the question names."""
+    neighbour: float = 1.0
+    """Inside the document that answers another part best."""
     model: float = 0.5
     """Each formulation of a language model."""
 
@@ -121,6 +125,7 @@ class DeepSearch:
         calls_before = self._advisor.num_calls if self._advisor else 0
         formulations = tuple(self._advisor.formulate(question, self._options.num_formulations)) if self._advisor else ()
         answers = [(part, *session.answer(part, question, subject, formulations)) for part in parts]
+        session.share(answers)
         not_found = [f"{part}: {reason}" for part, _, reason in answers if reason]
         answered = [(part, pool) for part, pool, reason in answers if not reason]
         pools = [pool for _, pool in answered or [answer[:2] for answer in answers]]
@@ -191,12 +196,24 @@ class _Session:
         self.reformulate(pool, formulations)
         need = 1.0 - max((support(item.hit, part) for item in pool.ranked()[:5]), default=0.0)
         self._ask_concepts(pool, part, need)
+        for collection in self._atlas.collections(subject_words(question)):
+            self._ask(pool, part, "collection", weights.collection, collection)
         self._expand(pool, part)
         self._descend(pool, part)
         self._follow(pool, part)
         if not pool.sections:
             return pool, "the base holds nothing within these filters"
         return pool, reason
+
+    def share(self, answers: Sequence[tuple[str, Pool, str]]) -> None:
+        """Look for each part inside the documents that best answer the part before it, for the first the part after it.
+
+        What is asked together often stands together, and a later part seldom names its subject again.
+        """
+        best = [list(dict.fromkeys(item.hit.source.path for item in pool.ranked()[:3]))[:2] for _, pool, _ in answers]
+        for index, (part, pool, _) in enumerate(answers):
+            for other in best[index - 1] if index else best[1] if len(best) > 1 else []:
+                self._ask(pool, part, "neighbour", self._weights.neighbour, other)
 
     def reformulate(self, pool: Pool, formulations: Sequence[str]) -> None:
         """Ask what a language model formulated."""

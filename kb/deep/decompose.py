@@ -63,6 +63,13 @@ def names(text: str) -> list[str]:
     return list(dict.fromkeys(word for word in words(text) if looks_like_name(word)))
 
 
+def subject_words(text: str) -> list[str]:
+    """Return what may name a collection of documents: the words of a text that begin with or hold a capital or a digit, in lower case."""
+    found = words(text)
+    named = [word for word in found if looks_like_name(word) or word[:1].isupper()]
+    return list(dict.fromkeys(token for word in named for token in query_terms(word) if token not in STOP_WORDS))
+
+
 def phrases(text: str, lengths: tuple[int, ...] = (4,)) -> list[str]:
     """Return a text, its runs of content words and its windows of some lengths: what may be a description of one concept."""
     found = words(text)

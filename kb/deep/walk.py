@@ -28,6 +28,7 @@ class Atlas:
         self._base = base
         self._known: dict[str, None] | None = None
         self._labels: dict[str, str] = {}
+        self._folders: dict[str, frozenset[str]] | None = None
 
     def linked(self, chunk_ids: Sequence[str], question: str) -> list[str]:
         """Return the sources that the sections of these chunks link to; first those whose label or file name shares words with the question."""
@@ -49,6 +50,14 @@ class Atlas:
                     there = {stem(term) for term in content_words(f"{label} {posixpath.basename(target).partition('.')[0]}")}
                     found[target] = max(found.get(target, 0), len(there & wanted))
         return sorted(found, key=lambda target: -found[target])
+
+    def collections(self, terms: Sequence[str]) -> list[str]:
+        """Return the topmost folders whose name holds one of some terms as a word, with a slash behind; empty if all documents lie in one folder."""
+        if self._folders is None:
+            tops = dict.fromkeys(stored.source.partition("/")[0] for stored in self._base.documents() if "/" in stored.source)
+            self._folders = {f"{top}/": frozenset(tokens(top.replace("_", " "))) for top in tops} if len(tops) > 1 else {}
+        wanted = set(terms)
+        return [folder for folder, there in self._folders.items() if there & wanted]
 
     def _resolve(self, source: str, address: str) -> str | None:
         """Return the source that a relative address means, with or without its extension."""

@@ -8,7 +8,7 @@ import pytest
 from kb.deep.advisor import PromptedAdvisor
 from kb.deep.claims import is_supported
 from kb.deep.concepts import Concept, Thesaurus, load_concepts
-from kb.deep.decompose import phrases, sides
+from kb.deep.decompose import phrases, sides, subject_words
 from kb.deep_search import DeepSearch, DeepSearchOptions, decompose, quote
 from kb.embedders.registry import make_embedder
 from kb.store import KnowledgeBase
@@ -206,3 +206,26 @@ def test_a_claim_that_does_not_stand_in_the_passage_is_not_supported() -> None:
 
 def test_phrases_hold_the_runs_of_content_words() -> None:
     assert "neighbouring addresses" in phrases("how do we go to the neighbouring addresses at once")
+
+
+def test_a_named_collection_and_the_document_of_the_other_part_are_looked_into(
+    base: KnowledgeBase, make_document: Callable[..., Document]
+) -> None:
+    base.add_document(
+        make_document(
+            "acme+fuser/fusion.md", {"Classes": "Fuser sorts operators into classes.", "Phases": "A late phase takes activations."}
+        )
+    )
+    for number in range(4):
+        base.add_document(
+            make_document(f"other+lib/page{number}.md", {"Phases": f"Phase {number} of an activation, an operator and a class."})
+        )
+    brief = DeepSearch(base).ask("How does Fuser sort operators, and in which phase are activations taken?")
+    assert len(brief.parts) == 2
+    assert f"{brief.parts[1]} [in acme+fuser/]" in brief.queries
+    assert f"{brief.parts[1]} [in acme+fuser/fusion.md]" in brief.queries
+    assert ("acme+fuser/fusion.md", "Phases") in {(section.hit.source.path, section.hit.section_path[-1]) for section in brief.sections[:4]}
+
+
+def test_collections_are_named_by_capitals_or_digits_only() -> None:
+    assert subject_words("How does TVM classify operators on an mi300 card") == ["tvm", "mi300", "mi", "300"]

@@ -119,7 +119,7 @@ class _LineText(HTMLParser):
             self._give_up(len(self.rawdata))
         self.close()
 
-    def parse_marked_section(self, i: int, report: int = 1) -> int:
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
         """Return where a marked section (`<![…`) ends; one without a name that SGML knows, on which the library asserts, is a comment as in browsers."""
         try:
             return super().parse_marked_section(i, report)

@@ -27,20 +27,22 @@ _COPY_SHARE = 0.25
 _MAX_DRAWS = 8
 _SWEEP_MS = 2.0
 _SWEEP_BYTES = 96 << 20
-_MOST_BYTES = 2 << 30
+MOST_BYTES = {"quick": 2 * _SWEEP_BYTES, "full": 2 << 30}
+"""Inputs and outputs of a call that a sweep is made for, by effort: a GiB takes a second to bring from process to process."""
 
 
-def num_draws(nbytes: int, eager_ms: float) -> int:
+def num_draws(nbytes: int, eager_ms: float, most_bytes: int = MOST_BYTES["full"]) -> int:
     """Return how many fresh draws a sweep takes: enough for 2 ms of the baseline, at most 8 and 96 MiB, but at least two; one where a draw is large.
 
     Args:
         nbytes: Inputs and outputs of one call.
         eager_ms: Latency of the baseline.
+        most_bytes: See `MOST_BYTES`.
 
     Returns:
-        0 where one draw has more than 2 GiB, which takes seconds to bring from process to process.
+        0 where one draw has more bytes than that.
     """
-    if nbytes > _MOST_BYTES:
+    if nbytes > most_bytes:
         return 0
     if nbytes > _SWEEP_BYTES * 2:
         return 1

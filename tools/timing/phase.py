@@ -25,7 +25,7 @@ from tools.check.decision import describe_mismatch, reject, reject_beside
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
 from tools.timing.device_state import DeviceState, summarise
-from tools.timing.fresh import MAX_ROUNDS, MIN_ROUNDS, FreshCalls, Sweeps, num_draws
+from tools.timing.fresh import MAX_ROUNDS, MIN_ROUNDS, MOST_BYTES, FreshCalls, Sweeps, num_draws
 from tools.timing.parts import part
 from tools.timing.stats import median_ms, paired_speedup
 from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
@@ -319,7 +319,8 @@ class WorkloadTimer:
         on_cpu, arms = self._session.device == "cpu", self._record.arms
         eager_ms = evaluation.baselines["eager"].latency_ms
         used = Sweeps(median_ms(arms["candidate"].processor_ms), median_ms(arms["eager"].processor_ms)) if on_cpu else None
-        count = num_draws(_nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"]), min(eager_ms, used.eager_ms if used else eager_ms))
+        moved = _nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"])
+        count = num_draws(moved, min(eager_ms, used.eager_ms if used else eager_ms), MOST_BYTES.get(self._effort.name, MOST_BYTES["full"]))
         if count == 0:
             self._record.notes.append("no calls on fresh inputs: they are too large")
             return

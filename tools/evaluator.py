@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tools.check.composition import composition_of, confirmed, kernel_times
+from tools.check.composition import agreed, composition_of, confirmed, kernel_times
 from tools.check.floor import accelerator_peak, floor_ms, processor_peak
 from tools.check.phase import CheckRecord, check_candidate, sanitize_candidate
 from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
@@ -100,8 +100,8 @@ class _Attempt:
     timings: list[TimingRecord] = field(default_factory=list)
     workloads: list[WorkloadEvaluation] = field(default_factory=list)
     composition: Composition = Composition.UNKNOWN
-    executing: dict[str, int] = field(default_factory=dict)
-    """Files in which a CPU candidate was found executing, with counts."""
+    executing: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By workload, the files in which a CPU candidate was found executing, with counts."""
     roofline_fraction: float | None = None
     profile: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)
@@ -415,9 +415,10 @@ class LocalEvaluator:
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     attempt.workloads.append(timer.run(number, prepared, generator, note, tuned))
                     if device == "cpu" and self._can_be_watched(attempt):
-                        attempt.executing = timer.watch()
-                        attempt.composition = confirmed(attempt.composition, attempt.executing, self._cache_of(attempt.candidate))
+                        attempt.executing[name] = timer.watch()
             session.ask("release", _REFERENCE_S)
+        cache = self._cache_of(attempt.candidate)
+        attempt.composition = agreed([confirmed(attempt.composition, attempt.executing.get(name, {}), cache) for name in session.workloads])
 
     @staticmethod
     def _can_be_watched(attempt: _Attempt) -> bool:

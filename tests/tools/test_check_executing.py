@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.check.composition import confirmed
+from tools.check.composition import agreed, confirmed
 from tools.types import Composition
 from tools.worker.sampling import Whereabouts
 
@@ -37,6 +37,11 @@ TORCH, LIBC, NO_FILE = "/lib/torch/lib/libtorch_cpu.so", "/lib/libc.so.6", ""
 )
 def test_own_code_counts_where_it_executes(said: str, executing: dict[str, int], expected: str) -> None:
     assert confirmed(Composition(said), executing, CACHE) is Composition(expected)
+
+
+def test_own_code_on_one_workload_and_a_librarys_on_another_is_a_mixture() -> None:
+    assert agreed([Composition.CUSTOM, Composition.LIBRARY]) is Composition.MIXED
+    assert agreed([Composition.LIBRARY, Composition.LIBRARY]) is Composition.LIBRARY
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

@@ -51,7 +51,7 @@ def test_on_a_quiet_machine_threads_that_spin_are_no_work() -> None:
 
 @pytest.mark.parametrize(
     ("nbytes", "eager_ms", "expected"),
-    [(1000, 0.01, 8), (1000, 0.5, 4), (1000, 4.0, 2), (24 << 20, 0.1, 4), (90 << 20, 0.1, 2), (300 << 20, 0.1, 1), (3 << 30, 0.1, 0)],
+    [(1000, 0.01, 8), (1000, 1.0, 6), (1000, 4.0, 2), (24 << 20, 0.1, 4), (90 << 20, 0.1, 2), (300 << 20, 0.1, 1), (3 << 30, 0.1, 0)],
 )
 def test_large_inputs_take_fewer_draws(nbytes: int, eager_ms: float, expected: int) -> None:
     assert num_draws(nbytes, eager_ms) == expected

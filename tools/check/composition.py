@@ -105,6 +105,11 @@ def confirmed(composition: Composition, executing: Mapping[str, int], cache: Pat
     return Composition.MIXED if kinds["own"] < _OWN_SHARE * working else composition
 
 
+def agreed(compositions: Sequence[Composition]) -> Composition:
+    """Return what a candidate is made of over all workloads: a mixture where they differ."""
+    return compositions[0] if len(set(compositions)) == 1 else Composition.MIXED
+
+
 def _kind_of(path: str, cache: Path) -> str:
     if _is_below(path, cache / "inductor"):
         return "compiler"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MIN_ROUNDS = 1
-MAX_ROUNDS = 6
+MAX_ROUNDS = 12
 """Rounds while the claim does not hold: a disturbance of the host can only add, so the least of all rounds counts."""
 _FACTOR = 1.5
 """A call on fresh inputs may take this many times what is claimed, beyond what it costs the baseline."""
@@ -20,19 +20,22 @@ _QUICKER = 0.75
 """If the baseline is quicker in a sweep than in its blocks, so may the candidate be expected to be, down to this share."""
 _FLOOR_MS = {"cpu": 0.2, "cuda": 0.0}
 """Per sweep: threads that wake up, the answer's way."""
+_LOADED_MS = {"cpu": 0.6, "cuda": 0.0}
+"""Per sweep, on top: what others who use the cores at the same time left in the best of six rounds; never more than `_LOADED_FACTOR` times what is claimed."""
+_LOADED_FACTOR = 3.0
 _CALL_FLOOR_MS = {"cpu": 0.0, "cuda": 0.3}
 """Per call: on a GPU launches wait for nothing while the cache is flushed, here they are waited for."""
 _COPY_SHARE = 0.25
 """Share of the copying that may be error."""
 _MAX_DRAWS = 8
-_SWEEP_MS = 2.0
+_SWEEP_MS = 6.0
 _SWEEP_BYTES = 96 << 20
 MOST_BYTES = {"quick": 2 * _SWEEP_BYTES, "full": 2 << 30}
 """Inputs and outputs of a call that a sweep is made for, by effort: a GiB takes a second to bring from process to process."""
 
 
 def num_draws(nbytes: int, eager_ms: float, most_bytes: int = MOST_BYTES["full"]) -> int:
-    """Return how many fresh draws a sweep takes: enough for 2 ms of the baseline, at most 8 and 96 MiB, but at least two; one where a draw is large.
+    """Return how many fresh draws a sweep takes: enough for 6 ms of the baseline, at most 8 and 96 MiB, but at least two; one where a draw is large.
 
     Args:
         nbytes: Inputs and outputs of one call.
@@ -95,6 +98,7 @@ class FreshCalls:
         own_ms, eager_ms = (max(0.0, min(sweeps) - copying_s) * 1000.0 / self.draws for sweeps in (clock.own_s, clock.eager_s))
         slower = max(_QUICKER, eager_ms / max(clock.eager_ms, 1e-6))
         floor_ms = _CALL_FLOOR_MS[self.device] + (_FLOOR_MS[self.device] + _COPY_SHARE * copying_s * 1000.0) / self.draws
+        floor_ms += min(_LOADED_MS[self.device] / self.draws, _LOADED_FACTOR * clock.claimed_ms)
         if own_ms <= _FACTOR * slower * clock.claimed_ms + floor_ms:
             return ""
         return (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -55,3 +56,14 @@ def load_arrays(folder: Path, stamp: str) -> dict[str, NDArray[Any]] | None:  # 
         return found if shapes == about["arrays"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def places_of(numbers: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where the wanted numbers stand among `numbers`, those that are there; both ascend."""
+    import numpy as np
+
+    if not len(numbers):
+        return np.zeros(0, dtype=np.int64)
+    found: NDArray[np.int64] = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
+    kept: NDArray[np.int64] = found[numbers[found] == wanted]
+    return kept

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
+from kb.arrays import places_of
 from kb.derived import Derived, State
 from kb.meta import settings
 
@@ -107,7 +108,7 @@ class ScanLeg:
             wanted = wanted[np.isin(wanted, self._allowed)]
         found: dict[int, float] = {}
         for part, alive in zip(self._state.parts, self._state.alive, strict=True):
-            rows = _positions(part, wanted)
+            rows = places_of(part.numbers, wanted)
             if alive is not None:
                 rows = rows[alive[rows]]
             if len(rows):
@@ -120,7 +121,7 @@ class ScanLeg:
 
         if self._allowed is None:
             return None if alive is None else np.flatnonzero(alive)
-        rows = _positions(part, self._allowed)
+        rows = places_of(part.numbers, self._allowed)
         return rows if alive is None else rows[alive[rows]]
 
     def _closest(self, part: VectorPart, rows: NDArray[np.int64] | None, how_many: int) -> NDArray[np.int64]:
@@ -157,17 +158,6 @@ class ScanLeg:
                 total += block[:, column]
             found[begin : begin + BLOCK_ROWS] = total
         return -found
-
-
-def _positions(part: VectorPart, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows of chunk numbers that are in the part; both ascend."""
-    import numpy as np
-
-    if not len(part.numbers):
-        return np.zeros(0, dtype=np.int64)
-    found: NDArray[np.int64] = np.minimum(np.searchsorted(part.numbers, wanted), len(part.numbers) - 1)
-    kept: NDArray[np.int64] = found[part.numbers[found] == wanted]
-    return kept
 
 
 def _scores(rows: Vectors, vector: Vectors) -> list[float]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
+from kb.arrays import places_of
 from kb.derived import Derived, State
 from kb.meta import settings
 
@@ -99,10 +100,8 @@ class Postings:
             if alive is not None:
                 score[~alive] = 0.0
             if allowed is not None:
-                within = np.searchsorted(part.numbers, allowed)
-                within = within[within < len(part.numbers)]
                 inside = np.zeros(len(part.numbers), dtype=bool)
-                inside[within] = np.isin(part.numbers[within], allowed)
+                inside[places_of(part.numbers, allowed)] = True
                 score[~inside] = 0.0
             candidates = np.flatnonzero(score > 0.0)
             if len(candidates) > top_k:

@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import random
 import re
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def multiply(catalogue: Path, num_chunks: int, jobs: int) -> int:
             connection.execute(f"DROP INDEX IF EXISTS {index.name}")
     begin = time.perf_counter()
     try:
-        with multiprocessing.get_context("spawn").Pool(jobs, load, (catalogue,)) as pool:
+        with multiprocessing.get_context("spawn").Pool(jobs, _start, (catalogue,)) as pool:
             work = _work(known)
             waiting: list[Any] = []  # Any: multiprocessing's AsyncResult
             connection.execute("BEGIN")
@@ -101,6 +102,12 @@ def multiply(catalogue: Path, num_chunks: int, jobs: int) -> int:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     return int(total)
+
+
+def _start(catalogue: Path) -> None:
+    """Set a worker up; an interrupt is the parent's to answer: workers that end on their own leave its pool waiting."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    load(catalogue)
 
 
 def load(catalogue: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -76,6 +77,8 @@ _MAX_SESSIONS = 2
 _PROBE_S = 60.0
 _REFERENCE_S = 900.0
 _FILE_LIMIT_BYTES = 16 << 30
+_DOUBTFUL_LAYERS = ("landlock", "privileges", "seccomp")
+"""Sandbox layers under which an accelerator's driver may not come up; as few as possible are left out then."""
 _ADDRESS_SPACE_BYTES = 8 << 30
 _ADDRESS_SPACE_FACTOR = 24
 """A CPU candidate may reserve 8 GiB plus this many times the bytes of one call's inputs, outputs and weights. CUDA reserves terabytes, so no limit there."""
@@ -569,8 +572,9 @@ class LocalEvaluator:
             return self._sandbox
         if device not in self._working_layers:
             options = [
-                self._sandbox,
-                *([name for name in self._sandbox if name not in off] for off in (("landlock",), ("seccomp",), ("landlock", "seccomp"))),
+                [name for name in self._sandbox if name not in off]
+                for count in range(len(_DOUBTFUL_LAYERS) + 1)
+                for off in itertools.combinations(_DOUBTFUL_LAYERS, count)
             ]
             self._working_layers[device] = next((option for option in options if self._works_under(device, option)), [])
             missing = set(self._sandbox) - set(self._working_layers[device])

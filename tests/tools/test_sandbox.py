@@ -11,6 +11,7 @@ import pytest
 
 from tools.sandbox import seccomp
 from tools.sandbox.landlock import abi_version
+from tools.sandbox.layers import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
@@ -81,10 +82,10 @@ def tried(tmp_path: Path, layers: list[str]) -> dict[str, bool]:
     not seccomp.is_supported() or abi_version() < 6, reason="needs a seccomp filter for this processor and Landlock 6 (Linux 6.12)"
 )
 def test_a_confined_process_reaches_nothing_but_its_own(tmp_path: Path) -> None:
-    assert {name for name, works in tried(tmp_path, ["rlimits", "landlock", "seccomp"]).items() if works} == OWN
+    assert {name for name, works in tried(tmp_path, list(NAMES)).items() if works} == OWN
 
 
 @pytest.mark.skipif(not seccomp.is_supported(), reason="needs a seccomp filter for this processor")
 def test_without_landlock_signals_stay_inside_by_the_filter(tmp_path: Path) -> None:
-    found = tried(tmp_path, ["seccomp"])
+    found = tried(tmp_path, ["privileges", "seccomp"])
     assert not found["signal"] and not found["capabilities"] and found["own signal"] and found["child"]

@@ -49,7 +49,8 @@ NCU_CALLS = 1
 """Calls under ncu at most: counters hardly differ from call to call, and each launch is replayed many times."""
 _TOOL_FOLDERS = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-compute", "/opt/rocm/bin")
 """Looked into when PATH lacks a tool."""
-_LAYERS: tuple[tuple[str, ...], ...] = (NAMES, ("rlimits",), ())
+_LAYERS: tuple[tuple[str, ...], ...] = (NAMES, tuple(name for name in NAMES if name != "privileges"), ("rlimits",), ())
+"""Tried in turn: a GPU's counters may ask for a capability, and some profilers for more."""
 _CONFINED = "import json, sys; config = json.loads(sys.argv[1]); sys.path[:0] = [config['root']]; from tools.sandbox.apply import confine; confine(config); sys.path.pop(0); sys.path.insert(0, config['folder']); sys.argv = sys.argv[2:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"  # fmt: skip
 
 

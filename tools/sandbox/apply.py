@@ -29,7 +29,8 @@ def confine(options: Mapping[str, Any]) -> None:  # Any: JSON
     if "landlock" in chosen:
         paths = {name: [Path(item) for item in options[name]] for name in ("hidden", "readable", "writable")}
         landlock.restrict(hidden=paths["hidden"], readable=paths["readable"], writable=paths["writable"])
-    privileges.drop()
+    if "privileges" in chosen:
+        privileges.drop()
     if "seccomp" in chosen:
         seccomp.restrict(signals_by_landlock="landlock" in chosen and landlock.abi_version() >= landlock.SIGNALS_SINCE)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools.sandbox import landlock, seccomp
 
-NAMES = ("rlimits", "landlock", "seccomp")
+NAMES = ("rlimits", "landlock", "privileges", "seccomp")
 """Layers that can be chosen; the others (own process, session, environment, directories, sealed memory) are always on."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,12 @@ import pytest
 from servers import ServerUnavailableError, chroma_server, postgres_server
 
 _NUMBERS = itertools.count()
+
+
+def pytest_configure() -> None:
+    """Answer Ctrl-C as in a terminal: who starts the tests in the background hands on that it is ignored, and every command under test would ignore it, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

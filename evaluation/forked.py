@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tools.sandbox.memory import limit_allocations
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 _POLL_S = 0.02
@@ -61,8 +62,7 @@ def _serve(function: Callable[[], Any], answer: Path, memory_bytes: int | None) 
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
-        if memory_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        limit_allocations(memory_bytes)
         told = {"value": function(), "error": "", "message": "", "where": []}
         text = json.dumps(told)
     except BaseException as error:  # the process boundary: whatever went wrong must reach the parent

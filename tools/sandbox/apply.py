@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.sandbox import landlock, privileges, seccomp
-from tools.sandbox.memory import limit_allocations
+from tools.sandbox.memory import limit
 
 
 def confine(options: Mapping[str, Any]) -> None:  # Any: JSON
@@ -20,12 +20,12 @@ def confine(options: Mapping[str, Any]) -> None:  # Any: JSON
     """
     chosen = options["layers"]
     if "rlimits" in chosen:
-        _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_FSIZE, options.get("file_bytes"))
-        _limit(resource.RLIMIT_AS, options.get("address_space_bytes"))
-        limit_allocations(options.get("data_bytes"))
-        _limit(resource.RLIMIT_NPROC, options.get("processes"))
-        _limit(resource.RLIMIT_NOFILE, options.get("open_files"))
+        limit(resource.RLIMIT_CORE, 0)
+        limit(resource.RLIMIT_FSIZE, options.get("file_bytes"))
+        limit(resource.RLIMIT_AS, options.get("address_space_bytes"))
+        limit(resource.RLIMIT_DATA, options.get("data_bytes"))
+        limit(resource.RLIMIT_NPROC, options.get("processes"))
+        limit(resource.RLIMIT_NOFILE, options.get("open_files"))
     if "landlock" in chosen:
         paths = {name: [Path(item) for item in options[name]] for name in ("hidden", "readable", "writable")}
         landlock.restrict(hidden=paths["hidden"], readable=paths["readable"], writable=paths["writable"])
@@ -33,11 +33,3 @@ def confine(options: Mapping[str, Any]) -> None:  # Any: JSON
         privileges.drop()
     if "seccomp" in chosen:
         seccomp.restrict(signals_by_landlock="landlock" in chosen and landlock.abi_version() >= landlock.SIGNALS_SINCE)
-
-
-def _limit(kind: int, value: int | None) -> None:
-    if value is None:
-        return
-    _, hard = resource.getrlimit(kind)
-    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (bound, bound))

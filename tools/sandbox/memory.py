@@ -20,11 +20,16 @@ def limit_allocations(num_bytes: int | None) -> None:
 
     What is shared with other processes (files, the evaluator's arenas) does not count, nor do addresses that are only reserved.
     """
-    if num_bytes is None:
+    limit(resource.RLIMIT_DATA, num_bytes)
+
+
+def limit(kind: int, value: int | None) -> None:
+    """Lower a resource limit of the calling process for good, never above what it may have; None: leave it."""
+    if value is None:
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    bound = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
+    _, hard = resource.getrlimit(kind)
+    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (bound, bound))
 
 
 def _available(meminfo: Path) -> int | None:

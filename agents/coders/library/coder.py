@@ -16,7 +16,19 @@ from agents.coders.library.compose import Piece, compose, compose_reference, tun
 from agents.coders.library.documents import Kernel, kernels_from_base
 from agents.coders.library.errors import CaptureError, DocumentError, LibraryError
 from agents.coders.library.graph import Graph, Node, refs_in
-from agents.coders.library.proposals import Measured, Proposal, banned, references, settings, structures, tunables_of
+from agents.coders.library.proposals import (
+    Measured,
+    Proposal,
+    banned,
+    from_libraries,
+    heavy_keys,
+    more_precise,
+    plain_reference,
+    references,
+    settings,
+    structures,
+    tunables_of,
+)
 from agents.coders.library.regions import POINTWISE, Anchor, Choice, Plan, find_anchors, make_plan
 from agents.coders.library.rewrites import VIEWS, Rewritten, rewrite
 from agents.coders.library.roofline import RECURRENT, estimate, passes_of, seconds_of
@@ -354,10 +366,10 @@ def _proposals(bench: _Bench, task: CoderTask) -> Iterator[Proposal]:
     if bench.workloads:
         yield from _kernel_proposals(bench, task, history, without, task.winners)
     elif _is_gpu(bench.target):  # what could not be captured: nothing is known but that launches may be what it waits for
-        yield Proposal(kind="eager", is_recorded=True, note="the reference itself, recorded as a CUDA graph")
+        yield plain_reference(is_recorded=True)
         yield from references(has_convolution=False, is_recorded=True)
     yield Proposal(kind="compiled", note="the whole forward through torch.compile, as a seed")
-    yield Proposal(kind="eager", note="the reference itself, with PyTorch's operators")
+    yield plain_reference()
 
 
 def _kernel_proposals(
@@ -379,12 +391,16 @@ def _kernel_proposals(
     fused = {region.key: (region.prologue is not None, region.epilogue is not None) for plan in plans for region in plan.regions}
     has_rest = any(_computes(node) for plan in plans for node in plan.eager)
     start = [proposal for winner in winners if (proposal := _from_winner(bench, winner)) is not None]
+    nature = _nature(bench)
+    is_recorded = bool(nature.get("is_launch_bound"))
+    if task is not None:
+        for proposal in _rescues(task, history, heavy_keys(anchors), nature):
+            yield replace(proposal, choices={**avoid, **proposal.choices}) if proposal.kind == "kernels" else proposal
     passed = [attempt for attempt in history if attempt.passed and attempt.proposal.kind == "kernels"]
     if not passed and any(not attempt.passed and attempt.proposal.kind == "kernels" for attempt in history):
-        # First something that should pass whatever the budget, so that a run never ends with nothing.
-        yield from references(has_convolution=False, is_recorded=bool(_nature(bench).get("is_launch_bound")))
-        yield from _repairs(bench, plans, avoid, without)
-    for proposal in structures(anchors, start, has_rest, fused, **_nature(bench)):
+        for proposal in _repairs(bench, plans, avoid, without, heavy_keys(anchors)):
+            yield replace(proposal, choices={**avoid, **proposal.choices}, is_recorded=is_recorded)
+    for proposal in structures(anchors, start, has_rest, fused, **nature):
         merged = {**avoid, **{key: choice for key, choice in proposal.choices.items() if (key, choice.kernel) not in without}}
         yield replace(proposal, choices=merged) if proposal.kind == "kernels" else proposal
     if passed and task:
@@ -403,15 +419,46 @@ def _bases(task: CoderTask, passed: Sequence[Measured]) -> list[Measured]:
     return [*expanded, *(item for item in [best] if item not in expanded)]
 
 
-def _repairs(bench: _Bench, plans: Sequence[Plan], avoid: Mapping[str, Choice], without: frozenset[tuple[str, str]]) -> Iterator[Proposal]:
-    """Simpler structures after a failure: without what is blamed, without fusion, then without each kernel in turn."""
-    yield Proposal(choices=avoid, note="without the kernels that failed")
+def _rescues(task: CoderTask, history: Sequence[Measured], heavy: Sequence[str], nature: Mapping[str, bool]) -> Iterator[Proposal]:
+    """What should pass whatever the budget: four evaluations never end with nothing, and nothing slower than PyTorch is all there is.
+
+    After one failure the reference through torch.compile, after two the library's products with kernels for the rest, after three the reference itself.
+    Once something passed that is slower than PyTorch: the reference, compiled (channels last first, where there are convolutions) and as it is.
+    """
+    is_recorded = bool(nature.get("is_launch_bound"))
+    failures = len({attempt.candidate.candidate_id for attempt in (*task.history, *task.parents)})
+    if not any(attempt.passed for attempt in history):
+        if failures > 0:
+            yield next(iter(references(has_convolution=False, is_recorded=is_recorded)))
+        if failures > 2:
+            yield plain_reference()
+        if failures > 1 and heavy:
+            yield from_libraries(heavy, is_recorded=is_recorded)
+    elif max(attempt.fitness for attempt in history) < 1.0:
+        if nature.get("is_recurrent"):
+            yield plain_reference(is_recorded=is_recorded)
+        yield from reversed([*references(has_convolution=bool(nature.get("has_convolution")), is_recorded=is_recorded)])
+        yield plain_reference(is_recorded=is_recorded)
+
+
+def _repairs(
+    bench: _Bench, plans: Sequence[Plan], avoid: Mapping[str, Choice], without: frozenset[tuple[str, str]], heavy: Sequence[str]
+) -> Iterator[Proposal]:
+    """Other structures after a failure: more exact products, without what is blamed, without our products, without fusion, without each kernel in turn."""
+    base = Proposal(choices=avoid, note="without the kernels that failed")
+    exact = more_precise(base, plans, bench.limits)
+    if exact is not None:
+        yield exact
+    if without:
+        yield base
     keys = {region.key: region.kernel.name for plan in plans for region in plan.regions}
+    if heavy and any(key not in heavy for key in keys):
+        yield from_libraries(heavy)
     plain = {key: Choice(name, prologue=False, epilogue=False) for key, name in keys.items()}
-    yield Proposal(choices={**avoid, **plain}, note="the same kernels with nothing fused, since the fused ones failed")
+    yield Proposal(choices=plain, note="the same kernels with nothing fused, since the fused ones failed")
     if len(keys) > 1:
         for key, name in keys.items():
-            yield Proposal(choices={**avoid, **plain, key: Choice("")}, note=f"without `{name}`, to see which kernel failed")
+            yield Proposal(choices={**plain, key: Choice("")}, note=f"without `{name}`, to see which kernel failed")
 
 
 def _nature(bench: _Bench) -> dict[str, bool]:
@@ -420,6 +467,7 @@ def _nature(bench: _Bench) -> dict[str, bool]:
         return {}
     return {
         "is_launch_bound": any(_is_launch_bound(workload.rewritten.graph, bench.limits) for workload in bench.workloads),
+        "is_recurrent": any(node.op in RECURRENT for workload in bench.workloads for node in workload.captured.nodes),
         "has_convolution": any(node.op.startswith("aten.conv") for workload in bench.workloads for node in workload.captured.nodes),
     }
 

@@ -9,9 +9,12 @@ from typing import Any
 
 from agents.coders.library.compose import tunables_key
 from agents.coders.library.regions import POINTWISE, Anchor, Choice, Plan, Region
-from agents.coders.library.tunables import Setting, default_tunables, is_allowed, neighbours, region_scope
+from agents.coders.library.tunables import Setting, default_tunables, is_allowed, neighbours, region_scope, with_value
 
 MAX_NEIGHBOURS = 24
+PRECISION = "PRECISION"
+MORE_PRECISE = "bf16x3"
+"""Value of the tunable `PRECISION` with which a TF32 kernel keeps 16 bits of its operands."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def structures(
     *,
     is_launch_bound: bool = False,
     has_convolution: bool = False,
+    is_recurrent: bool = False,
 ) -> Iterator[Proposal]:
     """Yield the structures worth a measurement, most promising first.
 
@@ -88,22 +92,21 @@ def structures(
         fused: For every anchor key whether its default plan fuses a prologue and an epilogue.
         is_launch_bound: Launches are expected to take longer than the work: what is recorded as a CUDA graph comes first.
         has_convolution: The channels-last layout may help.
+        is_recurrent: It holds recurrent layers, which PyTorch's library runs better than what the compiler makes of them.
     """
     yield from start
     keys: dict[str, Anchor] = {}
     for anchor in anchors:
         keys.setdefault(anchor.key, anchor)
-    heavy = [key for key in keys if _is_heavy(key)]
+    heavy = heavy_keys(anchors)
     first = Proposal(note="the best matching kernel everywhere, pointwise neighbours fused")
     if is_launch_bound:
         yield replace(first, is_recorded=True, note=f"{first.note}, {_RECORDED}")
+        if is_recurrent:
+            yield plain_reference(is_recorded=True)
         yield from references(has_convolution=has_convolution, is_recorded=True)
         if heavy and len(heavy) < len(keys):
-            yield Proposal(
-                choices={key: Choice("") for key in heavy},
-                is_recorded=True,
-                note=f"all matrix products and convolutions left to PyTorch's libraries, {_RECORDED}",
-            )
+            yield from_libraries(heavy, is_recorded=True)
     yield first
     if has_convolution:
         yield Proposal(kind="compiled", layout="channels_last", note=_CHANNELS_LAST)
@@ -124,7 +127,7 @@ def structures(
                 yield Proposal(is_rest_compiled=True, note="what no kernel covers goes through torch.compile")
             yield Proposal(kind="compiled", note="the whole forward through torch.compile, as a seed")
     if len(heavy) > 1:
-        yield Proposal(choices={key: Choice("") for key in heavy}, note="all matrix products and convolutions left to PyTorch's libraries")
+        yield from_libraries(heavy)
         yield Proposal(
             choices={key: Choice("") for key in heavy},
             is_rest_compiled=True,
@@ -151,6 +154,33 @@ def references(*, has_convolution: bool, is_recorded: bool) -> Iterator[Proposal
     yield Proposal(kind="compiled", is_recorded=is_recorded, note=f"the whole forward through torch.compile{how}, as a seed")
     if has_convolution:
         yield Proposal(kind="compiled", layout="channels_last", is_recorded=is_recorded, note=f"{_CHANNELS_LAST}{how}")
+
+
+def plain_reference(*, is_recorded: bool = False) -> Proposal:
+    """Return the reference itself with PyTorch's operators."""
+    how = f", {_RECORDED}" if is_recorded else ""
+    return Proposal(kind="eager", is_recorded=is_recorded, note=f"the reference itself, with PyTorch's operators{how}")
+
+
+def from_libraries(heavy: Sequence[str], *, is_recorded: bool = False) -> Proposal:
+    """Return the structure whose products and convolutions are PyTorch's own, so that they round as the reference does; kernels do the rest."""
+    how = f", {_RECORDED}" if is_recorded else ""
+    note = f"all matrix products and convolutions left to PyTorch's libraries{how}"
+    return Proposal(choices={key: Choice("") for key in heavy}, is_recorded=is_recorded, note=note)
+
+
+def more_precise(base: Proposal, plans: Sequence[Plan], limits: Mapping[str, float]) -> Proposal | None:
+    """Return a proposal with more than TF32 in every kernel that has the choice; None where none has."""
+    tunables: dict[str, Setting] = {}
+    for plan in plans:
+        for region in plan.regions:
+            current = tunables_of(base, region, plan, limits)
+            if current.get(PRECISION) == "tf32":
+                exact = with_value(region.kernel, current, region_scope(region, plan, limits), PRECISION, MORE_PRECISE)
+                if exact is not None:
+                    tunables[tunables_key(region)] = exact
+    note = f"products of three bfloat16 parts in place of TF32{', ' + _RECORDED if base.is_recorded else ''}"
+    return replace(base, tunables={**base.tunables, **tunables}, note=note) if tunables else None
 
 
 def settings(best: Proposal, plan: Plan, limits: Mapping[str, float], rng: random.Random) -> Iterator[Proposal]:
@@ -201,6 +231,11 @@ def _tensors(value: Any) -> Iterator[str]:  # Any: a graph value
 _RECORDED = "recorded as a CUDA graph"
 _CHANNELS_LAST = "the whole forward through torch.compile on channels-last inputs and weights"
 _HEAVY = ("conv", "linear", "matmul", "mm.", "bmm", "addmm", "baddbmm", "scaled_dot_product", "einsum", "lstm", "gru")
+
+
+def heavy_keys(anchors: Sequence[Anchor]) -> list[str]:
+    """Return the distinct keys of matrix products, convolutions, attention and recurrent layers, in order."""
+    return [key for key in dict.fromkeys(anchor.key for anchor in anchors) if _is_heavy(key)]
 
 
 def _is_heavy(key: str) -> bool:

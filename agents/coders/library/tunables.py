@@ -43,6 +43,17 @@ def defaults(kernel: Kernel, scope: Mapping[str, Any]) -> Setting:  # Any: expre
     return min(allowed(kernel, scope), key=lambda other: _distance(kernel, setting, other), default=setting)
 
 
+def with_value(
+    kernel: Kernel, setting: Mapping[str, Any], scope: Mapping[str, Any], name: str, value: Any
+) -> Setting | None:  # Any: as above
+    """Return the allowed setting nearest to one with one tunable set to a value; None if there is none."""
+    wanted = {**setting, name: value}
+    if is_allowed(kernel, wanted, scope):
+        return wanted
+    fitting = (other for other in allowed(kernel, scope) if other[name] == value)
+    return min(fitting, key=lambda other: _distance(kernel, wanted, other), default=None)
+
+
 def is_allowed(kernel: Kernel, setting: Mapping[str, Any], scope: Mapping[str, Any]) -> bool:  # Any: expression values
     """Say whether a setting meets the document's constraints; one that cannot be evaluated (a limit that the target does not state) is left out."""
     for constraint in kernel.constraints:

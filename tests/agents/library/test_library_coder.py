@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 import torch
 from library_support import FolderBase, capture_here, failed, module, passed, task, write
 
@@ -107,6 +108,73 @@ def test_after_a_failure_something_that_passes_comes_first_and_the_blamed_kernel
     assert second.candidate is not None and second.candidate.provenance["kind"] == "compiled"
     third = write(task(LINEAR, base=base, history=(*history, failed(second, Status.RUNTIME_ERROR, "no compiler"))))
     assert third.candidate is not None and blamed not in third.candidate.provenance["kernels"]
+
+
+CHAIN = """import torch
+
+
+class Model(torch.nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            *(layer for _ in range(depth) for layer in (torch.nn.Conv2d(16, 16, 1, bias=False), torch.nn.BatchNorm2d(16), torch.nn.ReLU()))
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def get_inputs():
+    return [torch.rand(256, 16, 64, 64)]
+
+
+def get_init_inputs():
+    return [DEPTH]
+"""
+
+
+@pytest.mark.parametrize("source", [LINEAR, CHAIN.replace("DEPTH", "2"), SOFTMAX])
+def test_four_evaluations_always_hold_the_compiled_and_the_plain_reference(source: str) -> None:
+    base, history, told = FolderBase(), (), []
+    for _ in range(4):
+        draft = write(task(source, base=base, history=history))
+        assert draft.candidate is not None
+        told.append((draft.candidate.provenance["kind"], draft.candidate.provenance["is_recorded"]))
+        history = (*history, failed(draft))
+    assert told[0][0] == "kernels" and told[1][0] == "compiled" and ("eager", False) in told
+
+
+def test_what_is_slower_than_pytorch_is_followed_by_the_references() -> None:
+    base = FolderBase("softmax_rows", "conv_pointwise_gemm", "batch_norm_training")
+    for source, expected in ((SOFTMAX, ["compiled", "eager"]), (CHAIN.replace("DEPTH", "2"), ["compiled", "compiled", "eager"])):
+        first = write(task(source, base=base))
+        history, kinds = (passed(first, 0.8),), []
+        for _ in expected:
+            draft = write(task(source, base=base, history=history))
+            assert draft.candidate is not None
+            kinds.append(draft.candidate.provenance["kind"])
+            history = (*history, passed(draft, 0.9))
+        assert kinds == expected
+
+
+def test_wrong_values_of_tf32_products_lead_to_more_exact_ones() -> None:
+    base, source = FolderBase("conv_pointwise_gemm", "batch_norm_training"), CHAIN.replace("DEPTH", "2")
+    first = write(task(source, base=base))
+    second = write(task(source, base=base, history=(failed(first),)))
+    third = write(task(source, base=base, history=(failed(first), passed(second, 1.0))))
+    assert first.candidate is not None and third.candidate is not None
+    chosen = [
+        {region["tunables"]["PRECISION"] for region in candidate.provenance["regions"] if region["kernel"] == "conv_pointwise_gemm"}
+        for candidate in (first.candidate, third.candidate)
+    ]
+    assert chosen == [{"tf32"}, {"bf16x3"}]
+
+
+def test_a_long_chain_of_normalised_convolutions_takes_more_exact_products_from_the_start() -> None:
+    first = write(task(CHAIN.replace("DEPTH", "21"), base=FolderBase("conv_pointwise_gemm", "batch_norm_training")))
+    assert first.candidate is not None
+    found = {region["tunables"].get("PRECISION") for region in first.candidate.provenance["regions"]}
+    assert found == {"bf16x3", None}
 
 
 def test_when_every_kernel_fails_the_reference_itself_is_left() -> None:

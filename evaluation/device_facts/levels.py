@@ -82,10 +82,18 @@ def chain(num_bytes: int, setting: Setting) -> torch.Tensor:
     return ring
 
 
-def _latency(first: torch.Tensor, turns: int, asm: str) -> tuple[Callable[[], object], Callable[[int], Callable[[], float]]]:
+def _latency(
+    first: torch.Tensor, turns: int, asm: str, warm: bool = False
+) -> tuple[Callable[[], object], Callable[[int], Callable[[], float]]]:
     """Return how to chase, and how to sample the cycles (0) or the nanoseconds (1) of a hop.
 
     A chase through global memory goes on where the one before it ended: a ring larger than the caches is then never found in them.
+
+    Args:
+        first: Address at which each lane starts, int64 or (shared memory) int32 of shape (32,).
+        turns: Turns of the loop of a sample.
+        asm: What `assembly.chase` or `assembly.shared_chase` returned.
+        warm: Chase once untimed before each sample: the arms take turns, and the others' data would be found in the cache instead.
     """
     out = [torch.zeros(32, dtype=torch.int64, device=first.device) for _ in range(3)]
 
@@ -94,6 +102,8 @@ def _latency(first: torch.Tensor, turns: int, asm: str) -> tuple[Callable[[], ob
 
     def sampling(which: int) -> Callable[[], float]:
         def sample() -> float:
+            if warm:
+                run()
             run()
             spent = float(out[which].max()) / (turns * assembly.UNROLL)
             if first.dtype is out[2].dtype:
@@ -106,7 +116,11 @@ def _latency(first: torch.Tensor, turns: int, asm: str) -> tuple[Callable[[], ob
 
 
 def latency(setting: Setting) -> Sequence[Arm]:
-    """Return chases through buffers of growing size; a pass over the buffer comes first where it fits in a cache."""
+    """Return chases through buffers of growing size.
+
+    A pass over the buffer comes first where it fits into the L2; the L1 is emptied between launches, so its short ring is walked so often in one that the first walk
+    does not count.
+    """
     arms: list[Arm] = []
     for name, num_bytes, modifier in (
         ("L1, 16 KiB", 16 << 10, "ca"),
@@ -116,13 +130,11 @@ def latency(setting: Setting) -> Sequence[Arm]:
         ("HBM, 4 GiB", 4096 * _MIB, "cg"),
     ):
         ring = chain(setting.size(num_bytes, 1 << 12), setting)
-        # The ring's slots are in random order, so any of them is a fair start.
-        turns = max(1, min(ring.numel() // _LINE * 2, setting.size(65536, 64)) // assembly.UNROLL)
-        asm = assembly.chase(modifier)
-        if "L2" in name:
-            # Every sample covers the same part of the ring, which the samples before it left in the cache.
-            turns = max(1, ring.numel() // _LINE // assembly.UNROLL)
-        run, sampling = _latency(ring[:: ring.numel()].expand(32).contiguous(), turns, asm)
+        # The ring's slots are in random order, so any of them is a fair start; through the L2 every sample is one whole walk.
+        hops = ring.numel() // _LINE if "L2" in name else setting.size(65536, 64)
+        run, sampling = _latency(
+            ring[:: ring.numel()].expand(32).contiguous(), max(1, hops // assembly.UNROLL), assembly.chase(modifier), warm="L2" in name
+        )
         arms += _both(name, run, sampling, ring)
     return arms
 

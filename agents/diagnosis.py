@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.explain_diagnosis import sharpened
-from agents.subject import questions
+from agents.subject import TUNING, family, questions, subject
 from agents.types import Attempt, Diagnosis
 from tools.profiling.causes import ProfileDiagnosis
 from tools.types import Composition, Evaluation, Problem, Status
@@ -56,7 +56,7 @@ def diagnose(
         )
     latest = parents[-1].evaluation
     if latest.status is Status.PASSED:
-        found = _diagnose_passed(problem, latest, failed)
+        found = _diagnose_passed(problem, target, latest, failed)
         return sharpened(found, profiled) if profiled is not None else found
     bottleneck, sentence = _FAILURES[latest.status]
     evidence = latest.feedback.error or latest.feedback.first_mismatch or "; ".join(latest.feedback.lint) or latest.reason
@@ -83,27 +83,32 @@ def features(evaluation: Evaluation) -> dict[str, str]:
     }
 
 
-def _diagnose_passed(problem: Problem, evaluation: Evaluation, failed: tuple[str, ...]) -> Diagnosis:
+def _diagnose_passed(problem: Problem, target: str, evaluation: Evaluation, failed: tuple[str, ...]) -> Diagnosis:
     counters = ", ".join(f"{name} {value:.4g}" for name, value in sorted(evaluation.feedback.profile.items()))
     fraction = evaluation.roofline_fraction
-    measured = f"It passes with fitness {evaluation.fitness:.3f} and takes {evaluation.latency_ms:.4g} ms."
+    about = subject(problem, target)
+    questions: tuple[str, ...]
+    if evaluation.latency_ms is None:
+        measured = "It passes; it was not timed, as the device is not here."
+    else:
+        measured = f"It passes with fitness {evaluation.fitness:.3f} and takes {evaluation.latency_ms:.4g} ms."
     if counters:
         measured += f" Counters: {counters}."
     if evaluation.composition in (Composition.LIBRARY, Composition.COMPILER):
         bottleneck, advice = "unknown", f"The work is still done by the {evaluation.composition.value}: there is no kernel of its own yet."
-        questions = (f"fast {problem.name} kernel", f"fusion opportunities in {problem.name}")
+        questions = (about, f"which operators to fuse: {about}")
     elif fraction is not None and fraction >= _NEAR_FLOOR:
         bottleneck, advice = "memory_bandwidth", f"It reaches {fraction:.0%} of its physical floor; little is left with this design."
-        questions = (f"reduce memory traffic of {problem.name}", f"fuse {problem.name} with its neighbours")
+        questions = (f"less memory traffic: {about}", f"which operators to fuse: {about}")
     elif evaluation.latency_ms is not None and evaluation.latency_ms < _LAUNCH_BOUND_MS:
         bottleneck, advice = "latency", "One call is so short that launch overhead dominates: fewer launches count most."
-        questions = ("reduce kernel launch overhead", f"fuse {problem.name} into one kernel")
+        questions = ("reduce kernel launch overhead", f"one launch for everything: {about}")
     elif fraction is not None:
         bottleneck, advice = "memory_bandwidth", f"It reaches {fraction:.0%} of its physical floor."
-        questions = (f"memory access and vector width for {problem.name}", "tile and block sizes, occupancy")
+        questions = (f"what makes it faster: {about}", *TUNING.get(family(target), ()))
     else:
         bottleneck, advice = "unknown", "No physical floor is known for it."
-        questions = (f"optimise {problem.name}", "tile and block sizes")
+        questions = (f"what makes it faster: {about}", *TUNING.get(family(target), ()))
     return Diagnosis(bottleneck=bottleneck, summary=f"{measured} {advice}", questions=questions, failed_ideas=failed)
 
 

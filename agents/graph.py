@@ -158,7 +158,7 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
                 adopted += 1
             else:
                 chosen.append((expansion, ""))
-    most = context.config.limits.attempts
+    most = context.config.limits.attempts + context.config.limits.polish
     share = most if left is None else min(most, max(1, left // len(chosen)))
     known = context.store.num_nodes(context.run_id)
     given = list(state.get("given", []))

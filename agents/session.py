@@ -165,12 +165,14 @@ async def evaluate_step(state: SessionState, runtime: Runtime[RunContext]) -> di
             context.set_attempt_evaluation(state["session_id"], state["attempt"], evaluation)
             used += 1
         assert evaluation is not None
-        if evaluation.status is Status.PASSED:
-            return {"used": used, "outcome": Outcome.PASSED.value}
         if UNMEASURABLE in evaluation.labels:
             return {"used": used, "outcome": Outcome.FAILED.value}
-    if used >= state["allotment"] or state["attempt"] >= context.config.limits.attempts:
-        attempts = context.attempts(state["session_id"])
+    attempts, limits = context.attempts(state["session_id"]), context.config.limits
+    correct = next((item.attempt for item in attempts if item.has_passed), None)
+    last = limits.attempts if correct is None else correct + limits.polish
+    if used >= state["allotment"] or state["attempt"] >= last:
+        if correct is not None:
+            return {"used": used, "outcome": Outcome.PASSED.value}
         has_written = any(not item.duplicate_of for item in attempts)
         return {"used": used, "outcome": (Outcome.FAILED if has_written else Outcome.REPEATED).value}
     return {"used": used}
@@ -204,9 +206,13 @@ def _own(state: SessionState, context: RunContext, attempt: int) -> tuple[Attemp
 
 
 def _parents(state: SessionState, context: RunContext, attempt: int) -> tuple[Attempt, ...]:
-    """Return what an attempt builds on: the session's parents, then its own latest attempt."""
+    """Return what an attempt builds on: the session's parents, then its own best correct attempt, then its own latest."""
     by_id = {node.node_id: node for node in context.nodes_by_id(state["parents"])}
-    return tuple(by_id[node_id].to_attempt() for node_id in state["parents"]) + _own(state, context, attempt)[-1:]
+    own = _own(state, context, attempt)
+    best = max(
+        (item for item in own[:-1] if item.evaluation.status is Status.PASSED), key=lambda item: item.evaluation.fitness, default=None
+    )
+    return tuple(by_id[node_id].to_attempt() for node_id in state["parents"]) + ((best,) if best else ()) + own[-1:]
 
 
 def _work_out(state: SessionState, context: RunContext, attempt: int) -> _Situation:

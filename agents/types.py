@@ -84,7 +84,9 @@ class Limits:
     """Bounds of one session."""
 
     attempts: int = 3
-    """Most candidates that one session writes, the first included."""
+    """Most candidates that one session writes until one is correct, the first included."""
+    polish: int = 0
+    """Further candidates of a session after its first correct one, to make it faster."""
     tool_steps: int = 12
     """Most rounds of tool calls within one `write` of an LLM coder."""
     prompt_tokens: int = 24_000

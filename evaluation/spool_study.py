@@ -1,7 +1,7 @@
 """Does the knowledge base help a capable writer? The same problems twice, with it and without, through files that anybody may answer.
 
 `run` writes each prompt into `SPOOL/` (one folder for all: requests are named by their content) and waits for the answers; killed, it goes on where it was. A
-problem ends at its first correct candidate or after `--attempts`. Correctness is judged here: by the evaluator on the CPU, by Triton's interpreter and the
+problem ends at its first correct candidate (with `--improve`: so many attempts later) or after `--attempts`. Correctness is judged here: by the evaluator on the CPU, by Triton's interpreter and the
 compiler (or the rules of the simulated chip) elsewhere. `freeze` copies what was said into a folder of replay fixtures, `table` prints the comparison,
 `measure` evaluates the candidates of a target on this machine's device for their speed.
 """
@@ -17,7 +17,6 @@ import logging
 import random
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.types import QUICK, Candidate, Effort, Evaluation, Evidence, Feedback, Interval, Problem, Status
+from tools.types import QUICK, Candidate, Evaluation, Interval, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +62,21 @@ ITEMS = (
     Item("mtia_segment_sum", "mtia:2i", round=2),
     Item("cpu_haar_rows", "cpu", round=2),
     Item("kb1_12_diagonal_matmul", "cuda:sm_90", "kernelbench:1/12", {"M": "70", "N": "90"}, round=2),
+    Item("cpu_diffusion_steps", "cpu", round=4),
+    Item("cpu_gated_projection", "cpu", round=4),
+    Item("cpu_additive_scores", "cpu", round=4),
+    Item("mtia_jagged_softmax", "mtia:2i", round=4),
+    Item("mtia_feature_gram", "mtia:2i", round=4),
+    Item("mtia_window_max", "mtia:2i", round=4),
+    Item("kb2_86_matmul_divide_gelu", "cuda:sm_90", "kernelbench:2/86", {"batch_size": "40", "input_size": "200", "output_size": "136"}, 4),
+    Item(
+        "kb2_45_gemm_sigmoid_logsumexp",
+        "cuda:sm_90",
+        "kernelbench:2/45",
+        {"batch_size": "40", "input_size": "72", "hidden_size": "136", "output_size": "48"},
+        4,
+    ),
+    Item("kb2_57_conv_relu_hardswish", "cuda:sm_90", "kernelbench:2/57", {"batch_size": "2", "height, width": "12, 18"}, 4),
 )
 
 
@@ -86,61 +100,13 @@ def small_source(source: str, sizes: Mapping[str, str]) -> str:
     return source
 
 
-class DevicelessEvaluator:
-    """Judges Triton candidates for a chip that is not here: by its compiler or rules, and by values in the interpreter. Never says anything measured.
-
-    A candidate that passes carries no time, except for a target with a timing model: then `latency_ms` is simulated (the sum over launches).
-
-    Args:
-        small: Sources of the problems at sizes for the interpreter, by the hash of the problem.
-        cache: Where compile reports are kept.
-    """
-
-    def __init__(self, small: Mapping[str, str], cache: Path) -> None:
-        self._small, self._cache = small, cache
-
-    def evaluate(self, candidate: Candidate, problem: Problem, *, target: str, effort: Effort, seed: int) -> Evaluation:
-        """Return the verdict; see `agents.context.Evaluator`."""
-        from evaluation.interpreted import check
-        from tools.targets.registry import get_target
-
-        def outcome(status: Status, reason: str = "", **more: Any) -> Evaluation:  # Any: fields of an Evaluation
-            return Evaluation(candidate.candidate_id, problem.problem_id, target, evidence, status, reason, **more)
-
-        report = get_target(target).compile(candidate, problem, timeout_s=effort.timeout_s, cache=self._cache)
-        evidence = report.evidence if report.evidence is not Evidence.MEASURED else Evidence.COMPILED
-        if report.status == "timeout":
-            return outcome(Status.TIMEOUT, "the compiler did not end in time")
-        if report.status != "compiled":
-            error = report.error or "; ".join(report.warnings) or "no Triton kernel is launched"
-            return outcome(Status.COMPILE_ERROR, error.splitlines()[0][:300], feedback=Feedback(error=error[:2000]))
-        found = check(candidate.source, self._small[problem.source_hash], timeout_s=max(effort.timeout_s, 240.0))
-        feedback = Feedback(error=found.error, first_mismatch=found.first_mismatch)
-        if found.status is not Status.PASSED:
-            return outcome(found.status, found.reason, feedback=feedback)
-        simulated = sum(estimate.value_us for estimate in report.estimates) / 1000 if report.estimates else None
-        return outcome(Status.PASSED, latency_ms=simulated)
-
-
-class OneAtATime:
-    """Lets the runs of the study take turns at an evaluator."""
-
-    def __init__(self, evaluator: Any) -> None:  # Any: an `agents.context.Evaluator`
-        self._evaluator, self._lock = evaluator, threading.Lock()
-
-    def evaluate(self, candidate: Candidate, problem: Problem, *, target: str, effort: Effort, seed: int) -> Evaluation:
-        """See `agents.context.Evaluator`."""
-        with self._lock:
-            found: Evaluation = self._evaluator.evaluate(candidate, problem, target=target, effort=effort, seed=seed)
-            return found
-
-
 # --- run -----------------------------------------------------------------------------------------------------------------
 
 
 def run(given: argparse.Namespace) -> None:
     """Drive every run of the study at the same time until all have ended."""
     from agents.runs.store import RunStore
+    from evaluation.deviceless import DevicelessEvaluator, OneAtATime
     from kb.store import KnowledgeBase
     from tools.evaluator import LocalEvaluator
 
@@ -190,6 +156,7 @@ async def _drive(
     from tools.targets.registry import get_target
 
     chip = get_target(item.target)
+    improve = 0 if item.target.startswith("mtia") else given.improve
     options = ModelOptions(name=f"spool:{given.spool}", timeout_s=_WAIT_S, context_tokens=given.context_tokens, retries=0)
     client = create_client(options, "coder", given.home, Transcript(given.home / "transcripts" / f"{item.name}.{arm}.jsonl"))
     coder = LlmCoder(client, lint=lambda candidate, target: tuple(str(found) for found in chip.lint(candidate)))
@@ -198,8 +165,8 @@ async def _drive(
         strategy_options={"drafts": "1"},
         coder="llm",
         model=options,
-        budget=Budget(evaluations=given.attempts),
-        limits=Limits(attempts=given.attempts),
+        budget=Budget(evaluations=given.attempts + improve),
+        limits=Limits(attempts=given.attempts, polish=improve),
         use_knowledge=base is not None,
         finalists=0,
         max_seeds=0,
@@ -444,6 +411,9 @@ def main() -> None:
     one.add_argument("--spool", type=Path, required=True)
     one.add_argument("--kernelbench", type=Path)
     one.add_argument("--attempts", type=int, default=4)
+    one.add_argument(
+        "--improve", type=int, default=0, help="further attempts after the first correct one, to make it faster; not for simulated chips"
+    )
     one.add_argument("--context-tokens", type=int, default=32_768)
     one.add_argument("--arms", default=",".join(ARMS))
     one.add_argument("--round", type=int, default=1)

@@ -9,13 +9,15 @@ def describe(evaluation: Evaluation) -> str:
     """Return status, numbers and feedback, one fact a line."""
     lines = [f"status: {evaluation.status.value}"]
     if evaluation.status is Status.PASSED:
-        lines.append(f"latency_ms: {evaluation.latency_ms:.6g}")
+        lines.append("not timed: the device is not here" if evaluation.latency_ms is None else f"latency_ms: {evaluation.latency_ms:.6g}")
         for name, interval in evaluation.speedup.items():
             lines.append(f"speedup over {name}: {interval.value:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f})")
-        lines.append(f"fitness (the smaller speedup): {evaluation.fitness:.3f}")
+        if evaluation.speedup:
+            lines.append(f"fitness (the smaller speedup): {evaluation.fitness:.3f}")
         if len(evaluation.workloads) > 1:
             lines += [f"workload {item.workload}: {item.candidate.latency_ms:.6g} ms" for item in evaluation.workloads]
-        lines.append(f"the work is done by: {evaluation.composition.value}; precision class: {evaluation.precision_class or 'unknown'}")
+        if evaluation.latency_ms is not None:
+            lines.append(f"the work is done by: {evaluation.composition.value}; precision class: {evaluation.precision_class or 'unknown'}")
         if evaluation.roofline_fraction is not None:
             lines.append(f"fraction of the physical floor: {evaluation.roofline_fraction:.2f} (1.00 cannot be beaten)")
         lines += [f"{name}: {value:.4g}" for name, value in sorted(evaluation.feedback.profile.items()) if name != "roofline_fraction"]

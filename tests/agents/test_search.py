@@ -128,6 +128,23 @@ def test_session_repairs_a_failure_and_the_repair_hangs_on_it(tmp_path: Path) ->
     assert second.diagnosis["bottleneck"] == "correctness"
 
 
+def test_session_goes_on_after_its_first_correct_candidate_and_builds_on_the_best_and_the_latest(tmp_path: Path) -> None:
+    points = [(5, 1), (8, 4), (7, 4), (5, 2), (9, 4)]
+    coder = ScriptedCoder(*(candidate_at(point) for point in points))
+    settings = config("one_shot", 20, limits=Limits(attempts=2, polish=2), strategy_options={"drafts": "1"}, finalists=0)
+    store, run_id, result = search(tmp_path, settings, machinery(coder=coder))
+    assert [point_of(node.candidate) for node in store.nodes(run_id)] == points[:4]
+    assert [point_of(parent.candidate) for parent in coder.tasks[3].parents] == [(8, 4), (7, 4)]
+    assert "(8, 4)" in Path(result["best"]["source_path"]).read_text()  # type: ignore[index]  # JSON
+
+
+def test_session_without_a_correct_candidate_gets_no_further_attempts(tmp_path: Path) -> None:
+    coder = ScriptedCoder(*(candidate_at((5, index)) for index in range(6)))
+    settings = config("one_shot", 20, limits=Limits(attempts=2, polish=2), strategy_options={"drafts": "1"}, finalists=0)
+    search(tmp_path, settings, machinery(coder=coder))
+    assert len(coder.tasks) == 2
+
+
 def test_search_ends_when_the_coder_has_no_more_ideas(tmp_path: Path) -> None:
     _, _, result = search(tmp_path, config(evaluations=40), machinery(coder=EndingCoder(ideas=4)))
     assert result["num_nodes"] == 4 and "nothing new" in str(result["reason"])

@@ -26,7 +26,7 @@ from typing import Any
 from tools.problems import problem_from_source
 from tools.receipts import host_facts
 from tools.slots import Slot, find_slots
-from tools.types import QUICK, Candidate, Evaluation
+from tools.types import QUICK, Candidate, Evaluation, Status
 
 TOKEN = "a-token-for-one-study-only"
 _SOURCE = """
@@ -53,6 +53,28 @@ def candidate(number: int, *, honest: bool) -> Candidate:
     """Return the number-th candidate: right, or wrong by a constant."""
     body = "torch.tanh(x)" if honest else f"torch.tanh(x) + {number + 1}"
     return Candidate(_SOURCE.format(name="ModelNew", body=body) + f"# {number}\n", language="torch")
+
+
+_TRITON = """
+import torch
+import triton
+import triton.language as tl
+from torch import nn
+
+@triton.jit
+def tanh(x, out, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + at, mask=at < count)
+    power = tl.exp(-2.0 * tl.abs(value))
+    found = (1.0 - power) / (1.0 + power)
+    tl.store(out + at, tl.where(value < 0, -found, found), mask=at < count)
+
+class ModelNew(nn.Module):
+    def forward(self, x):
+        out = torch.empty_like(x)
+        tanh[(triton.cdiv(x.numel(), 1024),)](x, out, x.numel(), BLOCK=1024)
+        return out
+"""
 
 
 def faults(jobs: int, kills: int, seed: int) -> dict[str, Any]:  # Any: JSON
@@ -153,26 +175,35 @@ def gpus(evaluations: int, seconds: float) -> Iterator[dict[str, Any]]:  # Any: 
     yield {"study": "gpus", "accelerators": len(slots), "gain_of_all": rates[len(slots)] / rates[1] if rates.get(1) else None}
 
 
-def overhead(evaluations: int) -> dict[str, Any]:  # Any: JSON
-    """Measure what a warm worker's evaluation takes beyond compiling and timed calls."""
+def overhead(evaluations: int, target: str, is_large: bool = False) -> dict[str, Any]:  # Any: JSON
+    """Measure what a warm worker's evaluation takes beyond compiling (the first call, on an accelerator) and the timed blocks."""
     from tools.evaluator import LocalEvaluator
 
-    extra, phases = [], []
+    is_cpu = target.partition(":")[0] == "cpu"
+    problem = _LARGE if is_large else _PROBLEM
+    untimed, extra, phases = 2, [], []
     with tempfile.TemporaryDirectory() as folder, LocalEvaluator(Path(folder)) as evaluator:
-        for number in range(evaluations + 2):
-            evaluation = evaluator.evaluate(candidate(number, honest=True), _PROBLEM, "cpu", QUICK)
-            receipt = json.loads(Path(evaluation.receipt).read_text(encoding="utf-8"))
-            if number >= 2:  # the first ones open the problem and compile the baseline
-                spent = receipt["phases_s"]
+        for number in range(evaluations + untimed):  # the first ones open the problem and compile the baseline
+            item = candidate(number, honest=True) if is_cpu else Candidate(f"{_TRITON}# {number}\n", language="triton")
+            evaluation = evaluator.evaluate(item, problem, target, QUICK)
+            if evaluation.status is not Status.PASSED:
+                raise RuntimeError(f"the candidate of the study did not pass: {evaluation.status.value}: {evaluation.reason}")
+            if number >= untimed:
+                spent = dict(evaluation.phases_s)
                 phases.append(spent)
-                extra.append(evaluation.seconds - spent["timing.blocks"] - spent.get("baseline", 0.0))
+                compiling = 0.0 if is_cpu else spent["check.first_call"]
+                extra.append(evaluation.seconds - spent["timing.blocks"] - spent.get("baseline", 0.0) - compiling)
+        facts = evaluator.device_facts(target)
     median = {name: statistics.median(item.get(name, 0.0) for item in phases) for name in phases[0]}
     return {
         "study": "overhead",
+        "target": target,
+        "problem": problem.problem_id,
         "evaluations": evaluations,
         "median_s": statistics.median(extra),
         "samples_s": extra,
         "median_phases_s": median,
+        "device": facts,
     }
 
 
@@ -222,12 +253,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="limit of the study `gpus`")
     parser.add_argument("--kind", choices=("local", "ray"), default="ray")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target", default="cpu", help="of the study `overhead`")
+    parser.add_argument("--large", action="store_true", help="the study `overhead` with 64 MiB of input instead of 0.5")
     options = parser.parse_args(arguments)
     found: Iterable[dict[str, Any]]  # Any: JSON
     if options.study == "faults":
         found = [faults(options.jobs, options.kills, options.seed)]
     elif options.study == "overhead":
-        found = [overhead(options.evaluations)]
+        found = [overhead(options.evaluations, options.target, options.large)]
     elif options.study == "gpus":
         found = gpus(options.evaluations, options.seconds)
     else:

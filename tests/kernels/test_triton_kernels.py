@@ -134,7 +134,7 @@ def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
 ) -> None:
     from tools.expressions import evaluate
 
-    scope = example_scope(document, monkeypatch, tmp_path) | {"limits": {"shared_memory_per_block_bytes": 232448}}
+    scope = example_scope(document, monkeypatch, tmp_path) | {"depth": 0, "limits": {"shared_memory_per_block_bytes": 232448}}
     for expression in document.front.get("requires", []):
         assert evaluate(expression, scope), f"requires: {expression}"
     for slot in (document.front.get("slots") or {}).values():

@@ -215,6 +215,10 @@ def cases() -> dict[str, list[Case]]:
     ):
         x = {"input": n(*shape) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
         add("batch_norm_training", {**x, "training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}, batch_norm, tunables)
+    for window in (4096, 128):  # channel after channel, and the two passes of a large channel one after the other
+        x = {"input": n(3, 5, 4, 7) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
+        tunables = {"CHUNK": 16, "WINDOW": window, "PROGRAMS": 2, "LAG": 3}
+        add("batch_norm_l2_window", {**x, "training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}, batch_norm, tunables)
 
     def rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float) -> Any:
         return F.rms_norm(input, normalized_shape, weight, eps)

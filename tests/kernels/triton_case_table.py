@@ -419,6 +419,24 @@ def cases() -> dict[str, list[Case]]:
         add("max_pool", {"self": n(*shape), "kernel_size": k, "stride": s, "padding": p, "dilation": d}, max_pool, tiles)
         common = {"kernel_size": k, "stride": s, "padding": p, "ceil_mode": False, "count_include_pad": rank != 2}
         add("avg_pool", {"self": n(*shape), **common}, avg_pool, tiles)
+    for columns, k, p, d in ((37, 8, 4, 3), (40, 3, 1, 1)):
+        line = {"self": n(2, 3, columns), "kernel_size": [k], "stride": [1], "padding": [p]}
+        add(
+            "pool_line",
+            {**line, "dilation": [d]},
+            lambda self, kernel_size, stride, padding, dilation: F.max_pool1d(self, kernel_size, stride, padding, dilation),
+            {"BLOCK": 4},
+            extra={"operator": "aten.max_pool1d.default"},
+        )
+        add(
+            "pool_line",
+            {**line, "ceil_mode": False, "count_include_pad": columns == 37},
+            lambda self, kernel_size, stride, padding, ceil_mode, count_include_pad: F.avg_pool1d(
+                self, kernel_size, stride, padding, ceil_mode, count_include_pad
+            ),
+            {"BLOCK": 4},
+            extra={"operator": "aten.avg_pool1d.default"},
+        )
 
     # recurrent layers: both directions need a launch for each layer and step, one direction runs the layers side by side
     for op, cell, gates, two, first, biases in (

@@ -21,6 +21,7 @@ from agents.diagnosis import diagnose
 from agents.instruments import RunInstruments
 from agents.memory import remember
 from agents.profiles import known_profile, profile_latest
+from agents.reading import opened
 from agents.runs.hashing import derived_id, derived_seed
 from agents.runs.records import AttemptRecord, Outcome, Repair
 from agents.runs.store import new_attempt
@@ -297,7 +298,7 @@ async def _ask(context: RunContext, diagnosis: Diagnosis, state: SessionState) -
                 *(in_thread(lambda text=text: DeepSearch(base).ask(text, Filters(target=context.target))) for text in further)  # type: ignore[misc]  # the default binds the text
             )
             brief = joined(brief, more)
-        context.briefs[diagnosis.questions] = brief
+        context.briefs[diagnosis.questions] = await in_thread(lambda: opened(base, brief))
     return context.briefs[diagnosis.questions]
 
 

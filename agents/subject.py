@@ -82,8 +82,9 @@ class Topic:
 
 
 TOPICS = (
+    Topic(frozenset(["Linear", "linear"]), {"nvidia": "linear layer at float32 accuracy on float16 tensor cores, epilogue"}),
     Topic(
-        frozenset(["Linear", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "mv", "cdist"]),
+        frozenset(["matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "mv", "cdist"]),
         {
             "nvidia": "float32 matrix product on tensor cores at float32 accuracy",
             "cpu": "GEMM on the CPU: register tile and cache blocking",

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import random
 import re
 import sys
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 SUITE = Path(__file__).resolve().parent / "suites" / "spool"
 ARMS = ("knowledge", "none")
 _WAIT_S = 6 * 3600.0
+_FIRST_SESSION = "r00000-000"
 
 
 @dataclass(frozen=True)
@@ -212,50 +214,54 @@ class Row:
 
 
 def rows_of(home: Path) -> list[dict[str, Any]]:  # Any: JSON
-    """Return what became of every run under a home, with the candidates that passed."""
+    """Return what became of every run under a home, also of unfinished ones, with the candidates that passed."""
     from agents.runs.store import RunStore
 
-    found = []
     known: dict[str, str] = json.loads((home / "runs.json").read_text())
     with RunStore(home) as store:
-        for key, run_id in sorted(known.items()):
-            name, arm = key.rsplit(".", 1)
-            record = store.run(run_id)
-            attempts = [item for session in store.sessions(run_id) for item in store.attempts(run_id, session.session_id)]
-            evaluated = [item for item in attempts if item.evaluation is not None]
-            statuses = [item.evaluation.status.value for item in evaluated if item.evaluation is not None]
-            passed = [index for index, status in enumerate(statuses, start=1) if status == "passed"]
-            told = _exchanges(home / "transcripts" / f"{key}.jsonl")
-            chunks = {chunk for item in attempts for chunk in item.chunk_ids}
-            answers = "\n".join(str(entry["answer"]["data"]["content"]) for entry in told)
-            best = evaluated[passed[0] - 1] if passed else None
-            row = Row(
-                item=name,
-                arm=arm,
-                target=record.target,
-                passed_first=bool(statuses) and statuses[0] == "passed",
-                attempts_to_pass=passed[0] if passed else None,
-                attempts=len(statuses),
-                statuses=tuple(statuses),
-                simulated_ms=best.evaluation.latency_ms
-                if best is not None and best.evaluation is not None and record.target.startswith("mtia")
-                else None,
-                tokens=store.spent(run_id).tokens,
-                prompt_chunks=len(chunks),
-                cited=sum(chunk in answers for chunk in chunks),
-            )
-            reasons = [item.evaluation.reason for item in evaluated if item.evaluation is not None]
-            source = best.candidate.source if best is not None and best.candidate is not None else ""
-            found.append(
-                {
-                    **dataclasses.asdict(row),
-                    "reasons": reasons,
-                    "source": source,
-                    "problem": record.problem.source,
-                    "finished": record.result is not None,
-                }
-            )
-    return found
+        return [_row_of(store, home, key, run_id) for key, run_id in sorted(known.items())]
+
+
+def _row_of(store: Any, home: Path, key: str, run_id: str) -> dict[str, Any]:  # Any: an `agents.runs.store.RunStore`; JSON
+    name, arm = key.rsplit(".", 1)
+    record = store.run(run_id)
+    sessions = [session.session_id for session in store.sessions(run_id)] or [_FIRST_SESSION]  # a session is recorded when it has ended
+    attempts = [item for session_id in sessions for item in store.attempts(run_id, session_id)]
+    verdicts = [(item, item.evaluation) for item in attempts if item.evaluation is not None]
+    statuses = [evaluation.status.value for _, evaluation in verdicts]
+    passed = [index for index, status in enumerate(statuses, start=1) if status == "passed"]
+    candidates = [
+        {"attempt": index, "source": verdicts[index - 1][0].candidate.source, "fitness": verdicts[index - 1][1].fitness} for index in passed
+    ]
+    best = best_candidate(candidates)
+    chunks = {chunk for item in attempts for chunk in item.chunk_ids}
+    answers = "\n".join(str(entry["answer"]["data"]["content"]) for entry in _exchanges(home / "transcripts" / f"{key}.jsonl"))
+    row = Row(
+        item=name,
+        arm=arm,
+        target=record.target,
+        passed_first=bool(statuses) and statuses[0] == "passed",
+        attempts_to_pass=passed[0] if passed else None,
+        attempts=len(statuses),
+        statuses=tuple(statuses),
+        simulated_ms=verdicts[passed[0] - 1][1].latency_ms if passed and record.target.startswith("mtia") else None,
+        tokens=store.spent(run_id).tokens,
+        prompt_chunks=len(chunks),
+        cited=sum(chunk in answers for chunk in chunks),
+    )
+    return {
+        **dataclasses.asdict(row),
+        "reasons": [evaluation.reason for _, evaluation in verdicts],
+        "source": best["source"] if best else "",
+        "candidates": candidates,
+        "problem": record.problem.source,
+        "finished": record.result is not None,
+    }
+
+
+def best_candidate(candidates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:  # Any: JSON
+    """Return the fittest of the correct candidates; the last of those that are equal, as where nothing was timed. None: there is none."""
+    return max(candidates, key=lambda item: (item["fitness"], item["attempt"]), default=None)
 
 
 def _exchanges(path: Path) -> list[dict[str, Any]]:  # Any: JSON
@@ -269,7 +275,7 @@ def freeze(given: argparse.Namespace) -> None:
     lines = []
     for home in given.home:
         for row in rows_of(home):
-            if row["finished"] and row["item"] in names:
+            if (row["finished"] or given.unfinished) and row["item"] in names and re.search(given.only, row["item"]):
                 key = f"{row['item']}.{row['arm']}"
                 text = (home / "transcripts" / f"{key}.jsonl").read_text(encoding="utf-8")
                 (given.out / f"{key}.jsonl").write_text(re.sub(r'"model": "spool:[^"]*"', '"model": "spool"', text), encoding="utf-8")
@@ -294,24 +300,55 @@ def bootstrap(differences: Sequence[float], seed: int = 0, draws: int = 10_000) 
     return Interval(mean, min(low, mean), max(high, mean))
 
 
+def best_speeds(speeds: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:  # Any: JSON records
+    """Return the record of the fastest correct candidate for each problem and arm, of those that `measure` wrote.
+
+    A candidate that was measured again counts with its latest record.
+    """
+    latest = {(item["item"], item["arm"], item.get("attempt")): item for item in speeds}
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}  # Any: JSON
+    for (name, arm, _), record in latest.items():
+        if record["status"] == "passed" and record["speedup"]:
+            known = found.get((name, arm))
+            if known is None or _fitness(record) > _fitness(known):
+                found[name, arm] = record
+    return found
+
+
+def _fitness(record: Mapping[str, Any]) -> float:  # Any: JSON
+    return min(float(interval["value"]) for interval in record["speedup"].values())
+
+
+def speed_ratio(with_it: Mapping[str, Any], without: Mapping[str, Any]) -> Interval:  # Any: JSON records
+    """Return how many times faster the candidate of the arm with knowledge is; both were timed in turns with the same eager reference.
+
+    The interval is that of the quotient at the unfavourable and favourable ends of both, so it is on the wide side. 1.0: equally fast; above: knowledge is faster.
+    """
+    a, b = with_it["speedup"]["eager"], without["speedup"]["eager"]
+    return Interval(a["value"] / b["value"], a["low"] / b["high"], a["high"] / b["low"])
+
+
 def table(rows: Sequence[Mapping[str, Any]], speeds: Sequence[Mapping[str, Any]] = (), attempts: int = 4) -> str:  # Any: JSON rows
     """Return the comparison as Markdown.
 
     Args:
         rows: Of one round, from `rows_of`.
-        speeds: Records of `measure`.
+        speeds: Records of `measure`; the best correct candidate of each problem and arm counts.
         attempts: Most attempts; a problem that never passed counts one more.
     """
-    speed = {(item["item"], item["arm"]): item for item in speeds}
+    best = best_speeds(speeds)
+    tried = {(item["item"], item["arm"]): item for item in speeds}
     lines = [
         "| problem | target | arm | statuses | attempts to pass | time or speed | tokens | passages shown | cited |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: (row["target"], row["item"], row["arm"])):
-        measured = speed.get((row["item"], row["arm"]), {})
+        key = row["item"], row["arm"]
         shown = f"{row['simulated_ms'] * 1000:.1f} us (simulated)" if row["simulated_ms"] else "not measured"
-        if measured.get("speedup"):
-            shown = ", ".join(f"{value['value']:.2f}x {name}" for name, value in sorted(measured["speedup"].items()))
+        if key in best:
+            shown = ", ".join(f"{value['value']:.2f}x {name}" for name, value in sorted(best[key]["speedup"].items()))
+        elif key in tried:
+            shown = f"{tried[key]['status']} on the device"
         lines.append(
             f"| {row['item']} | {row['target']} | {row['arm']} | {', '.join(row['statuses'])} | {row['attempts_to_pass'] or 'never'} | {shown} "
             f"| {row['tokens']:,} | {row['prompt_chunks']} | {row['cited']} |"
@@ -336,41 +373,85 @@ def table(rows: Sequence[Mapping[str, Any]], speeds: Sequence[Mapping[str, Any]]
             f"| {name} | {len(group)} | {first[0]} | {first[1]} | {difference.value:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) "
             f"| {tokens[0] / max(1, tokens[1]):.2f} | {', '.join(f'{value:.2f}' for value in times) or '–'} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_speed_lines(groups, best)]) + "\n"
+
+
+def _speed_lines(
+    groups: Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]], best: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> list[str]:  # Any: JSON rows and records
+    """Return the paired ratios of measured speeds, and their geometric mean for each group; nothing if no pair was measured."""
+    ratios = {
+        a["item"]: (a["target"], speed_ratio(best[a["item"], "knowledge"], best[a["item"], "none"]))
+        for a, b in groups["all"]
+        if (a["item"], "knowledge") in best and (a["item"], "none") in best
+    }
+    if not ratios:
+        return []
+    lines = ["", "| measured on the device | pairs | speed, with / without (interval) |", "|---|---|---|"]
+    lines += [
+        f"| {name} ({target}) | 1 | {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) |"
+        for name, (target, ratio) in sorted(ratios.items())
+    ]
+    for name, group in groups.items():
+        logs = [math.log(ratios[a["item"]][1].value) for a, _ in group if a["item"] in ratios]
+        if logs:
+            mean = bootstrap(logs)
+            low, high = math.exp(mean.low), math.exp(mean.high)
+            lines.append(f"| {name}, geometric mean over problems | {len(logs)} | {math.exp(mean.value):.2f} ({low:.2f} to {high:.2f}) |")
+    return lines
 
 
 # --- speed on a device ---------------------------------------------------------------------------------------------------
 
 
 def measure(given: argparse.Namespace) -> None:
-    """Evaluate the passing candidates of a target on this machine, in turn, and append a record for each arm the moment it is known.
+    """Evaluate the correct candidates of a target on this machine, in turn, and append a record for each the moment it is known.
 
-    A candidate that both arms wrote is measured once, and its record stands for both.
+    A candidate that both arms wrote is measured once, and its record stands for both. Of every problem and arm first the one that counts as best so far, then
+    the others, as time allows; what has a record of a pass is left out, so the same command goes on where it was.
     """
     from tools.evaluator import LocalEvaluator
 
     began = time.monotonic()
     rows = [row for folder in given.fixtures for row in read_rows(folder / "rows.jsonl")]
-    chosen = [row for row in rows if row["source"] and row["target"].split(":")[0] == given.target.split(":")[0]]
-    done = {(item["item"], item["arm"]) for item in read_rows(given.out) if item["status"] == "passed"} if given.out.exists() else set()
+    chosen = to_measure([row for row in rows if row["target"].split(":")[0] == given.target.split(":")[0]])
+    done = {_key_of(item) for item in read_rows(given.out) if item["status"] == "passed"} if given.out.exists() else set()
     given.out.parent.mkdir(parents=True, exist_ok=True)
     known: dict[tuple[str, str], dict[str, Any]] = {}  # Any: JSON
     with LocalEvaluator(given.home, use_compiled_baseline=not given.eager_only) as evaluator:
-        order = {item.name: -number for number, item in enumerate(ITEMS)}  # the large problems of the first round come last
-        for row in sorted(chosen, key=lambda row: (order.get(row["item"], 0), row["arm"])):
-            key = (row["item"], row["source"])
+        for row, candidate in chosen:
+            about = {"item": row["item"], "arm": row["arm"], "attempt": candidate["attempt"], "target": given.target}
+            key = (row["item"], candidate["source"])
             left = given.seconds - (time.monotonic() - began)
-            if (row["item"], row["arm"]) in done or (key not in known and left < given.least):
+            if _key_of(about) in done or (key not in known and left < given.least):
                 continue
             if key not in known:
-                known[key] = _measured(evaluator, row, given.target, left)
-            record = {"item": row["item"], "arm": row["arm"], "target": given.target, **known[key]}
+                known[key] = _measured(evaluator, {**row, "source": candidate["source"]}, given.target, left)
+            record = {**about, **known[key]}
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             sys.stdout.write(
-                f"{record['item']} {record['arm']}: {record['status']} {record.get('latency_ms')} {record.get('reason', '')}\n"
+                f"{record['item']} {record['arm']} {record['attempt']}: {record['status']} {record.get('latency_ms')} {record.get('reason', '')}\n"
             )
             sys.stdout.flush()
+
+
+def _key_of(record: Mapping[str, Any]) -> tuple[Any, ...]:  # Any: JSON
+    return record["item"], record["arm"], record.get("attempt")
+
+
+def to_measure(
+    rows: Iterable[Mapping[str, Any]],
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:  # Any: JSON rows and their candidates
+    """Return rows with candidates in the order of measuring: problems of the latest round first, both arms of a problem together, the best candidates of all first."""
+    order = {item.name: -number for number, item in enumerate(ITEMS)}  # the large problems of the first round come last
+    found = []
+    for row in rows:
+        first = {"attempt": row["attempts_to_pass"], "source": row["source"], "fitness": 0.0}
+        candidates = row.get("candidates", [first] if row["source"] else [])
+        best = best_candidate(candidates)
+        found += [(item is not best, order.get(row["item"], 0), row["arm"], row, item) for item in candidates]
+    return [(row, item) for *_, row, item in sorted(found, key=lambda entry: entry[:3])]
 
 
 def _measured(evaluator: Any, row: Mapping[str, Any], target: str, left: float) -> dict[str, Any]:  # Any: an evaluator; JSON
@@ -422,9 +503,13 @@ def main() -> None:
     two.add_argument("--home", type=Path, required=True, nargs="+")
     two.add_argument("--round", type=int, default=1)
     two.add_argument("--out", type=Path, required=True)
+    two.add_argument("--only", default="", help="a regular expression for names of problems")
+    two.add_argument("--unfinished", action="store_true", help="also runs that still wait for answers, as they are")
     three = commands.add_parser("table", help="print the comparison made from a folder of fixtures")
     three.add_argument("fixtures", type=Path)
-    three.add_argument("--speeds", type=Path, nargs="*", default=[])
+    three.add_argument(
+        "--speeds", type=Path, nargs="*", default=[], help="records of `measure`; left out: every *.jsonl beside the fixtures"
+    )
     four = commands.add_parser("measure", help="time the candidates of a target on this machine")
     four.add_argument("fixtures", type=Path, nargs="+")
     four.add_argument("--target", required=True)
@@ -436,8 +521,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.command == "table":
         rows = read_rows(given.fixtures / "rows.jsonl")
-        speeds = [record for path in given.speeds for record in read_rows(path)]
-        sys.stdout.write(table(rows, speeds))
+        paths = given.speeds or sorted(given.fixtures.resolve().parent.glob("*.jsonl"))
+        sys.stdout.write(table(rows, [record for path in paths for record in read_rows(path)]))
     else:
         {"run": run, "freeze": freeze, "measure": measure}[given.command](given)
 

@@ -8,9 +8,23 @@ from typing import Any
 
 import pytest
 
+from evaluation.deviceless import floors, resources
 from evaluation.interpreted import check
 from evaluation.prompt_ablation import Session, kept, kind_of, parts_of, sessions_of, study, support
-from evaluation.spool_study import ITEMS, SUITE, bootstrap, paired, read_rows, small_source, table
+from evaluation.spool_study import (
+    ITEMS,
+    SUITE,
+    best_candidate,
+    best_speeds,
+    bootstrap,
+    paired,
+    read_rows,
+    small_source,
+    speed_ratio,
+    table,
+    to_measure,
+)
+from tools.targets.base import CompileReport, KernelResources
 from tools.types import Status
 
 RESULTS = Path(__file__).resolve().parents[2] / "evaluation" / "results" / "spool"
@@ -88,6 +102,68 @@ def test_interval_of_paired_differences_holds_the_mean_and_needs_spread() -> Non
 def test_table_counts_a_problem_that_never_passed_as_one_attempt_more() -> None:
     told = table([row("a", "knowledge", 1), row("a", "none", None)])
     assert "| all | 1 | 1 | 0 | -4.00 (-4.00 to -4.00) | 1.00 |" in told and "| a | cpu | none |" in told and "never" in told
+
+
+def speed(item: str, arm: str, attempt: int, eager: float, status: str = "passed") -> dict[str, Any]:
+    interval = {"value": eager, "low": eager * 0.9, "high": eager * 1.1}
+    return {"item": item, "arm": arm, "attempt": attempt, "status": status, "speedup": {"eager": interval} if status == "passed" else {}}
+
+
+def test_best_correct_candidate_of_each_arm_counts_with_its_latest_record() -> None:
+    speeds = [
+        speed("a", "none", 1, 9.0),
+        speed("a", "none", 1, 2.0),
+        speed("a", "none", 2, 3.0),
+        speed("a", "none", 3, 0.0, "wrong_values"),
+    ]
+    assert best_speeds(speeds)["a", "none"]["attempt"] == 2
+    assert best_candidate([{"attempt": 1, "fitness": 0.0}, {"attempt": 2, "fitness": 0.0}]) == {"attempt": 2, "fitness": 0.0}
+    assert best_candidate([{"attempt": 1, "fitness": 1.5}, {"attempt": 2, "fitness": 1.2}]) == {"attempt": 1, "fitness": 1.5}
+    assert best_candidate([]) is None
+
+
+def test_paired_ratio_is_above_one_where_knowledge_is_faster_and_its_interval_holds_it() -> None:
+    found = speed_ratio(speed("a", "knowledge", 1, 3.0), speed("a", "none", 1, 2.0))
+    assert found.value == 1.5 and found.low < 1.5 < found.high
+
+
+def test_measured_speeds_are_merged_into_the_table_with_the_paired_ratio() -> None:
+    rows = [row(item, arm, 1) for item in "ab" for arm in ("knowledge", "none")]
+    speeds = [
+        speed("a", "knowledge", 1, 1.0),
+        speed("a", "knowledge", 2, 4.0),
+        speed("a", "none", 1, 2.0),
+        speed("b", "none", 1, 0.0, "timeout"),
+    ]
+    told = table(rows, speeds)
+    assert "| a | cpu | knowledge | passed | 1 | 4.00x eager |" in told and "timeout on the device" in told
+    assert "| a (cpu) | 1 | 2.00 (" in told and "| all, geometric mean over problems | 1 | 2.00 (2.00 to 2.00) |" in told
+    assert "measured on the device" not in table(rows)
+
+
+def test_every_correct_candidate_is_measured_the_best_ones_of_both_arms_first() -> None:
+    candidates = [{"attempt": 1, "source": "slow", "fitness": 1.0}, {"attempt": 2, "source": "fast", "fitness": 2.0}]
+    rows = [row("a", arm, 1, source="fast", candidates=candidates) for arm in ("knowledge", "none")] + [row("b", "none", 2, source="only")]
+    told = [
+        (found["item"], found["arm"], candidate["source"]) for found, candidate in to_measure([*rows, row("c", "none", None, source="")])
+    ]
+    assert told[0][2] != "slow" and [name for *_, name in told].index("slow") == 3 and len(told) == 5
+    assert ("b", "none", "only") in told
+
+
+def test_peaks_of_a_chip_bound_a_problem_by_its_sizes_alone() -> None:
+    source = PROBLEM.replace("x * 2.0 + 1.0", "x @ x.T").replace("rows = 5", "rows = 100_000_000")  # far too large for any memory
+    found = floors(source, {"dram_gb_per_s": 1000.0, "flops_per_s_float32": 1e12})
+    assert found["float32_ms_at_peak"] == pytest.approx(2 * 1e8 * 1e8 * 40 / 1e12 * 1000)
+    assert found["memory_ms_at_peak"] == pytest.approx((1e8 * 40 + 1e16) * 4 / 1e12 * 1000)
+    assert set(floors(PROBLEM, {"dram_gb_per_s": 1000.0, "flops_per_s_float32": 1e12})) == {"memory_ms_at_peak"}
+
+
+def test_specialisations_of_a_kernel_are_told_apart_in_the_compilers_counters() -> None:
+    kernels = (KernelResources("k", "", 4, 1024, registers=40, mma=("wgmma",)), KernelResources("k", "", 8, 0))
+    found = resources(CompileReport("cuda:sm_90", "compiled", kernels))
+    assert found["k.registers_per_thread"] == 40 and found["k.uses_matrix_unit"] == 1.0
+    assert found["k#2.num_warps"] == 8 and "k#2.registers_per_thread" not in found
 
 
 @pytest.mark.parametrize("number", [1, 2])

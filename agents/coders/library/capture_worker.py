@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import linecache
 import operator
 import re
 import sys
@@ -17,9 +18,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 MAX_CONSTANT_ELEMENTS = 64
+MAX_MODES = 16
+"""Most modules whose training mode a candidate checks one by one; of more, only the whole model's."""
 MAX_REAL_BYTES = 8 << 30
 """Memory of this process when inputs must be real."""
 
@@ -41,7 +45,10 @@ def main(problem_path: str, result_path: str) -> int:
 
 def capture(source: str) -> dict[str, Any]:  # Any: JSON
     """Return the graphs of all workloads of a problem source."""
-    namespace: dict[str, Any] = {"__name__": "problem"}
+    module = ModuleType("problem")
+    sys.modules["problem"] = module  # dataclasses look their module up, scripting its source
+    linecache.cache["problem.py"] = (len(source), None, source.splitlines(keepends=True), "problem.py")
+    namespace = module.__dict__
     exec(compile(source, "problem.py", "exec"), namespace)  # the caller gives us a process of our own for this
     workloads = namespace.get("WORKLOADS") or [{}]
     graphs = []
@@ -56,8 +63,8 @@ def _capture_workload(namespace: dict[str, Any], workload: dict[str, Any]) -> di
     errors = []
     for attempt in (_build_fake, _build_real_model, _build_real):
         try:
-            model, inputs, mode = attempt(namespace, workload)
-            return _export(model, inputs, mode)
+            model, inputs = attempt(namespace, workload)
+            return _export(model, inputs) | {"built_with": _built_with(namespace)}
         except _StatefulError:
             raise
         except Exception as error:  # user code and the exporter may raise anything; the last message is reported
@@ -65,32 +72,32 @@ def _capture_workload(namespace: dict[str, Any], workload: dict[str, Any]) -> di
     raise RuntimeError("; then, with real tensors: ".join(dict.fromkeys(errors)))
 
 
-def _build_fake(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any], Any]:
+def _build_fake(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         model = namespace["Model"](*_init_inputs(namespace))
         inputs = list(namespace["get_inputs"](**workload))
-    return model, inputs, mode
+    return model, inputs
 
 
-def _build_real_model(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any], Any]:
+def _build_real_model(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     model = namespace["Model"](*_init_inputs(namespace))
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         inputs = list(namespace["get_inputs"](**workload))
-    return model, inputs, mode
+    return model, inputs
 
 
-def _build_real(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any], Any]:
+def _build_real(namespace: dict[str, Any], workload: dict[str, Any]) -> tuple[Any, list[Any]]:
     """Draw real inputs, for generators that look at their own values; the exporter still traces with fakes of them."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_REAL_BYTES, MAX_REAL_BYTES))
-    return namespace["Model"](*_init_inputs(namespace)), list(namespace["get_inputs"](**workload)), None
+    return namespace["Model"](*_init_inputs(namespace)), list(namespace["get_inputs"](**workload))
 
 
 def _init_inputs(namespace: dict[str, Any]) -> list[Any]:
@@ -98,7 +105,108 @@ def _init_inputs(namespace: dict[str, Any]) -> list[Any]:
     return list(maker()) if maker else []
 
 
-def _export(model: Any, inputs: list[Any], mode: Any) -> dict[str, Any]:
+def _built_with(namespace: dict[str, Any]) -> Any:
+    """Return the arguments of the constructor as JSON; None where they are more than plain literals."""
+    try:
+        return _encode(_init_inputs(namespace))
+    except RuntimeError:
+        return None
+
+
+def _export(model: Any, inputs: list[Any]) -> dict[str, Any]:
+    packed, places = _packed(inputs)
+    with _mode_reads() as readers:
+        program = _exported(model, packed)
+        if places and _writes_inputs(program):
+            packed, places = inputs, frozenset()
+            program = _exported(model, packed)
+    graph = _graph(program, model, packed, places)
+    modes = _modes(model, readers) if readers else []
+    if modes and not _depends_on_mode(graph):
+        before = [(module, module.training) for module in model.modules()]
+        try:
+            other = _graph(_exported(model.train(not model.training), packed), model, packed, places)
+        except Exception:  # what cannot be exported in the other mode differs there
+            other = {}
+        for module, training in before:
+            module.training = training
+        if _without_idle_dropout(other) == _without_idle_dropout(graph):
+            modes = []
+    return graph | {"modes": modes}
+
+
+def _packed(inputs: list[Any]) -> tuple[list[Any], frozenset[int]]:
+    """Return the inputs with those that leave gaps in memory, or use some of it twice, made contiguous, and which leaves these are."""
+    import torch
+    import torch.utils._pytree as pytree
+
+    leaves, form = pytree.tree_flatten(inputs)
+    places = frozenset(
+        index
+        for index, leaf in enumerate(leaves)
+        if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided and not torch.ops.aten.is_non_overlapping_and_dense(leaf)
+    )
+    if not places:
+        return inputs, places
+    return pytree.tree_unflatten([leaf.contiguous() if index in places else leaf for index, leaf in enumerate(leaves)], form), places
+
+
+def _writes_inputs(program: Any) -> bool:
+    """Say whether the program has an operator that writes: what it writes might be an input."""
+    return any(
+        argument.alias_info is not None and argument.alias_info.is_write
+        for node in program.graph.nodes
+        for argument in (node.target._schema.arguments if hasattr(node.target, "_schema") else ())
+    )
+
+
+@contextlib.contextmanager
+def _mode_reads() -> Iterator[list[Any]]:
+    """Within the context the list holds the modules whose `training` was read."""
+    import torch
+
+    found: list[Any] = []
+
+    def read(module: Any) -> Any:
+        if all(item is not module for item in found):
+            found.append(module)
+        return module.__dict__["training"]
+
+    def write(module: Any, value: Any) -> None:
+        module.__dict__["training"] = value
+
+    torch.nn.Module.training = property(read, write)
+    try:
+        yield found
+    finally:
+        del torch.nn.Module.training
+
+
+def _modes(model: Any, readers: list[Any]) -> list[Any]:
+    """Return path and mode of the model and of the parts that ask for it."""
+    paths = [path for path, module in model.named_modules() if path and any(module is item for item in readers)]
+    return [["", model.training]] + [[path, model.get_submodule(path).training] for path in (paths if len(paths) <= MAX_MODES else [])]
+
+
+def _depends_on_mode(graph: dict[str, Any]) -> bool:
+    """Say whether an operator is there that training alone has; False is no proof."""
+    for node in graph["nodes"]:
+        values = {name: value for name, value, _, _ in node["arguments"]}
+        if True in (values.get("training"), values.get("use_input_stats")) or (values.get("train") is True and values.get("p", 1) != 0):
+            return True
+    return False
+
+
+def _without_idle_dropout(graph: dict[str, Any]) -> dict[str, Any]:
+    """Return the graph with the mode of dropouts that drop nothing left out."""
+    nodes = []
+    for node in graph.get("nodes", ()):
+        idle = "dropout" in node["op"] and any(item[0] == "p" and item[1] == 0 for item in node["arguments"])
+        nodes.append({**node, "arguments": [item for item in node["arguments"] if item[0] != "train"]} if idle else node)
+    return {**graph, "nodes": nodes}
+
+
+def _exported(model: Any, inputs: list[Any]) -> Any:
     import torch
 
     with _quick_recurrences(), torch.no_grad(), warnings.catch_warnings(record=True) as caught:
@@ -110,7 +218,48 @@ def _export(model: Any, inputs: list[Any], mode: Any) -> dict[str, Any]:
         # `nn.LSTM` and its like rebuild a list of their own parameters where tensors have no memory: no state.
         if "assigned during export" in text and not (names and all("._flat_weights[" in name for name in names)):
             raise _StatefulError(f"forward reassigns an attribute, so a call may depend on the calls before it ({text.split(' Such ')[0]})")
-    return _graph(program, model, inputs)
+    _inline_modes(program.graph_module)
+    if any(node.op == "get_attr" for node in program.graph.nodes):  # autocast inside: its casts become operators
+        program = program.run_decompositions({})
+    return program
+
+
+def _inline_modes(module: Any) -> None:
+    """Put the bodies of gradient modes, and of autocasting that is switched off, in their place: nothing but their values counts here."""
+    from torch.fx import Node
+    from torch.fx.node import map_arg
+
+    def without(value: Any, names: dict[Any, Any]) -> Any:
+        return map_arg(value, lambda node: names.get(node, node))
+
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or not str(node.target).startswith(("wrap_with_set_grad_enabled", "wrap_with_autocast")):
+            continue
+        if str(node.target) == "wrap_with_autocast" and node.args[2]:
+            continue
+        first = next(index for index, item in enumerate(node.args) if isinstance(item, Node) and item.op == "get_attr")
+        holder = node.args[first]
+        body = getattr(module, holder.target)
+        _inline_modes(body)
+        names: dict[Any, Any] = {}
+        operands = iter(node.args[first + 1 :])
+        results: Any = ()
+        with module.graph.inserting_before(node):
+            for inner in body.graph.nodes:
+                if inner.op == "placeholder":
+                    names[inner] = next(operands)
+                elif inner.op == "output":
+                    results = without(inner.args[0], names)
+                elif inner.op == "get_attr":
+                    raise RuntimeError("an autocast region inside of a gradient mode")
+                else:
+                    names[inner] = module.graph.node_copy(inner, names.__getitem__)
+        for user in list(node.users):
+            user.replace_all_uses_with(results[user.args[1]])
+            module.graph.erase_node(user)
+        module.graph.erase_node(node)
+        if not holder.users:
+            module.graph.erase_node(holder)
 
 
 @contextlib.contextmanager
@@ -143,7 +292,7 @@ def _quick_recurrences() -> Iterator[None]:
         library._destroy()
 
 
-def _graph(program: Any, model: Any, inputs: list[Any]) -> dict[str, Any]:
+def _graph(program: Any, model: Any, inputs: list[Any], packed: frozenset[int]) -> dict[str, Any]:
     kinds = {"PARAMETER": "parameter", "BUFFER": "buffer", "CONSTANT_TENSOR": "constant", "USER_INPUT": "input"}
     specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     placeholders: list[dict[str, Any]] = []
@@ -159,51 +308,63 @@ def _graph(program: Any, model: Any, inputs: list[Any]) -> dict[str, Any]:
                 raise RuntimeError(f"unsupported kind of input {spec.kind.name}")
             value = node.meta.get("val")
             target = spec.target or ""
-            constant = None
+            constant, is_packed = None, False
             if kind == "constant":
                 constant, target = _constant(program.constants.get(spec.target), model, spec.target)
             elif kind == "input":
                 target = str(user_position)
+                is_packed = user_position in packed
                 user_position += 1
                 if _tensor_spec(value) is None:
                     kind, constant = "literal", _encode(value)
-            placeholders.append({"name": node.name, "kind": kind, "target": target, "spec": _tensor_spec(value), "value": constant})
+            spec_ = _tensor_spec(value)
+            placeholders.append(
+                {"name": node.name, "kind": kind, "target": target, "spec": spec_, "value": constant, "is_packed": is_packed}
+            )
         elif node.op == "call_function":
             nodes.append(_node(node))
         elif node.op == "output":
             outputs = [_encode(item) for item in node.args[0]]
         else:
             raise RuntimeError(f"unsupported node {node.op} {node.target}")
-    signature = [
-        name for name, parameter in inspect.signature(model.forward).parameters.items() if parameter.kind is not parameter.VAR_KEYWORD
-    ]
+    names, containers = _input_names(model, inputs)
     return {
         "placeholders": placeholders,
         "nodes": nodes,
         "outputs": outputs,
         "output_form": _form(program.call_spec.out_spec, len(outputs)),
-        "input_names": _input_names(signature, inputs),
+        "input_names": names,
+        "containers": containers,
         "notes": notes,
     }
 
 
-def _input_names(signature: list[str], inputs: list[Any]) -> list[str]:
-    """Return for every flat input the Python expression that reads it from `forward`'s parameters."""
+def _input_names(model: Any, inputs: list[Any]) -> tuple[list[str], list[Any]]:
+    """Return for every flat input the Python expression that reads it from `forward`'s parameters, and type and length (or keys) of what holds them."""
     names: list[str] = []
+    containers: list[Any] = []
 
     def visit(value: Any, text: str) -> None:
         if isinstance(value, list | tuple):
+            containers.append([text, type(value).__name__, len(value)])
             for index, item in enumerate(value):
                 visit(item, f"{text}[{index}]")
         elif isinstance(value, dict):
+            containers.append([text, "dict", list(value)])
             for key, item in value.items():
                 visit(item, f"{text}[{key!r}]")
         else:
             names.append(text)
 
+    # A forward that a base class brings gets its inputs under names that no text of `Model` shows.
+    own = list(inspect.signature(model.forward).parameters.values()) if "forward" in type(model).__dict__ else []
+    plain = [item.name for item in own if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
+    rest = next((item.name for item in own if item.kind is item.VAR_POSITIONAL), "" if own else "inputs")
+    if rest:
+        containers.append([rest, "tuple", max(len(inputs) - len(plain), 0)])
     for position, value in enumerate(inputs):
-        visit(value, signature[position] if position < len(signature) else f"inputs[{position}]")
-    return names
+        visit(value, plain[position] if position < len(plain) else f"{rest}[{position - len(plain)}]")
+    return names, containers
 
 
 def _constant(value: Any, model: Any, path: str) -> tuple[Any, str]:
@@ -305,6 +466,8 @@ def _encode(value: Any) -> Any:
             return {"kind": kind, "text": str(value).removeprefix("torch.")}
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, complex):
+        return {"kind": "complex", "text": repr(value)}
     raise RuntimeError(f"unsupported literal {value!r}")
 
 

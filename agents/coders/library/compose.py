@@ -12,7 +12,7 @@ from pathlib import Path
 from agents.coders.library.cpp import preamble, runtime, translation_unit
 from agents.coders.library.errors import CaptureError, DocumentError
 from agents.coders.library.graph import Argument, Graph, Node, Placeholder, Ref, Symbol, Value, refs_in
-from agents.coders.library.module_source import FALLBACK, call_arguments, candidate_module, forward_parameters
+from agents.coders.library.module_source import FALLBACK, call_arguments, candidate_module, default_checks, forward_parameters
 from agents.coders.library.regions import Plan, Region
 from agents.coders.library.renaming import rename_top_level, replace_function, split_imports
 from agents.coders.library.rewrites import VIEWS, has_effects, is_in_place
@@ -32,6 +32,12 @@ def recorded_runtime() -> str:
 def channels_last_runtime() -> str:
     """Return the Python that changes layouts inside a candidate."""
     return Path(__file__).with_name("channels_last_runtime.txt").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def guard_runtime() -> str:
+    """Return the Python that tells whether a model and its inputs are those that the kernels were written for."""
+    return Path(__file__).with_name("guard_runtime.txt").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def compose(source: str, pieces: Sequence[Piece], language: str, headline: str, 
     for index, piece in enumerate(pieces):
         body = _Forward(module, piece).lines()
         name = f"_forward_{index}"
-        guard = _guard(piece.graph)
+        guard = _guard(piece.graph, parameters)
         methods.append((name, guard, body))
     text = _forward_text(methods, parameters)
     if is_recorded:
@@ -99,13 +105,15 @@ def compose(source: str, pieces: Sequence[Piece], language: str, headline: str, 
         "from __future__ import annotations\n" if "from __future__" in source else "",
     ]
     imports = list(module.imports)
-    blocks = [recorded_runtime()] if is_recorded else []
+    imports += ["import inspect", "import os"]
+    blocks = [_guard_block([piece.graph for piece in pieces], language)]
+    blocks += [recorded_runtime()] if is_recorded else []
     if module.cpp:
         imports += ["import ctypes", "import hashlib", "import os"]
         blocks.append(runtime())
         blocks.append(_cpp_sources(module.cpp))
     blocks.extend(module.kernels.values())
-    own = candidate_module(source.replace("from __future__ import annotations\n", ""), text)
+    own = candidate_module(source.replace("from __future__ import annotations\n", ""), text + _KEEPING)
     lines = "\n".join(sorted(set(imports) | {"import torch"}))
     return "\n".join([*head, lines, "", *blocks, *module.functions, own])
 
@@ -228,22 +236,75 @@ def _forward_text(methods: Sequence[tuple[str, str, list[str]]], parameters: str
     return "\n".join(lines) + "\n"
 
 
-def _guard(graph: Graph) -> str:
-    """Return the condition under which the inputs are not those that the graph was captured for."""
+_KEEPING = """
+    def __new__(cls, *arguments, **keywords):
+        made = super().__new__(cls)
+        made.__dict__["_built_with"] = arguments, keywords
+        return made
+
+    def _apply(self, *arguments, **keywords):  # `to`, `half`, `cuda`: parameters may have another form afterwards
+        self.__dict__.pop("_fits_kernels", None)
+        return super()._apply(*arguments, **keywords)
+"""
+
+
+def _guard(graph: Graph, parameters: str) -> str:
+    """Return the condition under which a call is not the one that the graph was captured for."""
     parts = []
-    for position, placeholder in enumerate(item for item in graph.placeholders if item.kind in ("input", "literal")):
-        text = graph.input_names[position]
-        if placeholder.spec is not None:
-            spec = placeholder.spec
+    for text, kind, size in graph.containers:
+        count = f"list({text}) != {list(size)!r}" if isinstance(size, tuple) else f"len({text}) != {size}"
+        parts.append(f"type({text}) is not {kind} or {count}")
+    tensors = []
+    for text, placeholder in zip(graph.input_names, _inputs(graph), strict=True):
+        spec, value = placeholder.spec, placeholder.value
+        if spec is not None:
+            tensors.append(text)
             parts.append(
-                f"{text}.shape != {_tuple(spec.shape)} or {text}.dtype != torch.{spec.dtype} or {text}.stride() != {_tuple(spec.stride)}"
+                f"not isinstance({text}, torch.Tensor) or {text}.shape != {_tuple(spec.shape)} or {text}.dtype != torch.{spec.dtype}"
             )
-        elif isinstance(placeholder.value, bool | int | float | str):
-            parts.append(f"{text} != {placeholder.value!r}")
-    return " or ".join(parts)
+            if not placeholder.is_packed:
+                parts.append(f"{text}.stride() != {_tuple(spec.stride)}")
+        elif value is None or isinstance(value, bool):
+            parts.append(f"{text} is not {value}")
+        elif isinstance(value, Symbol):
+            parts.append(f"str({text}) != {(value.text if value.kind in ('device', 'complex') else 'torch.' + value.text)!r}")
+        else:
+            parts.append(f"type({text}) is not {type(value).__name__} or {text} != {_literal(value)}")
+    parts += default_checks(parameters, {text.split("[")[0] for text in (*graph.input_names, *(item[0] for item in graph.containers))})
+    parts += [f"{_attribute(f'{path}.training'.lstrip('.'))} is not {training}" for path, training in graph.modes]
+    return " or ".join([*parts, f"_is_otherwise(self, {_tuple(tensors)})"])
 
 
-def _tuple(values: Sequence[int]) -> str:
+def _inputs(graph: Graph) -> list[Placeholder]:
+    return [item for item in graph.placeholders if item.kind in ("input", "literal")]
+
+
+def _guard_block(graphs: Sequence[Graph], language: str) -> str:
+    """Return the guard's function with what it compares: the constructor's arguments and the forms of parameters and buffers."""
+    forms: dict[str, dict[str, None]] = {}
+    for graph in graphs:
+        for item in graph.placeholders:
+            if item.target and item.spec is not None and item.kind in ("parameter", "buffer", "constant"):
+                form = f"(torch.{item.spec.dtype}, {_tuple(item.spec.shape)}, {_tuple(item.spec.stride)})"
+                forms.setdefault(form, {})[item.target] = None
+    built = graphs[0].built_with
+    has_device = built is not None and "kind='device'" in repr(built)
+    lines = [f"_BUILT_WITH = {'None' if built is None or has_device else _written(built)}", "_STATE = {"]
+    lines += [f'    {form}: "{" ".join(paths)}",' for form, paths in forms.items()]
+    bound = "True" if language == "cpp" else '(torch.version.cuda or torch.version.hip) and os.environ.get("TRITON_INTERPRET") != "1"'
+    lines += ["}", f'_DEVICE = "{"cpu" if language == "cpp" else "cuda"}"', f"_IS_BOUND = {bound}"]
+    return "\n".join(["", "", guard_runtime(), "", *lines, ""])
+
+
+def _written(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, Symbol):
+        return value.text if value.kind == "complex" else f"torch.{value.text}"
+    return _literal(value)
+
+
+def _tuple(values: Sequence[object]) -> str:
     return "(" + ", ".join(map(str, values)) + ("," if len(values) == 1 else "") + ")"
 
 
@@ -267,13 +328,10 @@ class _Forward:
         self.piece = piece
         self.plan = piece.plan
         self.graph = piece.plan.view.graph
-        self.inputs: dict[str, str] = {}
         self.names: dict[str, str] = {}
-        position = 0
-        for placeholder in self.graph.placeholders:
-            if placeholder.kind in ("input", "literal"):
-                self.inputs[placeholder.name] = self.graph.input_names[position]
-                position += 1
+        self.inputs = {item.name: text for text, item in zip(self.graph.input_names, _inputs(self.graph), strict=True)}
+        self.packed = {item.name: self.inputs[item.name] for item in _inputs(self.graph) if item.is_packed}
+        self.inputs |= {name: _name(name) for name in self.packed}
         self.device = self._device()
         self.loose = self._loose()
 
@@ -295,7 +353,7 @@ class _Forward:
             for ref in used:
                 last[ref] = index
         kept = set(refs_in(self.graph.outputs))
-        lines: list[str] = []
+        lines = [f"{_name(name)} = {text}.contiguous()" for name, text in self.packed.items()]
         for index, (_, text, _, _) in enumerate(steps):
             lines += text
             dead = sorted(
@@ -377,7 +435,7 @@ class _Forward:
             placeholder = self.graph.placeholder(value.name)
             return _name(value.name) if placeholder is None else self._placeholder(placeholder)
         if isinstance(value, Symbol):
-            return self.device if value.kind == "device" else f"torch.{value.text}"
+            return self.device if value.kind == "device" else _written(value)
         if isinstance(value, tuple):
             return "[" + ", ".join(map(self._text, value)) + "]"
         return _literal(value)

@@ -21,9 +21,9 @@ class Symbol:
     """A literal that is no number: a dtype, device, layout or memory format."""
 
     kind: str
-    """`dtype`, `device`, `layout` or `memory_format`."""
+    """`dtype`, `device`, `layout`, `memory_format` or `complex`."""
     text: str
-    """Torch's name without the prefix, for example `float32`, `cpu`, `channels_last`."""
+    """Torch's name without the prefix, for example `float32`, `cpu`, `channels_last`; of a complex number its text."""
 
 
 Value = None | bool | int | float | str | Ref | Symbol | tuple["Value", ...]
@@ -82,6 +82,8 @@ class Placeholder:
     spec: TensorSpec | None
     value: Value = None
     """The number of a literal or of a constant with one element, if known; nested tuples for small constants."""
+    is_packed: bool = False
+    """True for an input that comes with gaps or repeats in memory and is made contiguous first; `spec` is then of the copy."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,13 @@ class Graph:
     output_form: str = ""
     """Template of the returned structure in Python with `{0}`, `{1}` for the leaves of `outputs`, for example `({0}, [{1}])`."""
     input_names: tuple[str, ...] = ()
-    """Parameter names of `forward`, in order, as far as the inputs go."""
+    """For each input the Python expression that reads it from `forward`'s parameters."""
+    containers: tuple[tuple[str, str, int | tuple[str, ...]], ...] = ()
+    """Expression, type name and length (of a dict: the keys) of what holds inputs: lists, tuples, dicts, `*rest`."""
+    modes: tuple[tuple[str, bool], ...] = ()
+    """Path and training mode of the modules that the operators depend on; empty if the other mode computes the same."""
+    built_with: tuple[Value, ...] | None = None
+    """Arguments of the constructor; None if they are no plain literals."""
     notes: tuple[str, ...] = ()
     """What a reader should know about the capture."""
 
@@ -186,7 +194,7 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:  # Any: JSON
     """Read a graph from the capture worker's JSON."""
     return Graph(
         placeholders=tuple(
-            Placeholder(item["name"], item["kind"], item["target"], _spec(item["spec"]), value_from_json(item["value"]))
+            Placeholder(item["name"], item["kind"], item["target"], _spec(item["spec"]), value_from_json(item["value"]), item["is_packed"])
             for item in data["placeholders"]
         ),
         nodes=tuple(
@@ -202,6 +210,9 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:  # Any: JSON
         output_form=data["output_form"],
         input_names=tuple(data["input_names"]),
         notes=tuple(data["notes"]),
+        containers=tuple((text, kind, tuple(size) if isinstance(size, list) else size) for text, kind, size in data["containers"]),
+        modes=tuple((path, training) for path, training in data["modes"]),
+        built_with=None if data["built_with"] is None else tuple(map(value_from_json, data["built_with"])),
     )
 
 

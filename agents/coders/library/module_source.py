@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 
 from agents.coders.library.errors import CaptureError
 
@@ -46,12 +47,16 @@ def candidate_module(source: str, forward: str | None) -> str:
     end = model.end_lineno or len(lines)
     kept = [text for number, text in enumerate(lines[:end], 1) if number not in drop]
     rest = [text for number, text in enumerate(lines[end:], end + 1) if number not in drop]
+    if method is None and forward is not None:
+        if any(isinstance(item, ast.Assign | ast.AnnAssign) and "forward" in ast.unparse(item).split("=")[0] for item in model.body):
+            raise CaptureError("`forward` of the class `Model` is no method")
+        forward = f"    def {FALLBACK}(self, *inputs, **keywords):\n        return super().forward(*inputs, **keywords)\n\n{forward}"
     added = [] if forward is None else ["", forward.rstrip("\n"), ""]
     return "\n".join([*kept, *added, *rest]).rstrip() + "\n"
 
 
 def forward_parameters(source: str) -> str:
-    """Return the parameter list of the reference's forward, without annotations, for example `self, x, scale=1.0`."""
+    """Return the parameter list of the reference's forward, without annotations, for example `self, x, scale=1.0`; a general one if a base class has it."""
     tree = ast.parse(source)
     for statement in tree.body:
         if isinstance(statement, ast.ClassDef) and statement.name == "Model":
@@ -62,7 +67,7 @@ def forward_parameters(source: str) -> str:
                         if argument is not None:
                             argument.annotation = None
                     return ast.unparse(arguments)
-    return "self, *inputs"
+    return "self, *inputs, **keywords"
 
 
 def call_arguments(parameters: str) -> str:
@@ -75,6 +80,31 @@ def call_arguments(parameters: str) -> str:
     if arguments.kwarg:
         names.append(f"**{arguments.kwarg.arg}")
     return ", ".join(names)
+
+
+def default_checks(parameters: str, given: Collection[str]) -> list[str]:
+    """Return the conditions under which a parameter that the captured call left out has another value than its default.
+
+    Args:
+        parameters: From `forward_parameters`.
+        given: Names of the parameters that the captured call had values for.
+    """
+    arguments = ast.parse(f"def f({parameters}): pass").body[0].args  # type: ignore[attr-defined] # the statement is a function
+    plain = [*arguments.posonlyargs, *arguments.args][1:]
+    defaults = [None] * (len(plain) - len(arguments.defaults)) + arguments.defaults[-len(plain) :] if plain else []
+    pairs = [*zip(plain, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    checks = [_is_changed(item.arg, default) for item, default in pairs if default is not None and item.arg not in given]
+    return checks + ([arguments.kwarg.arg] if arguments.kwarg else [])
+
+
+def _is_changed(name: str, default: ast.expr) -> str:
+    try:
+        value = ast.literal_eval(default)
+    except ValueError:
+        return f"{name} is not {ast.unparse(default)}"
+    if value is None or isinstance(value, bool):
+        return f"{name} is not {value}"
+    return f"type({name}) is not {type(value).__name__} or {name} != {value!r}"
 
 
 def _is_generator(statement: ast.stmt) -> bool:

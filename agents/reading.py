@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kb.deep_search import Brief
+    from kb.brief import Brief
     from kb.store import KnowledgeBase
     from kb.types import Chunk
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kb.brief import Brief
+    from kb.brief import Brief, Finding
     from kb.store import KnowledgeBase
     from kb.types import Chunk
 
@@ -29,7 +29,7 @@ def opened(base: KnowledgeBase, brief: Brief) -> Brief:
     documents = {chunk.document_id: base.chunks_of(chunk.document_id) for chunk in chunks.values()}
     votes = Counter(chunks[finding.hit.chunk_id].document_id for finding in brief.findings if finding.hit.kind is Kind.KERNEL)
     whole = {document_id for document_id, _ in votes.most_common(MAX_KERNELS)}
-    found = {}
+    found: dict[tuple[str, tuple[str, ...], str], Finding] = {}
     for finding in brief.findings:
         chunk = chunks[finding.hit.chunk_id]
         is_kernel = finding.hit.kind is Kind.KERNEL

@@ -325,6 +325,8 @@ def speed_ratio(with_it: Mapping[str, Any], without: Mapping[str, Any]) -> Inter
     The interval is that of the quotient at the unfavourable and favourable ends of both, so it is on the wide side. 1.0: equally fast; above: knowledge is faster.
     """
     a, b = with_it["speedup"]["eager"], without["speedup"]["eager"]
+    if a == b:  # one measurement for the one candidate that both arms wrote
+        return Interval(1.0, 1.0, 1.0)
     return Interval(a["value"] / b["value"], a["low"] / b["high"], a["high"] / b["low"])
 
 

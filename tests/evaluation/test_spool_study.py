@@ -125,6 +125,8 @@ def test_best_correct_candidate_of_each_arm_counts_with_its_latest_record() -> N
 def test_paired_ratio_is_above_one_where_knowledge_is_faster_and_its_interval_holds_it() -> None:
     found = speed_ratio(speed("a", "knowledge", 1, 3.0), speed("a", "none", 1, 2.0))
     assert found.value == 1.5 and found.low < 1.5 < found.high
+    same = speed_ratio(speed("a", "knowledge", 1, 2.0), speed("a", "none", 1, 2.0))
+    assert same.low == same.high == 1.0
 
 
 def test_measured_speeds_are_merged_into_the_table_with_the_paired_ratio() -> None:

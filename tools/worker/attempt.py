@@ -274,6 +274,10 @@ def _require_same_outputs(actual: Answer, expected: Answer, name: str = "output"
         if theirs.get("dtype") != mine["dtype"]:
             text = f"{name}: expected dtype {mine['dtype']}, got {theirs.get('dtype')}"[:400]
             raise Rejected(Status.WRONG_DTYPE, text, Feedback(first_mismatch=text))
+    elif kind == "value":
+        if type(actual["value"]) is not type(expected["value"]) or actual["value"] != expected["value"]:
+            text = f"{name}: expected {expected['value']!r}, got {actual['value']!r}"[:400]
+            raise Rejected(Status.WRONG_VALUES, text, Feedback(first_mismatch=text))
     elif kind in ("list", "tuple"):
         mine_items, their_items = expected[kind], next(actual[item] for item in alike if item in actual)
         if not isinstance(their_items, list) or len(mine_items) != len(their_items):

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from tools.check.sanitizers import instrument
-from tools.worker import tensors
+from tools.worker import objects, tensors
 from tools.worker.arena import align, map_received
 from tools.worker.channel import Channel
 from tools.worker.devices import Device, open_device
@@ -77,8 +77,8 @@ class CandidateWorker:
         factory = getattr(module, "ModelNew", None)
         if factory is None:
             raise CommandError("missing_model", "the candidate does not define ModelNew")
-        arguments = tensors.read(message["init"], self._input_memory(), "cpu")
         try:
+            arguments = objects.from_data(tensors.read(message["init"], self._input_memory(), "cpu"), module)
             model = factory(*arguments)
             if isinstance(model, torch.nn.Module):
                 model = model.to(self._device.name)

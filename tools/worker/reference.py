@@ -29,7 +29,7 @@ from tools.check.nulls import null_outputs
 from tools.check.variation import distinct_values, perturb_weights, poke_rule, vary
 from tools.check.variation_kinds import KINDS
 from tools.sandbox.memory import limit_allocations
-from tools.worker import tensors
+from tools.worker import objects, tensors
 from tools.worker.arena import Arena, align
 from tools.worker.channel import Channel
 from tools.worker.devices import Device, open_device
@@ -70,6 +70,7 @@ class ReferenceWorker:
         self._compiled: dict[str, _Model] = {}
         self._workloads: list[dict[str, Any]] = [{}]
         self._init: list[Any] = []
+        self._init_data: list[Any] = []
         self._draw_now: _Draw | None = None
         self._slots: TimedSlots | None = None
         self._slot_plan: tuple[int, list[int], list[Answer], Answer] | None = None
@@ -105,6 +106,11 @@ class ReferenceWorker:
             self._init = list(self._module.get_init_inputs())
         except Exception as err:
             raise CommandError("problem", f"get_init_inputs() raised {_last_line(err)}") from err
+        try:
+            self._init_data = objects.to_data(self._init, self._module)
+            tensors.describe(self._init_data)
+        except tensors.UnsupportedValueError as err:
+            raise CommandError("problem", f"get_init_inputs(): {err}; objects may be of classes that the problem itself defines") from err
         torch.manual_seed(message["seed"])
         try:
             self._model = self._module.Model(*self._init).to(self._device.name)
@@ -193,14 +199,14 @@ class ReferenceWorker:
         self._draw_now = draw
         state = dict(self._model.state_dict())
         state_spec, end = tensors.describe(state, _end(draw.spec))
-        init_spec, end = tensors.describe(self._init, end)
+        init_spec, end = tensors.describe(self._init_data, end)
         inputs_bytes = sum(entry["nbytes"] for entry in tensors.tensor_specs(draw.spec))
         answer = self._arenas(end, align(draw.output_end) * 2 + align(_packed_end(draw.inputs)) + align(1))
         memory = self._memory()
         self._device.trim()
         tensors.write(draw.inputs, draw.spec, memory)
         tensors.write(state, state_spec, memory)
-        tensors.write(self._init, init_spec, memory)
+        tensors.write(self._init_data, init_spec, memory)
         answer.update(
             args=draw.spec, state=state_spec, init=init_spec, outputs=draw.output_spec, kind=draw.kind, inputs_bytes=inputs_bytes,
             outputs_bytes=sum(entry["nbytes"] for entry in tensors.tensor_specs(draw.output_spec)),
@@ -380,7 +386,7 @@ class ReferenceWorker:
                     entry["poke"] = rule
         state = dict(self._model.state_dict())
         state_spec, end = tensors.describe(state, end)
-        init_spec, end = tensors.describe(self._init, end)
+        init_spec, end = tensors.describe(self._init_data, end)
         native = self._call_native(_copies(sets[0]))
         output_spec, output_end = tensors.describe(tensors.map_tensors(native, lambda tensor: tensor.detach().contiguous()))
         answer = self._arenas(end, align(output_end) + align(1))
@@ -593,15 +599,21 @@ def _keywords(arguments: dict[str, Any]) -> str:  # Any: keyword arguments
 
 
 def _require_tensors(result: Any) -> None:  # Any: what the problem returns
-    if isinstance(result, torch.Tensor):
+    """Raise unless the outputs are tensors in tuples, lists and dicts; None, whole numbers, truth values and texts may stand beside them."""
+    wrong = _first_wrong(result)
+    if wrong is None and any(True for _ in tensors.tensors_of(result)):
         return
-    items = list(result.values()) if isinstance(result, dict) else list(result) if isinstance(result, (list, tuple)) else None
-    if items is None or not items:
-        raise CommandError(
-            "problem", f"Model.forward must return a tensor or a tuple, list or dict of tensors, got {type(result).__name__}"
-        )
-    for item in items:
-        _require_tensors(item)
+    found = type(result if wrong is None else wrong).__name__
+    raise CommandError("problem", f"Model.forward must return a tensor or a tuple, list or dict of tensors, got {found}")
+
+
+def _first_wrong(result: Any) -> Any:  # Any: what the problem returns
+    if result is None or isinstance(result, (torch.Tensor, bool, int, str)):
+        return None
+    if not isinstance(result, (dict, list, tuple)):
+        return result
+    items = result.values() if isinstance(result, dict) else result
+    return next((wrong for item in items if (wrong := _first_wrong(item)) is not None), None)
 
 
 def _is_unstructured(tensor: torch.Tensor) -> bool:

@@ -16,6 +16,7 @@ import re
 import sys
 import traceback
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -407,6 +408,14 @@ def _form_text(tree: Any) -> str:
         return "{{" + ", ".join(f"{key!r}: {_form_text(value)}" for key, value in tree.items()) + "}}"
     if tree is None:
         return "None"
+    if type(tree) is OrderedDict:
+        return '__import__("collections").OrderedDict(' + _form_text(dict(tree)) + ")"
+    if (
+        isinstance(tree, tuple)
+        and hasattr(tree, "_fields")
+        and getattr(sys.modules.get("problem"), type(tree).__name__, None) is type(tree)
+    ):
+        return type(tree).__name__ + "(" + ", ".join(map(_form_text, tree)) + ")"
     raise RuntimeError(f"forward returns a {type(tree).__name__}, which is not supported")
 
 

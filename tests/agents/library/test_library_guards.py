@@ -181,3 +181,12 @@ def test_values_of_parameters_that_were_left_out_are_checked() -> None:
     source = "class Model:\n    def forward(self, x, mask=None, scale=1.5, act=F.relu, *rest, flag: bool = True, **more): pass\n"
     checks = default_checks(forward_parameters(source), {"x", "rest"})
     assert checks == ["mask is not None", "type(scale) is not float or scale != 1.5", "act is not F.relu", "flag is not True", "more"]
+
+
+def test_named_tuples_and_ordered_dicts_come_back_as_what_they_are() -> None:
+    source = module("return Pair(x.softmax(-1), OrderedDict(a=x + 1, b=None, n=x.shape[0]))", "torch.randn(4, 8)")
+    source = f"from collections import OrderedDict, namedtuple\n\nPair = namedtuple('Pair', 'left right')\n{source}"
+    graph = capture_here(source).workloads[0][1]
+    assert graph.output_form.startswith('Pair({0}, __import__("collections").OrderedDict({{')
+    outputs = eval(graph.output_form.format(*range(4)), {"Pair": lambda left, right: (left, right)})  # our own text
+    assert list(outputs[1]) == ["a", "b", "n"]

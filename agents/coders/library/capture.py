@@ -26,7 +26,6 @@ class Capture:
     """Name and graph of each workload; never empty."""
 
 
-@lru_cache(maxsize=64)
 def capture(source: str, timeout_s: float = 120.0) -> Capture:
     """Capture what a problem computes, as ATen operators with shapes, dtypes and strides.
 
@@ -39,6 +38,15 @@ def capture(source: str, timeout_s: float = 120.0) -> Capture:
     Raises:
         CaptureError: The source raises, cannot be exported, or takes too long; the message says which.
     """
+    outcome = _captured(source, timeout_s)
+    if isinstance(outcome, str):
+        raise CaptureError(outcome)
+    return outcome
+
+
+@lru_cache(maxsize=64)
+def _captured(source: str, timeout_s: float) -> Capture | str:
+    """Return the graphs, or why there are none: both are remembered, since a child process takes seconds."""
     with tempfile.TemporaryDirectory(prefix="kevolve-capture-") as folder:
         problem, result = Path(folder, "problem.py"), Path(folder, "graph.json")
         problem.write_text(source, encoding="utf-8")
@@ -55,11 +63,11 @@ def capture(source: str, timeout_s: float = 120.0) -> Capture:
                 timeout=timeout_s,
                 check=False,
             )
-        except subprocess.TimeoutExpired as error:
-            raise CaptureError(f"capturing the problem took longer than {timeout_s:g} s") from error
+        except subprocess.TimeoutExpired:
+            return f"capturing the problem took longer than {timeout_s:g} s"
         if not result.exists():
-            raise CaptureError(f"the capture process ended with exit code {done.returncode}: {done.stderr[-500:].strip()}")
+            return f"the capture process ended with exit code {done.returncode}: {done.stderr[-500:].strip()}"
         data = json.loads(result.read_text(encoding="utf-8"))
     if "error" in data:
-        raise CaptureError(data["error"])
+        return str(data["error"])
     return Capture(tuple((item["name"], graph_from_json(item["graph"])) for item in data["workloads"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from library_support import capture_here, module
 
@@ -21,6 +23,20 @@ def test_the_child_process_gives_the_same_graph() -> None:
 def test_a_capture_that_takes_too_long_is_ended() -> None:
     with pytest.raises(CaptureError, match="longer than 1 s"):
         capture("while True: pass", timeout_s=1.0)
+
+
+def test_why_a_capture_failed_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def run(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        raise subprocess.TimeoutExpired("capture", 1.0)
+
+    monkeypatch.setattr("agents.coders.library.capture.subprocess.run", run)
+    for _ in range(2):
+        with pytest.raises(CaptureError, match="longer than 5 s"):
+            capture("# a problem that only this test captures", timeout_s=5.0)
+    assert len(calls) == 1
 
 
 def test_sixteen_gigabytes_of_inputs_are_captured_without_allocating_them() -> None:

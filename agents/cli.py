@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
 from agents.commands import comparing, compiling, learning, machine, measuring, people, profiling, runs, searching, serving
 from agents.mcp import cli as mcp
-from kb.usage import GroupWithExamples
+from kb.usage import GroupWithExamples, version_option
 
 GROUPS = (searching, runs, people, comparing, measuring, profiling, compiling, learning, serving, machine, mcp)
 """Modules with commands, in the order of `kevolve --help`."""
@@ -24,6 +25,12 @@ app = typer.Typer(
     help="Search for faster kernels, and prove that they are.",
     epilog="Exit codes: 0 done, 1 the answer is no, 2 misuse, 3 the machine or the set-up, 130 interrupted (the run can be resumed).",
 )
+
+
+@app.callback()
+def options(_: Annotated[bool, version_option("kevolve")] = False) -> None:
+    pass
+
 
 for module in GROUPS:
     app.add_typer(module.group)

@@ -72,7 +72,8 @@ def resolve_target(name: str, evaluator: str = "local") -> str:
     elif info.evidence is not Evidence.MEASURED:
         raise MachineError(
             f"nothing can be measured for {info.name} here: {info.summary}. A search needs measurements; "
-            "run it on a machine that has the device, or choose another --target (`kevolve targets` lists them)"
+            "run it on a machine that has the device, or choose another --target (`kevolve targets` lists them). "
+            f"`kevolve compile KERNEL --problem PROBLEM --target {info.name}` says here what {'a model' if info.evidence is Evidence.SIMULATED else 'its compiler'} says"
         )
     return info.name
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kb.conflicts import conflict_lines
+from kb.places import place_of
 from kb.types import Conflict, Hit
 
 
@@ -117,8 +118,7 @@ class Brief:
                 lines.append(f"{part}")
             for finding in mine:
                 hit = finding.hit
-                place = f"{hit.source.path}:{hit.source.line_start}-{hit.source.line_end}"
-                lines += [f"- {finding.claim}", f"  [{hit.chunk_id}] {' > '.join(hit.section_path)} ({place}; {hit.trust})"]
+                lines += [f"- {finding.claim}", f"  [{hit.chunk_id}] {' > '.join(hit.section_path)} ({place_of(hit)}; {hit.trust})"]
         if self.not_found:
             lines += ["", "Not found:", *(f"- {item}" for item in self.not_found)]
         if not self.findings and self.sections:

@@ -6,13 +6,14 @@ Exit codes: 0 done, 1 the answer is no (nothing found, files failed, inconsisten
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from kb.commands import content, embedder, evaluate, experience, history, lint, overview, search, serve, transfer, upkeep, validity, watch
 from kb.commands.console import EXIT_ENVIRONMENT, EXIT_MISUSE
 from kb.errors import DocumentError, KnowledgeError, UnknownNameError
-from kb.usage import GroupWithExamples
+from kb.usage import GroupWithExamples, version_option
 
 GROUPS = (
     content,
@@ -41,6 +42,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Exit codes: 0 done, 1 the answer is no, 2 misuse, 3 environment. State lives under --home, else KEVOLVE_HOME.",
 )
+
+
+@app.callback()
+def options(_: Annotated[bool, version_option("kb")] = False) -> None:
+    pass
+
 
 for module in GROUPS:
     app.add_typer(module.group)

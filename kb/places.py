@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kb.types import Hit
+
+
+def place_of(hit: Hit) -> str:
+    """Return where a hit stands, for people: its file with the pages, if the file has any, else with the lines."""
+    return place_in(hit.source.path, hit.source.line_start, hit.source.line_end, hit.pages)
+
+
+def place_in(source: str, line_start: int, line_end: int, pages: tuple[int, int] | None) -> str:
+    """Return `file:first-last` for lines, `file, page 3` or `file, pages 3-4` for a span of a file with pages; its lines are those of the converted text."""
+    if pages is None:
+        return f"{source}:{line_start}-{line_end}"
+    first, last = pages
+    return f"{source}, page {first}" if first == last else f"{source}, pages {first}-{last}"
 
 
 def pages_of(front_matter: Mapping[str, Any], line_start: int, line_end: int) -> tuple[int, int] | None:  # Any: JSON

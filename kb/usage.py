@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import typer
@@ -24,6 +26,17 @@ class GroupWithExamples(TyperGroup):
             if command not in (None, self) and getattr(command, "epilog", None):
                 error.show = functools.partial(_show, error.show, command.epilog)  # type: ignore[attr-defined]  # how click prints an error
             raise
+
+
+def version_option(command: str) -> Any:  # Any: what typer takes as the description of a parameter
+    """Return the option `--version`: print the command, its version and Python's, and leave."""
+
+    def tell(is_wanted: bool) -> None:
+        if is_wanted:
+            typer.echo(f"{command} {metadata.version('kernelevolve')}, Python {platform.python_version()}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=tell, is_eager=True, help="Print the version and leave.")
 
 
 def _show(show: Callable[..., None], examples: str, file: Any = None) -> None:  # Any: a text stream

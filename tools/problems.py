@@ -59,7 +59,7 @@ def problem_from_source(source: str, *, problem_id: str, path: str = "", name: s
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as err:
         line = f" line {err.lineno}" if isinstance(err, SyntaxError) and err.lineno else ""
-        raise ProblemError(f"{where}:{line} is not valid Python: {err}") from err
+        raise ProblemError(f"{where}:{line} is not valid Python: {err.msg if isinstance(err, SyntaxError) else err}") from err
     defined = {node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
     missing = [name for name, kind in _REQUIRED.items() if not isinstance(defined.get(name), kind)]
     if missing:

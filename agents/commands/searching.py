@@ -320,11 +320,24 @@ def _drive(store: RunStore, run_id: str, machinery: Any, answer: str = "") -> Ma
     except KeyboardInterrupt:
         fail(f"interrupted; nothing is lost. `kevolve resume {run_id}` continues the run", EXIT_INTERRUPTED)
     except Exception as error:
-        if exit_code(error) is not None:
-            typer.echo(f"kevolve: run {run_id} stays open; mend the cause and `kevolve resume {run_id}` continues it", err=True)
-        raise
+        code = exit_code(error)
+        if code is None:
+            raise
+        fail(f"{error}\n{_hint(run_id, error)}", code)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _hint(run_id: str, error: Exception) -> str:
+    """Say how to go on after a run met an error of ours: it keeps the problem's text, so mending that file takes a new run."""
+    from tools.errors import ProblemError
+
+    if isinstance(error, ProblemError):
+        return (
+            f"run {run_id} keeps the problem as it was read: after a change of its file start a new run with `kevolve run`; "
+            f"if something is missing on this machine, mend that and `kevolve resume {run_id}` continues"
+        )
+    return f"run {run_id} stays open; mend the cause and `kevolve resume {run_id}` continues it"
 
 
 def _finish(result: Mapping[str, Any], as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from kb.commands.console import open_base, print_json
 from kb.commands.options import HomeOption, JsonOption
 from kb.errors import UnknownNameError
+from kb.places import pages_of, place_in
 
 if TYPE_CHECKING:
     from kb.types import TreeNode
@@ -60,7 +60,8 @@ def show(
             if as_json:
                 print_json({**dataclasses.asdict(chunk), "source": owner.source, "document": owner.title})
             else:
-                print(f"{' > '.join(chunk.section_path)}\n{owner.source}:{chunk.line_start}-{chunk.line_end}\n")
+                pages = pages_of(owner.front_matter, chunk.line_start, chunk.line_end)
+                print(f"{' > '.join(chunk.section_path)}\n{place_in(owner.source, chunk.line_start, chunk.line_end, pages)}\n")
                 print("\n".join(part for part in (chunk.context, chunk.text) if part))
             return
         stored = next(item for item in base.documents() if item.source == document.source)
@@ -86,4 +87,4 @@ def stats(home: HomeOption = None, as_json: JsonOption = False) -> None:
         print_json(values)
         return
     for name, value in values.items():
-        print(f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+        print(f"{name}: {', '.join(f'{key} {item}' for key, item in value.items()) or 'none' if isinstance(value, dict) else value}")

@@ -23,6 +23,7 @@ from kb.commands.options import (
     ValidOption,
     parse_filters,
 )
+from kb.places import place_of
 
 if TYPE_CHECKING:
     from kb.brief import Brief
@@ -95,6 +96,8 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "targets": list(hit.targets),
         "trust": hit.trust.value,
         "source": dataclasses.asdict(hit.source),
+        "pages": list(hit.pages) if hit.pages else None,
+        "citation": hit.citation,
         "also": [dataclasses.asdict(place) for place in hit.also],
         "context": hit.context,
         "text": hit.text,
@@ -115,9 +118,7 @@ def _warn_of_generic(target: str | None, hits: Sequence[Hit]) -> None:
 
 def _print_hit(hit: Hit) -> None:
     print(f"\n{hit.rank}. {' > '.join(hit.section_path)}")
-    print(
-        f"   {hit.source.path}:{hit.source.line_start}-{hit.source.line_end}  [{hit.kind}; {', '.join(hit.targets)}; {hit.trust}]  score {hit.score:.3f}"
-    )
+    print(f"   {place_of(hit)}  [{hit.kind}; {', '.join(hit.targets)}; {hit.trust}]  score {hit.score:.3f}")
     if hit.explain:
         print("   " + "  ".join(f"{name} {value:+.3f}" for name, value in hit.explain.items()))
     for line in [*(hit.context.split("\n") if hit.context else []), *hit.text.split("\n")]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,7 @@ def watch(
     defaults = {"targets": targets} if targets else {}
     with open_base(home, embedder, create=True) as base:
         print("kb: watching; Ctrl-C ends it", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a service manager sends ends it as Ctrl-C does
         try:
             run_watch(folders, base, include=include or (), exclude=exclude or (), defaults=defaults, on_report=tell)
         except KeyboardInterrupt:

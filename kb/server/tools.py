@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb.errors import UnknownNameError
 from kb.lookup import find_any
+from kb.places import place_of
 from kb.types import Filters, Hit, Kind, TreeNode, Trust
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def quoted(head: str, passages: Sequence[Passage], max_characters: int) -> str:
 def _passage_of_hit(hit: Hit) -> Passage:
     attributes = {
         "id": hit.chunk_id,
-        "source": f"{hit.source.path}:{hit.source.line_start}-{hit.source.line_end}",
+        "source": place_of(hit),
         "section": " > ".join(hit.section_path),
         "kind": hit.kind.value,
         "targets": ", ".join(hit.targets),

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from agents.cli import app
 from agents.commands import searching
 from agents.runs.store import RunStore
+from tools.errors import MachineError, ProblemError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -44,6 +45,16 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     for name in ("run", "resume", "runs", "show", "evaluate", "targets", "doctor", "self-test", "export"):
         assert name in out
         assert kevolve(name, "--help")[0] == 0
+
+
+def test_the_version_is_told() -> None:
+    code, out, _ = kevolve("--version")
+    assert (code, out.split()[0]) == (0, "kevolve")
+
+
+def test_after_a_faulty_problem_a_new_run_is_advised_and_after_other_errors_a_resumption() -> None:
+    assert "start a new run" in searching._hint("r1", ProblemError("Model.forward raised"))
+    assert "`kevolve resume r1` continues it" in searching._hint("r1", MachineError("no compiler"))
 
 
 def test_finished_run_is_listed_shown_and_exported(tmp_path: Path) -> None:

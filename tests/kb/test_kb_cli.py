@@ -48,7 +48,8 @@ def test_query_prints_the_fields_that_scripts_rely_on(home: Path) -> None:
     assert result["abstained"] is False
     (hit,) = result["hits"]
     assert hit["source"] == {"path": "docs/banks.md", "line_start": 6, "line_end": 6}
-    assert {"rank", "score", "document", "section_path", "kind", "targets", "source", "text", "explain"} <= set(hit)
+    assert {"rank", "score", "document", "section_path", "kind", "targets", "source", "pages", "citation", "text", "explain"} <= set(hit)
+    assert hit["pages"] is None
     assert sum(hit["explain"].values()) == pytest.approx(hit["score"])
 
 
@@ -57,6 +58,11 @@ def test_a_target_that_nothing_is_about_is_named(home: Path, tmp_path: Path) -> 
     assert kb(tmp_path / "home", "ingest", str(tmp_path / "fusion.md")).returncode == 0
     assert "nothing of this is about 'mtiaa'" in kb(tmp_path / "home", "query", "fuse pointwise work", "--target", "mtiaa").stderr
     assert kb(home, "query", "shared memory banks", "--target", "cuda:sm_90").stderr == ""
+
+
+def test_counts_are_words_and_the_version_is_told(home: Path) -> None:
+    assert "\ntargets: amd 1, nvidia 1\n" in kb(home, "stats").stdout
+    assert kb(home, "--version").stdout.startswith("kb ")
 
 
 def test_abstention_exits_1_and_says_why(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,13 @@ The receipt (`receipt.json`, where there is one) holds the raw samples, seeds an
 
 - `kernel.py` defines `ModelNew`, a drop-in for `Model` of `problem.py`: same constructor arguments, state dict and forward.
 - Check it on your machine: `kevolve evaluate kernel.py --problem problem.py --target {target} --effort full`
-- Outside the shapes and dtypes of `problem.py` it was not tested.
+{elsewhere}
 """
+_UNTESTED = "- Outside the shapes and dtypes of `problem.py` it was not tested."
+_GUARDED = (
+    "- Its kernels stand in for the call of `problem.py` alone: inputs of another shape, dtype, layout or device, other optional inputs, wanted gradients, autocasting and models"
+    " built or cast otherwise run the reference's own forward, which is in `kernel.py` too. Call it under `torch.no_grad()`."
+)
 
 
 def export_winner(store: RunStore, record: RunRecord, directory: Path) -> list[Path]:
@@ -49,7 +55,7 @@ def export_winner(store: RunStore, record: RunRecord, directory: Path) -> list[P
             "kernel.py": node.candidate.source,
             "problem.py": record.problem.source,
             "result.json": json.dumps(dict(record.result), indent=2) + "\n",
-            "README.md": _readme(record, best),
+            "README.md": _readme(record, best, node.candidate.provenance),
         }
         for name, text in files.items():
             (directory / name).write_text(text, encoding="utf-8")
@@ -62,7 +68,7 @@ def export_winner(store: RunStore, record: RunRecord, directory: Path) -> list[P
     return written
 
 
-def _readme(record: RunRecord, best: dict[str, Any]) -> str:  # Any: JSON
+def _readme(record: RunRecord, best: dict[str, Any], provenance: Mapping[str, Any]) -> str:  # Any: JSON
     rows = [
         f"| {name} | {best['baselines_ms'].get(name, float('nan')):.4g} | {interval['value']:.2f} | {interval['low']:.2f} to {interval['high']:.2f} |"
         for name, interval in best["speedup"].items()
@@ -79,4 +85,5 @@ def _readme(record: RunRecord, best: dict[str, Any]) -> str:  # Any: JSON
         again=", again at full effort in fresh processes" if best["is_remeasured"] else ", once during the search",
         precision=best["precision_class"] or "unknown",
         versions=", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
+        elsewhere=_GUARDED if provenance.get("coder") == "library" and provenance.get("kernels") else _UNTESTED,
     )

@@ -134,7 +134,7 @@ def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
 ) -> None:
     from tools.expressions import evaluate
 
-    scope = example_scope(document, monkeypatch, tmp_path) | {"depth": 0, "limits": {"shared_memory_per_block_bytes": 232448}}
+    scope = example_scope(document, monkeypatch, tmp_path) | {"limits": {"shared_memory_per_block_bytes": 232448}}
     for expression in document.front.get("requires", []):
         assert evaluate(expression, scope), f"requires: {expression}"
     for slot in (document.front.get("slots") or {}).values():
@@ -150,7 +150,7 @@ def test_example_meets_the_requirements_and_defaults_meet_the_constraints(
 def evaluate_default(default: Any, scope: dict[str, Any]) -> Any:
     from tools.expressions import evaluate
 
-    return default if isinstance(default, str) and default in ("bf16x6", "ieee", "tf32x3") else evaluate(default, scope)
+    return default if isinstance(default, str) and default in ("bf16x6", "ieee", "tf32", "tf32x3") else evaluate(default, scope)
 
 
 @pytest.fixture(scope="session")

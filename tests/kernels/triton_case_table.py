@@ -215,10 +215,9 @@ def cases() -> dict[str, list[Case]]:
     ):
         x = {"input": n(*shape) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
         add("batch_norm_training", {**x, "training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}, batch_norm, tunables)
-    for window in (4096, 128):  # channel after channel, and the two passes of a large channel one after the other
-        x = {"input": n(3, 5, 4, 7) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
-        tunables = {"CHUNK": 16, "WINDOW": window, "PROGRAMS": 2, "LAG": 3}
-        add("batch_norm_l2_window", {**x, "training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}, batch_norm, tunables)
+    x = {"input": n(3, 5, 4, 7) + 3, "weight": n(5), "bias": n(5), "running_mean": n(5), "running_var": u(5)}
+    x |= {"training": True, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False}
+    add("batch_norm_l2_window", x, batch_norm, {"CHUNK": 16, "PROGRAMS": 2, "LAG": 3})
 
     def rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float) -> Any:
         return F.rms_norm(input, normalized_shape, weight, eps)
@@ -333,6 +332,7 @@ def cases() -> dict[str, list[Case]]:
 
         x = {"input": n(2, c, *shape), "weight": n(o, c // g, *k), "bias": n(o), "stride": s, "padding": p, "dilation": d, "groups": g}
         add("conv_nhwc_gemm", x, conv, tiles, tolerance=5e-3)  # the copy rounds to TF32: 2^-11 of each factor
+        add("conv_nhwc_gemm", x, conv, {**tiles, "PRECISION": "ieee"})
     for c, o, g, shape, tiles in ((20, 18, 1, (5, 6), small), (32, 16, 2, (40,), small), (16, 70, 1, (2, 3, 5), {**small, "BLOCK_C": 64})):
         op = (F.conv1d, F.conv2d, F.conv3d)[len(shape) - 1]
 
@@ -342,6 +342,7 @@ def cases() -> dict[str, list[Case]]:
         x = {"input": n(2, c, *shape), "weight": n(o, c // g, *(1 for _ in shape)), "bias": n(o), "groups": g}
         ones, zeros = (1,) * len(shape), (0,) * len(shape)
         add("conv_pointwise_gemm", {**x, "stride": ones, "padding": zeros, "dilation": ones}, pointwise, tiles, tolerance=5e-3)
+        add("conv_pointwise_gemm", {**x, "stride": ones, "padding": zeros, "dilation": ones}, pointwise, {**tiles, "PRECISION": "ieee"})
     for c, o, g, shape, k, s, p, d in (
         (6, 9, 1, (11,), (3,), (2,), (1,), (2,)),
         (3, 16, 1, (5, 6), (3, 3), (1, 1), (1, 0), (1, 1)),

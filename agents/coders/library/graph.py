@@ -126,12 +126,6 @@ class Graph:
         placeholder = self.placeholder(name)
         return placeholder.spec if placeholder else None
 
-    def depth(self) -> int:
-        """Return how many convolutions are normalised by the statistics of their batch: such a chain multiplies the rounding of its first products."""
-        convolutions = sum(node.op.startswith("aten.conv") for node in self.nodes)
-        normalised = sum(node.op == "aten.batch_norm.default" and node.argument("training") is True for node in self.nodes)
-        return min(convolutions, normalised)
-
     def users(self) -> dict[str, list[str]]:
         """Return for every value the nodes that use it; graph outputs count as the user `<output>`."""
         users: dict[str, list[str]] = {placeholder.name: [] for placeholder in self.placeholders}

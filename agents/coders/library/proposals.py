@@ -13,8 +13,8 @@ from agents.coders.library.tunables import Setting, default_tunables, is_allowed
 
 MAX_NEIGHBOURS = 24
 PRECISION = "PRECISION"
-MORE_PRECISE = "bf16x3"
-"""Value of the tunable `PRECISION` with which a TF32 kernel keeps 16 bits of its operands."""
+MORE_PRECISE = "bf16x6"
+"""Value of the tunable `PRECISION` with which a TF32 kernel keeps float32 accuracy."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def more_precise(base: Proposal, plans: Sequence[Plan], limits: Mapping[str, flo
                 exact = with_value(region.kernel, current, region_scope(region, plan, limits), PRECISION, MORE_PRECISE)
                 if exact is not None:
                     tunables[tunables_key(region)] = exact
-    note = f"products of three bfloat16 parts in place of TF32{', ' + _RECORDED if base.is_recorded else ''}"
+    note = f"products at float32 accuracy in place of TF32{', ' + _RECORDED if base.is_recorded else ''}"
     return replace(base, tunables={**base.tunables, **tunables}, note=note) if tunables else None
 
 

@@ -79,8 +79,8 @@ class Plan:
 def scope_of(
     arguments: Sequence[Argument], graph: Graph, output: TensorSpec | None, limits: Mapping[str, float]
 ) -> dict[str, Any]:  # Any: expression values
-    """Return the names that a kernel's expressions may use: its arguments, `output`, `depth` and `limits`."""
-    scope: dict[str, Any] = {"depth": graph.depth()} | {argument.name: _plain(argument.value, graph) for argument in arguments}
+    """Return the names that a kernel's expressions may use: its arguments, `output` and `limits`."""
+    scope: dict[str, Any] = {argument.name: _plain(argument.value, graph) for argument in arguments}
     scope["output"] = output
     scope["limits"] = limits
     return scope

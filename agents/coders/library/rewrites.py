@@ -241,7 +241,7 @@ class _Unfold:
     nodes: list[Node] = field(default_factory=list)
 
     def emit(self, op: str, spec: TensorSpec, *arguments: Argument, last: bool = False) -> Ref:
-        name = self.node.name if last else f"{self.node.name}_{len(self.nodes)}"
+        name = self.node.name if last else f"{self.node.name}_part{len(self.nodes)}"  # the capture numbers names like `sum_1` itself
         self.nodes.append(Node(name, op, arguments, spec))
         return Ref(name)
 

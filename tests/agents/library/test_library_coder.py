@@ -167,14 +167,18 @@ def test_wrong_values_of_tf32_products_lead_to_more_exact_ones() -> None:
         {region["tunables"]["PRECISION"] for region in candidate.provenance["regions"] if region["kernel"] == "conv_pointwise_gemm"}
         for candidate in (first.candidate, third.candidate)
     ]
-    assert chosen == [{"tf32"}, {"bf16x3"}]
+    assert chosen == [{"tf32"}, {"bf16x6"}]
 
 
-def test_a_long_chain_of_normalised_convolutions_takes_more_exact_products_from_the_start() -> None:
-    first = write(task(CHAIN.replace("DEPTH", "21"), base=FolderBase("conv_pointwise_gemm", "batch_norm_training")))
+def test_convolutions_that_cudnn_does_not_round_are_not_rounded() -> None:
+    source = module(
+        "return self.b(torch.relu(self.a(x)))",
+        "torch.rand(2, 3, 32, 32)",
+        "self.a, self.b = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3)",
+    )
+    first = write(task(source, base=FolderBase("conv_nhwc_gemm")))
     assert first.candidate is not None
-    found = {region["tunables"].get("PRECISION") for region in first.candidate.provenance["regions"]}
-    assert found == {"bf16x3", None}
+    assert [region["tunables"]["PRECISION"] for region in first.candidate.provenance["regions"]] == ["bf16x6", "tf32"]
 
 
 def test_when_every_kernel_fails_the_reference_itself_is_left() -> None:

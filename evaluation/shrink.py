@@ -133,6 +133,8 @@ def cost_of(source: str) -> Cost:
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
 
+    from agents.coders.library.capture_worker import namespace_of
+
     class Count(TorchDispatchMode):  # type: ignore[misc] # torch gives this class no type
         elements = 0
 
@@ -143,8 +145,7 @@ def cost_of(source: str) -> Cost:
             self.elements += sum(item.numel() for item in tree_leaves(result) if isinstance(item, torch.Tensor))
             return result
 
-    namespace: dict[str, Any] = {"__name__": "problem"}
-    exec(compile(source, "problem.py", "exec"), namespace)  # the caller gives us a process of our own for this
+    namespace = namespace_of(source)  # the caller gives us a process of our own for this
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         arguments = namespace["get_init_inputs"]() if "get_init_inputs" in namespace else []
         model = namespace["Model"](*arguments)

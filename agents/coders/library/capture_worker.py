@@ -46,11 +46,7 @@ def main(problem_path: str, result_path: str) -> int:
 
 def capture(source: str) -> dict[str, Any]:  # Any: JSON
     """Return the graphs of all workloads of a problem source."""
-    module = ModuleType("problem")
-    sys.modules["problem"] = module  # dataclasses look their module up, scripting its source
-    linecache.cache["problem.py"] = (len(source), None, source.splitlines(keepends=True), "problem.py")
-    namespace = module.__dict__
-    exec(compile(source, "problem.py", "exec"), namespace)  # the caller gives us a process of our own for this
+    namespace = namespace_of(source)
     workloads = namespace.get("WORKLOADS") or [{}]
     graphs = []
     for index, workload in enumerate(workloads):
@@ -58,6 +54,15 @@ def capture(source: str) -> dict[str, Any]:  # Any: JSON
         arguments = {key: value for key, value in workload.items() if key != "name"} if isinstance(workload, dict) else {}
         graphs.append({"name": name, "graph": _capture_workload(namespace, arguments)})
     return {"workloads": graphs}
+
+
+def namespace_of(source: str) -> dict[str, Any]:
+    """Run a problem's source as the module `problem` of this process and return its names: the caller gives us a process of our own for this."""
+    module = ModuleType("problem")
+    sys.modules["problem"] = module  # dataclasses look their module up, scripting its source
+    linecache.cache["problem.py"] = (len(source), None, source.splitlines(keepends=True), "problem.py")
+    exec(compile(source, "problem.py", "exec"), module.__dict__)
+    return module.__dict__
 
 
 def _capture_workload(namespace: dict[str, Any], workload: dict[str, Any]) -> dict[str, Any]:

@@ -65,12 +65,21 @@ def rows_of(store: RunStore, run_ids: Sequence[str], options: TrajectoryOptions)
         record = store.run(run_id)
         nodes = [node for node in store.nodes(record.run_id) if node.evaluation.status not in _UNMEASURED]
         for row in _RunExport(record, nodes, options).rows():
-            clean: Row = json.loads(scrub(json.dumps(row)))
+            clean: Row = _scrubbed(row)
             said = {key: clean[key] for key in ("messages", "prompt", "completion", "chosen", "rejected") if key in clean}
             digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
             if digest not in seen:
                 seen.add(digest)
                 yield clean
+
+
+def _scrubbed(value: Any) -> Any:  # Any: JSON
+    """Return a row without keys, text by text: in JSON's spelling a key with a quotation mark looks different, and what is cut out may be more than one text."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {scrub(str(key)): _scrubbed(item) for key, item in value.items()}
+    return [_scrubbed(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class _RunExport:

@@ -15,7 +15,6 @@ import logging
 import os
 import platform
 import secrets
-import shutil
 import sys
 import tempfile
 import time
@@ -34,12 +33,14 @@ from tools.check.sanitizers import CHEAP_BYTES, builds_cpp, libraries
 from tools.check.sanitizers import environment as sanitizer_environment
 from tools.check.stress import as_json as stress_as_json
 from tools.check.stress import labels as stress_labels
+from tools.check.vendored import copied_libraries
 from tools.check.verdict import Rejected, Unmeasurable
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
 from tools.sandbox.environment import base_environment, private_environment
 from tools.sandbox.landlock import abi_version
 from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
+from tools.sandbox.leftovers import remove_tree
 from tools.sandbox.memory import memory_allowance_bytes
 from tools.slots import Slot
 from tools.targets.base import Limit, TargetInfo
@@ -103,6 +104,8 @@ class _Attempt:
     timings: list[TimingRecord] = field(default_factory=list)
     workloads: list[WorkloadEvaluation] = field(default_factory=list)
     composition: Composition = Composition.UNKNOWN
+    copied: frozenset[str] = frozenset()
+    """Libraries in the candidate's directories that are copies of installed ones, on `cpu`."""
     executing: dict[str, dict[str, int]] = field(default_factory=dict)
     """By workload, the files in which a CPU candidate was found executing, with counts."""
     roofline_fraction: float | None = None
@@ -190,7 +193,7 @@ class LocalEvaluator:
             zygote.close()
         self._zygotes.clear()
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            remove_tree(self._scratch)
             self._scratch = None
 
     def evaluate(
@@ -273,7 +276,7 @@ class LocalEvaluator:
                 yield FreshPair(process, session, effort, self._cache_of(attempt.candidate), seed)
         finally:
             self._drop_session(problem, info)
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
 
     def device_facts(self, target: str) -> dict[str, Any]:  # Any: JSON
         """Return what the process that measured last on a target said about the device: name, uuid, driver, versions; empty before any measurement.
@@ -341,7 +344,7 @@ class LocalEvaluator:
                 self._hangs[key] = max(self._hangs.get(key, 0.0), attempt.effort.timeout_s)
             raise
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
 
     def _finish(
         self,
@@ -359,7 +362,8 @@ class LocalEvaluator:
             with shared_device(device, self._slot.accelerator), attempt.phase("sanitizers"):
                 self._sanitize(attempt, session, directory / "sanitizers")
         cache = self._cache_of(attempt.candidate)
-        attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache)
+        attempt.copied = copied_libraries(attempt.check.libraries, cache) if device == "cpu" else frozenset()
+        attempt.composition = composition_of(attempt.check.traces, attempt.check.libraries, cache, attempt.copied)
         if kernel_us := sum(kernel_times(attempt.check.traces).values()):  # the whole call is what counts; this tells what the host adds
             attempt.profile["kernel_ms"] = kernel_us / 1000.0 / len(attempt.check.traces)
         if attempt.check.stress.is_fig_leaf:  # its own kernels contribute nothing
@@ -421,7 +425,9 @@ class LocalEvaluator:
                         attempt.executing[name] = timer.watch()
             session.ask("release", _REFERENCE_S)
         cache = self._cache_of(attempt.candidate)
-        attempt.composition = agreed([confirmed(attempt.composition, attempt.executing.get(name, {}), cache) for name in session.workloads])
+        attempt.composition = agreed(
+            [confirmed(attempt.composition, attempt.executing.get(name, {}), cache, attempt.copied) for name in session.workloads]
+        )
 
     @staticmethod
     def _can_be_watched(attempt: _Attempt) -> bool:
@@ -522,8 +528,10 @@ class LocalEvaluator:
     ) -> CandidateProcess:
         cache = self._cache_of(attempt.candidate)
         cache.mkdir(parents=True, exist_ok=True)
-        source = cache / f"candidate_{attempt.candidate.candidate_id}.py"
+        # Where no candidate can write: a link in the place of its source would have us write to wherever it leads.
+        source = self._home / "cache" / "sources" / attempt.candidate.candidate_id / f"candidate_{attempt.candidate.candidate_id}.py"
         if not source.exists() or source.read_text(encoding="utf-8") != attempt.candidate.source:
+            source.parent.mkdir(parents=True, exist_ok=True)
             source.write_text(attempt.candidate.source, encoding="utf-8")
         directory.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -539,14 +547,16 @@ class LocalEvaluator:
             "sanitize": sanitize,
             "environment": environment,
             "confinement": {
-                **self._confinement(attempt.problem, cache, directory, self._layers_for(device)),
+                **self._confinement(attempt.problem, cache, directory, self._layers_for(device), source.parent),
                 "data_bytes": _allowance(device) if limited else None,
                 "address_space_bytes": _ADDRESS_SPACE_BYTES + _ADDRESS_SPACE_FACTOR * needed_bytes if limited else None,
             },
         }
         return CandidateProcess(self._zygote(device, sanitize=sanitize), source, directory, config)
 
-    def _confinement(self, problem: Problem | None, cache: Path, directory: Path, layers: Sequence[str]) -> dict[str, Any]:  # Any: JSON
+    def _confinement(
+        self, problem: Problem | None, cache: Path, directory: Path, layers: Sequence[str], *sources: Path
+    ) -> dict[str, Any]:  # Any: JSON
         """Return what a candidate's process may touch: everything but our state, temporary files, this checkout, KernelBench and the problem's file."""
         hidden = [self._home, self._scratch_directory(), Path(tempfile.gettempdir())]
         if (_ROOT / "pyproject.toml").exists():
@@ -559,7 +569,7 @@ class LocalEvaluator:
         return {
             "layers": list(layers),
             "hidden": [str(path) for path in hidden],
-            "readable": [str(path) for path in (Path(sys.prefix), Path(sys.base_prefix), _ROOT / "tools", *libraries)],
+            "readable": [str(path) for path in (Path(sys.prefix), Path(sys.base_prefix), _ROOT / "tools", *sources, *libraries)],
             "writable": [str(cache), str(directory)],
             "file_bytes": _FILE_LIMIT_BYTES,
             "processes": None,

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from tools.errors import MachineError
 
 SCHEMA = 1
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
 
 
 def write_receipt(directory: Path, candidate_id: str, content: Mapping[str, Any]) -> Path:  # Any: JSON
@@ -22,7 +24,10 @@ def write_receipt(directory: Path, candidate_id: str, content: Mapping[str, Any]
 
     Raises:
         OSError: The directory cannot be written.
+        MachineError: The id is none: it may come from another machine, and becomes part of a path.
     """
+    if not _ID.fullmatch(candidate_id):
+        raise MachineError(f"a receipt for {candidate_id[:80]!r} is refused: that is no candidate's id")
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(finite({"schema": SCHEMA, **content}), indent=1, default=str, allow_nan=False)
     number = len(list(directory.glob(f"{candidate_id}-*.json"))) + 1
@@ -82,7 +87,7 @@ def read_receipt(path: Path) -> dict[str, Any]:  # Any: JSON
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise MachineError(f"no readable receipt at {path}: {err}") from err
     if not isinstance(data, dict):
         raise MachineError(f"{path} is not a receipt")

@@ -48,9 +48,9 @@ def replay_receipt(
         stated = receipt["problem"]
         problem = problem_from_source(stated["source"], problem_id=stated["problem_id"], path="", name=stated["problem_id"])
         effort, seed = EFFORTS[receipt["effort"]["name"]], int(receipt["seed"])
-    except (KeyError, TypeError, ValueError) as err:
+        _require_unchanged(candidate, problem, before, stated)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as err:
         raise MachineError(f"the receipt cannot be replayed: {type(err).__name__}: {err}") from err
-    _require_unchanged(candidate, problem, before, stated)
     after = evaluator.evaluate(candidate, problem, target or before.target, effort, seed=seed)
     return after, compare(before, after)
 

@@ -32,6 +32,8 @@ TOKEN_VARIABLE = "KEVOLVE_SERVICE_TOKEN"
 DEFAULT_PORT = 8378
 LONGEST_WAIT_S = 30.0
 _RETRY_AFTER_S = 5
+_MOST_WAITING = 256
+"""Requests that wait for a job at the same time, each in a thread."""
 _OVER = ("done", "failed", "cancelled")
 
 
@@ -125,6 +127,7 @@ class _Handlers:
     def __init__(self, queue: JobQueue, pool: EvaluatorPool) -> None:
         self._queue = queue
         self._pool = pool
+        self._waiting = anyio.CapacityLimiter(_MOST_WAITING)  # of their own, so that many who wait keep nobody from handing in
 
     async def health(self, request: HttpRequest) -> JSONResponse:
         return _json({"status": "ok", "slots": self._pool.num_slots, "jobs": self._queue.counts()})
@@ -138,7 +141,7 @@ class _Handlers:
             body = json.loads(await request.body())
             asked = Request.from_json(body.get("request") if isinstance(body, dict) else None)
             key = str(body.get("key", ""))[:200]
-        except (ValueError, OptionError) as err:
+        except (ValueError, OptionError, RecursionError) as err:
             return _refusal(400, "OptionError", str(err))
         try:
             job_id, is_new = await anyio.to_thread.run_sync(self._queue.submit, asked.to_json(), key)
@@ -147,8 +150,14 @@ class _Handlers:
         return _json({"job_id": job_id}, 202 if is_new else 200)
 
     async def job(self, request: HttpRequest) -> JSONResponse:
-        wait_s = min(float(request.query_params.get("wait", "0") or 0), LONGEST_WAIT_S)
-        job = await anyio.to_thread.run_sync(self._wait, request.path_params["job_id"], None, wait_s, abandon_on_cancel=True)
+        try:
+            wait_s = float(request.query_params.get("wait", "0") or 0)
+        except ValueError:
+            return _refusal(400, "OptionError", "wait must be a number of seconds")
+        wait_s = wait_s if 0 <= wait_s <= LONGEST_WAIT_S else LONGEST_WAIT_S if wait_s > 0 else 0.0  # not a number: no wait
+        job = await anyio.to_thread.run_sync(
+            self._wait, request.path_params["job_id"], None, wait_s, abandon_on_cancel=True, limiter=self._waiting
+        )
         return _json(self._shown(job)) if job else _unknown()
 
     async def cancel(self, request: HttpRequest) -> JSONResponse:
@@ -169,7 +178,7 @@ class _Handlers:
         async def stream() -> AsyncIterator[str]:
             seen = ""
             while True:
-                job = await anyio.to_thread.run_sync(self._wait, job_id, seen, 15.0, abandon_on_cancel=True)
+                job = await anyio.to_thread.run_sync(self._wait, job_id, seen, 15.0, abandon_on_cancel=True, limiter=self._waiting)
                 if job is None:
                     return
                 state = self._state(job)

@@ -13,6 +13,8 @@ from tools.types import EFFORTS, Candidate, Effort, Evaluation, Problem
 
 MAX_SOURCE_CHARACTERS = 400_000
 """Longest source of a candidate or a problem."""
+MOST_EFFORT = {"pairs": 10_000, "value_seeds": 1_000, "min_block_ms": 10_000, "timeout_s": 86_400}
+"""What one request may ask for: an evaluation that never ends would keep an accelerator from everybody else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +54,21 @@ class Request:
                 raise OptionError(
                     f"not an evaluation request: the {name}'s source must be text of at most {MAX_SOURCE_CHARACTERS:,} characters"
                 )
-        if not all(
-            isinstance(value, (int, float)) and value > 0
-            for value in (chosen.pairs, chosen.value_seeds, chosen.min_block_ms, chosen.timeout_s)
+        if not 0 <= seed < 1 << 63:
+            raise OptionError("not an evaluation request: the seed must be a whole number from 0 to 2^63 - 1")
+        for name, most in MOST_EFFORT.items():
+            value = getattr(chosen, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+                raise OptionError(f"not an evaluation request: the effort's {name} must be positive and at most {most:,}")
+        if not isinstance(chosen.pairs, int) or not isinstance(chosen.value_seeds, int):
+            raise OptionError("not an evaluation request: the effort's pairs and value_seeds must be whole numbers")
+        texts = (chosen.name, candidate.language, problem.problem_id, problem.name, problem.path)
+        options = candidate.build_options
+        if not all(isinstance(text, str) for text in texts) or not (
+            isinstance(options, dict) and all(isinstance(item, str) for pair in options.items() for item in pair)
         ):
-            raise OptionError("not an evaluation request: the effort's numbers must be positive")
-        return Request(candidate, problem, target, chosen, seed)
+            raise OptionError("not an evaluation request: names, the language and build options must be text")
+        return Request(candidate, dataclasses.replace(problem, path=""), target, chosen, seed)
 
 
 def packed(evaluation: Evaluation) -> dict[str, Any]:  # Any: JSON

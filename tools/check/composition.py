@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,18 @@ _OWN_SHARE = 0.25
 """Own code found in fewer cases is not what the time goes to; copies and fills, which PyTorch may do for a custom kernel, are foreign code, too."""
 
 
-def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str], cache: Path) -> Composition:  # Any: JSON
+def composition_of(
+    traces: Sequence[Mapping[str, Any]], libraries: Sequence[str], cache: Path, copied: Collection[str] = ()
+) -> Composition:  # Any: JSON
     """Return what the compute is made of.
 
     Args:
         traces: Answers of the traced calls: `operators`, `launches`, and on a GPU `kernels` (device time by kernel name, in µs).
         libraries: Shared objects that the candidate's process has mapped, as the parent reads them.
         cache: The candidate's cache directory; a library below its `extensions` is the candidate's own, one below `inductor` a compiler's.
+        copied: Libraries below it that are copies of installed ones, and so nobody's own.
     """
+    libraries = [path for path in libraries if path not in copied]
     operators = arithmetic_names(traces)
     own_kernels = launched_names(traces)
     times = kernel_times(traces)
@@ -86,17 +90,18 @@ def composition_of(traces: Sequence[Mapping[str, Any]], libraries: Sequence[str]
     )  # custom is what was seen to be; work that shows nowhere is somebody else's
 
 
-def confirmed(composition: Composition, executing: Mapping[str, int], cache: Path) -> Composition:
+def confirmed(composition: Composition, executing: Mapping[str, int], cache: Path, copied: Collection[str] = ()) -> Composition:
     """Return what the files in which a CPU candidate was found executing leave of what its process says of itself.
 
     Args:
         composition: By the process's own account.
         executing: How often a thread was found in a file, as the kernel says; `""`: code of no file.
         cache: The candidate's cache directory; what is built lies below it.
+        copied: Libraries below it that are copies of installed ones.
     """
     kinds: Counter[str] = Counter()
     for path, count in executing.items():
-        kinds[_kind_of(path, cache)] += count
+        kinds["foreign" if path in copied else _kind_of(path, cache)] += count
     working = kinds["own"] + kinds["compiler"] + kinds["foreign"]
     if composition not in (Composition.CUSTOM, Composition.MIXED) or working < _LEAST_FOUND:
         return composition

@@ -128,6 +128,27 @@ READS_PART = frozenset(
 )
 """Operators that may leave part of an input unread, so that input bytes give no lower bound for the time."""
 
+PICKS_AMONG_EQUALS = frozenset(
+    [
+        "sort",
+        "topk",
+        "kthvalue",
+        "mode",
+        "median",
+        "nanmedian",
+        "msort",
+        "argsort",
+        "unique_dim",
+        "_unique",
+        "_unique2",
+        "unique_consecutive",
+        "multinomial",
+        "cummax",
+        "cummin",
+    ]
+)
+"""Operators whose result among equal elements is not defined: two right answers may differ where there are ties."""
+
 
 def arithmetic(operators: Mapping[str, int]) -> dict[str, int]:
     """Return the operators that compute, leaving out views, allocation and copies."""
@@ -137,6 +158,11 @@ def arithmetic(operators: Mapping[str, int]) -> dict[str, int]:
 def reads_all_inputs(operators: Mapping[str, int]) -> bool:
     """True if none of the operators can skip input elements."""
     return not any(base_name(name) in READS_PART for name in operators)
+
+
+def picks_among_equals(operators: Mapping[str, int]) -> bool:
+    """True if ties among the inputs may have several right answers."""
+    return any(base_name(name) in PICKS_AMONG_EQUALS for name in operators)
 
 
 def base_name(operator: str) -> str:

@@ -1,16 +1,19 @@
 """Change a problem's inputs and weights so that shortcuts that hold only for its defaults show up. Imports torch.
 
 KernelBench files draw `torch.rand` or `torch.randn` and construct layers with their default parameters; a copy kernel then passes for LayerNorm and a
-mean over a tenth of the elements for a mean. Every change keeps the order of sorted tensors (scales are positive) and leaves integers, masks and labels alone.
+mean over a tenth of the elements for a mean. Every change keeps the order of sorted tensors (scales are positive) and leaves integers, masks and labels alone,
+unless they hold one value only: then nothing else would show whether they are used.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from tools.worker.tensors import Tree, map_tensors
+from tools.worker.tensors import Tree, map_tensors, tensors_of
 
 _SAMPLE = 4096
 _FEW_VALUES = 16
@@ -19,24 +22,34 @@ _OUTLIER_FACTOR = 30.0
 _EXTREMES = (-200.0, 200.0)
 """Two more elements become this many times the largest magnitude of the rest: an exponential that nobody protects overflows."""
 _INTEGER_CHOICES = 64
+_LEAST_ROWS = 8
+_LEAST_COLUMNS = 4
+_TINY = 2.0**-10
+"""A row scaled by this has a variance around the usual epsilons (1e-5, 1e-6)."""
+_FLIPPED_SHARE = 0.125
 
 
 def vary(tree: Tree, kind: str, generator: torch.Generator) -> Tree:
     """Return the inputs with their floating tensors changed as `kind` says; each tensor gets its own random parameters."""
     if kind == "as_given":
         return tree
-    return map_tensors(tree, lambda tensor: _vary_tensor(tensor, kind, generator))
+    shapes = [tensor.shape for tensor in tensors_of(tree) if tensor.is_floating_point()]
+    return map_tensors(tree, lambda tensor: _vary_tensor(tensor, kind, generator, shapes))
 
 
-def _vary_tensor(tensor: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
+def _vary_tensor(tensor: torch.Tensor, kind: str, generator: torch.Generator, shapes: Sequence[torch.Size]) -> torch.Tensor:
+    if kind != "scaled" and _is_constant(tensor):
+        return _vary_constant(tensor, generator, shapes)
     if not tensor.is_floating_point() or tensor.numel() < 2 or distinct_values(tensor) is not None:
         return tensor
     scale = 0.5 + 1.5 * float(torch.rand((), generator=generator))
     changed = tensor * scale
-    if kind in ("shifted", "outliers"):
+    if kind != "scaled":
         spread = float(tensor.flatten()[:_SAMPLE].double().std())
-        centre = float(changed.flatten()[:_SAMPLE].double().mean()) if kind == "shifted" else 0.0
+        centre = 0.0 if kind == "outliers" else float(changed.flatten()[:_SAMPLE].double().mean())
         changed = changed - centre + (float(torch.rand((), generator=generator)) - 0.5) * spread
+    if kind == "structured":
+        changed = _with_odd_rows(changed, spread * scale, generator)
     if kind == "outliers":
         flat = changed.reshape(-1)
         if not is_monotone(tensor):
@@ -48,6 +61,51 @@ def _vary_tensor(tensor: torch.Tensor, kind: str, generator: torch.Generator) ->
             )
         changed = flat.reshape(tensor.shape)
     return changed.to(tensor.dtype)
+
+
+def _with_odd_rows(tensor: torch.Tensor, spread: float, generator: torch.Generator) -> torch.Tensor:
+    """Return a tensor, which is changed, with three odd rows: one of zeros, one so small that an epsilon counts, one full of ties."""
+    columns = tensor.shape[-1] if tensor.dim() > 1 else 0
+    if columns < _LEAST_COLUMNS or tensor.numel() < _LEAST_ROWS * columns:
+        return tensor
+    rows = tensor.reshape(-1, columns)
+    nothing, tiny, ties = (int(place) for place in torch.randint(0, len(rows), (3,), generator=generator))
+    step = 2.0 ** round(math.log2(spread)) if 0 < spread < math.inf else 1.0
+    rows[ties] = torch.round(rows[ties] / step) * step
+    rows[tiny] *= _TINY
+    rows[nothing] = 0
+    return rows.reshape(tensor.shape)
+
+
+def _is_constant(tensor: torch.Tensor) -> bool:
+    """True if a real tensor holds one value only, so that nothing in the problem's own draws shows whether it is used."""
+    if tensor.numel() == 0 or tensor.is_complex():
+        return False
+    flat = tensor.reshape(-1)
+    return bool((flat[:_SAMPLE] == flat[0]).all()) and bool((flat == flat[0]).all())
+
+
+def _vary_constant(tensor: torch.Tensor, generator: torch.Generator, shapes: Sequence[torch.Size]) -> torch.Tensor:
+    """Return a tensor in the place of a constant one: another scale or bias, a mask with holes, shorter lengths; other integers stay.
+
+    Args:
+        tensor: One value throughout.
+        generator: Source of the values.
+        shapes: Those of the floating inputs; one integer for each row of such an input that equals one of its other sizes is a length.
+    """
+    value = tensor.reshape(-1)[0].item()
+    if tensor.dtype == torch.bool:
+        flipped = torch.rand(tensor.shape, generator=generator) < _FLIPPED_SHARE
+        return tensor ^ flipped.to(tensor.device)
+    if tensor.is_floating_point():
+        if not math.isfinite(value):
+            return tensor
+        random = torch.rand(tensor.shape, generator=generator).to(tensor.device)
+        return ((0.5 + random) * value if value else 0.1 + 0.4 * random).to(tensor.dtype)
+    is_length = tensor.dim() == 1 and any(tensor.shape[0] == shape[0] and value in shape[1:] for shape in shapes if len(shape) > 1)
+    if not is_length or value < 2:
+        return tensor
+    return tensor - torch.randint(0, int(value) // 2 + 1, tensor.shape, generator=generator).to(tensor.device, tensor.dtype)
 
 
 def distinct_values(tensor: torch.Tensor) -> list[float] | None:

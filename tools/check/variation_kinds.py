@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-KINDS = ("as_given", "scaled", "shifted", "outliers")
+KINDS = ("as_given", "scaled", "shifted", "structured", "outliers")
 """From the problem's own distribution to the most changed; a kind that makes the reference non-finite gives way to the one before."""
 
 
 def draw_kinds(count: int) -> list[str]:
     """Return the kinds of `count` draws: the given distribution first, then the most telling ones."""
-    order = ("as_given", "shifted", "outliers", "scaled", "as_given")
+    order = ("as_given", "structured", "outliers", "scaled", "as_given")
     return [order[number % len(order)] for number in range(count)]

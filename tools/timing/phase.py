@@ -50,6 +50,8 @@ _SLOT_BYTES = {3: 256 << 20, 2: 2 << 30}
 """How many input sets rotate, by the size of one set in bytes."""
 _IDLE_SHARE = 0.25
 _IDLE_FLOOR_S = 0.05
+_VERIFY_MORE_S = 0.06
+"""What comparing outputs of further blocks may take, in s, on `cpu`."""
 _WATCH_SAMPLES = 40
 _WATCH_S = 10.0
 """A candidate is watched until threads were found executing so often, which takes 0.1 s on a quiet machine, at most about so long."""
@@ -120,17 +122,17 @@ class WorkloadTimer:
         """
         restore = self._session.survey(workload, _REFERENCE_S).mutates_inputs
         with part(self._record.parts_s, "start"):
-            self.start(prepared["slots"], compile_note, restore=restore, more_baselines=more_baselines)
+            self.start(prepared, compile_note, restore=restore, more_baselines=more_baselines)
         with part(self._record.parts_s, "blocks"):
             evaluation = self.measure(generator, prepared["outputs"])
         with part(self._record.parts_s, "fresh_inputs"):
             self._require_fresh_work(evaluation, prepared)
         return evaluation
 
-    def start(self, slots: Sequence[Answer], compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
+    def start(self, prepared: Answer, compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
         """Load the timed inputs, warm every arm up and find how many calls fill a block."""
         process, session = self._process, self._session
-        process.prepare(slots, self._deadline, restore=restore)
+        process.prepare(prepared["slots"], prepared["layout"], self._deadline, restore=restore)
         baselines = [*(["eager"] if compile_note else ["eager", "compiled"]), *more_baselines]
         if compile_note:
             self._record.notes.append(f"no compiled baseline: {compile_note[-600:]}")
@@ -170,8 +172,9 @@ class WorkloadTimer:
             arm.samples_ms, arm.wall_ms, arm.processor_ms = [], [], []
         pairs = self._affordable_pairs(arms)
         verified = 0 if outputs is None else min(2 if self._effort.name == "quick" else 5, pairs)
-        to_verify = set(random.Random(secrets.randbits(62)).sample(range(min(pairs, _LOOKS[0])), verified))
+        to_verify = set(random.Random(secrets.randbits(62)).sample(range(min(pairs, _LOOKS[0])), verified)) | {0} if verified else set()
         self._cpu_mark_s = None
+        more_s, last_s = (_VERIFY_MORE_S if self._session.device == "cpu" else 0.0), math.inf
         state = DeviceState(str(self._session.facts.get("uuid", "")))
         seen, others = [], set(state.others())
         for number in range(pairs):
@@ -180,8 +183,15 @@ class WorkloadTimer:
                 milliseconds, wall = self._sample(arm)
                 arm.samples_ms.append(milliseconds)
                 arm.wall_ms.append(wall)
-                if arm.name == "candidate" and number in to_verify and outputs is not None:
+                if arm.name != "candidate" or outputs is None:
+                    continue
+                # Beyond those that are due, as many as are cheap, at random: a call that is wrong now and then is to be found, too.
+                is_extra = number not in to_verify and random.SystemRandom().random() * (pairs - number) * last_s < more_s
+                if number in to_verify or is_extra:
+                    began = time.monotonic()
                     self._verify(outputs)
+                    last_s = time.monotonic() - began
+                    more_s -= last_s if is_extra else 0.0
             seen.append(state.sample())
             if number + 1 in _LOOKS and number + 1 < pairs and _is_settled(arms, generator):
                 break
@@ -320,7 +330,12 @@ class WorkloadTimer:
         eager_ms = evaluation.baselines["eager"].latency_ms
         used = Sweeps(median_ms(arms["candidate"].processor_ms), median_ms(arms["eager"].processor_ms)) if on_cpu else None
         moved = _nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"])
-        count = num_draws(moved, min(eager_ms, used.eager_ms if used else eager_ms), MOST_BYTES.get(self._effort.name, MOST_BYTES["full"]))
+        count = num_draws(
+            moved,
+            min(eager_ms, used.eager_ms if used else eager_ms),
+            MOST_BYTES.get(self._effort.name, MOST_BYTES["full"]),
+            self._session.device,
+        )
         if count == 0:
             self._record.notes.append("no calls on fresh inputs: they are too large")
             return

@@ -53,7 +53,9 @@ class CandidateProcess:
         self._serial = 0
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self._worker: Worker = zygote.fork("candidate", {**config, "directory": str(directory)}, directory / "output.log")
+        # The log lies beside the directory, not in it: the candidate must not be able to put a link or a pipe in its place.
+        log = directory.with_name(f"{directory.name}.log")
+        self._worker: Worker = zygote.fork("candidate", {**config, "directory": str(directory)}, log)
 
     def __enter__(self) -> CandidateProcess:
         return self
@@ -131,9 +133,9 @@ class CandidateProcess:
         nbytes = min(draw["outputs_bytes"], _POISON_LIMIT_BYTES)
         return self._request("ghost", deadline, "a call without its kernels", args=draw["args"], poison_bytes=nbytes).data
 
-    def prepare(self, slots: Sequence[Answer], deadline: Deadline, *, restore: bool) -> None:
-        """Load the timed input sets; `restore`: the operator works in place, so every call gets them back first."""
-        self._request("prepare", deadline, "loading the timed inputs", slots=list(slots), restore=restore)
+    def prepare(self, slots: Sequence[Answer], layout: Sequence[Sequence[int]], deadline: Deadline, *, restore: bool) -> None:
+        """Load the timed input sets; `layout`: strides of the reference's outputs; `restore`: the operator works in place, so every call gets its inputs back first."""
+        self._request("prepare", deadline, "loading the timed inputs", slots=list(slots), layout=list(layout), restore=restore)
 
     def warm(self, calls: int, deadline: Deadline) -> None:
         """Call the model a few times untimed."""

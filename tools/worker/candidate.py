@@ -221,7 +221,7 @@ class CandidateWorker:
         self._last = None
         specs = message["slots"]
         arguments = [tensors.read(spec, self._input_memory(), device.name) for spec in specs]
-        self._slots = TimedSlots(device, specs, arguments, restore=message["restore"] is True)
+        self._slots = TimedSlots(device, specs, arguments, restore=message["restore"] is True, layout=message["layout"])
         return {}
 
     def _warm(self, message: Answer, fds: list[int]) -> Answer:

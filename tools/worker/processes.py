@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.errors import HarnessError
+from tools.sandbox.leftovers import read_tail
 from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutError, ProtocolViolationError
 from tools.worker.sampling import Whereabouts
 
@@ -175,10 +176,7 @@ class Worker:
 
     def log_tail(self, limit: int = 4000) -> str:
         """Return the end of what the process printed."""
-        with contextlib.suppress(OSError), self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - limit))
-            return file.read(limit).decode(errors="replace")
-        return ""
+        return read_tail(self.log, limit).decode(errors="replace")
 
 
 class Zygote:

@@ -6,7 +6,7 @@ output is wrong for the next call. The last output is kept for verification; how
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,17 @@ class TimedSlots:
     """
 
     def __init__(
-        self, device: Device, specs: list[dict[str, Any]], arguments: list[list[Any]], *, restore: bool = False
+        self,
+        device: Device,
+        specs: list[dict[str, Any]],
+        arguments: list[list[Any]],
+        *,
+        restore: bool = False,
+        layout: Sequence[Sequence[int]] = (),
     ) -> None:  # Any: JSON; argument trees
+        """Take the input sets; `layout`: strides of the reference's outputs, in which (or contiguous) every timed call has to deliver."""
         self._device = device
+        self._layout = [tuple(strides) for strides in layout]
         self.arguments = arguments
         originals = [map_tensors(args, torch.clone) for args in arguments] if restore else arguments
         self._restored = (
@@ -90,11 +98,18 @@ class TimedSlots:
                     tensor.copy_(kept)
 
         def step_for(args: list[Any]) -> Callable[[], Any]:
-            return lambda: model(*args)
+            return lambda: self._laid_out(model(*args))
 
         ready = [step_for(args) for args in self.arguments]
         with torch.no_grad():
             return self._device.timed_loop([ready[slot] for slot in slot_of], before)
+
+    def _laid_out(self, result: Any) -> Any:  # Any: trees of tensors
+        """Return a result whose tensors lie as the reference's do: a view in another order would leave to the caller the work of bringing it into order."""
+        if isinstance(result, torch.Tensor):
+            return _settled(result, self._layout[0] if self._layout else ())
+        strides = iter(self._layout)
+        return map_tensors(result, lambda tensor: _settled(tensor, next(strides, ()))) if self._layout else result
 
     def sweep(self, model: Callable[..., Any], draws: Iterable[list[torch.Tensor]], store: Callable[[int, Any], None]) -> None:
         """Call once on each of several draws that nobody has seen, written into the slots' own memory, and hand every output on at once.
@@ -110,6 +125,10 @@ class TimedSlots:
                 for target, source in zip(tensors_of(arguments), values, strict=True):
                     target.copy_(source)
                 store(number, model(*arguments))
+
+
+def _settled(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    return tensor if not strides or tensor.stride() == strides or tensor.is_contiguous() else tensor.contiguous()
 
 
 def replay(

@@ -88,9 +88,24 @@ def _accept_launch_options() -> None:
         return plain(self, *args, **{name: value for name, value in kwargs.items() if name in known})
 
     interpreter.GridExecutor.__call__ = call
+    interpreter.InterpreterBuilder.create_inline_asm = _rounding_asm
     options = interpreter.interpreter_builder.options
     precisions = (*options.allowed_dot_input_precisions, "bf16x3", "bf16x6")
     interpreter.interpreter_builder.options = dataclasses.replace(options, allowed_dot_input_precisions=precisions)
+
+
+def _rounding_asm(builder: Any, asm: str, constraints: str, values: Any, types: Any, is_pure: bool, pack: int) -> Any:
+    """Do what the one piece of PTX does that kernels round operands to TF32 with; refuse any other."""
+    import types as python_types
+
+    import numpy as np
+    from triton.runtime.interpreter import TensorHandle
+
+    if " ".join(asm.split()).rstrip("; ") != "cvt.rna.tf32.f32 $0, $1":
+        raise NotImplementedError(f"the interpreter does not know this inline assembly: {asm!r}")
+    (value,) = values
+    rounded = ((value.data.astype(np.float32).view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    return python_types.SimpleNamespace(get_result=lambda index: TensorHandle(rounded, value.dtype))
 
 
 def judge(request: Mapping[str, Any], folder: Path) -> dict[str, str]:  # Any: JSON

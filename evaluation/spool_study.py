@@ -70,15 +70,17 @@ ITEMS = (
     Item("mtia_jagged_softmax", "mtia:2i", round=4),
     Item("mtia_feature_gram", "mtia:2i", round=4),
     Item("mtia_window_max", "mtia:2i", round=4),
-    Item("kb2_86_matmul_divide_gelu", "cuda:sm_90", "kernelbench:2/86", {"batch_size": "40", "input_size": "200", "output_size": "136"}, 4),
+    Item(
+        "kb2_86_matmul_divide_gelu", "cuda:sm_90", "kernelbench:2/86", {"batch_size": "256", "input_size": "512", "output_size": "512"}, 4
+    ),
     Item(
         "kb2_45_gemm_sigmoid_logsumexp",
         "cuda:sm_90",
         "kernelbench:2/45",
-        {"batch_size": "40", "input_size": "72", "hidden_size": "136", "output_size": "48"},
+        {"batch_size": "256", "input_size": "256", "hidden_size": "512", "output_size": "1024"},
         4,
     ),
-    Item("kb2_57_conv_relu_hardswish", "cuda:sm_90", "kernelbench:2/57", {"batch_size": "2", "height, width": "12, 18"}, 4),
+    Item("kb2_57_conv_relu_hardswish", "cuda:sm_90", "kernelbench:2/57", {"batch_size": "2", "height, width": "32, 128"}, 4),
 )
 
 
@@ -234,6 +236,8 @@ def _row_of(store: Any, home: Path, key: str, run_id: str) -> dict[str, Any]:  #
         {"attempt": index, "source": verdicts[index - 1][0].candidate.source, "fitness": verdicts[index - 1][1].fitness} for index in passed
     ]
     best = best_candidate(candidates)
+    waiting = [item for item in attempts if item.evaluation is None and item.candidate is not None and not item.duplicate_of]
+    candidates += [{"attempt": item.attempt, "source": item.candidate.source, "fitness": 0.0, "is_unjudged": True} for item in waiting]
     chunks = {chunk for item in attempts for chunk in item.chunk_ids}
     answers = "\n".join(str(entry["answer"]["data"]["content"]) for entry in _exchanges(home / "transcripts" / f"{key}.jsonl"))
     row = Row(
@@ -269,18 +273,19 @@ def _exchanges(path: Path) -> list[dict[str, Any]]:  # Any: JSON
 
 
 def freeze(given: argparse.Namespace) -> None:
-    """Copy the transcripts (replay fixtures) and rows of a round into a folder."""
+    """Copy the transcripts (replay fixtures) and rows of a round into a folder; rows of other runs that are there stay."""
     given.out.mkdir(parents=True, exist_ok=True)
     names = {item.name for item in ITEMS if item.round == given.round}
-    lines = []
+    path = given.out / "rows.jsonl"
+    rows = {(row["item"], row["arm"]): row for row in (read_rows(path) if path.exists() else [])}
     for home in given.home:
         for row in rows_of(home):
             if (row["finished"] or given.unfinished) and row["item"] in names and re.search(given.only, row["item"]):
                 key = f"{row['item']}.{row['arm']}"
                 text = (home / "transcripts" / f"{key}.jsonl").read_text(encoding="utf-8")
                 (given.out / f"{key}.jsonl").write_text(re.sub(r'"model": "spool:[^"]*"', '"model": "spool"', text), encoding="utf-8")
-                lines.append(json.dumps({"round": given.round, **row}))
-    (given.out / "rows.jsonl").write_text("".join(f"{line}\n" for line in sorted(lines)), encoding="utf-8")
+                rows[row["item"], row["arm"]] = {"round": given.round, **row}
+    path.write_text("".join(f"{json.dumps(row)}\n" for _, row in sorted(rows.items())), encoding="utf-8")
 
 
 def paired(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:  # Any: JSON rows

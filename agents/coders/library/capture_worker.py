@@ -123,7 +123,7 @@ def _export(model: Any, inputs: list[Any]) -> dict[str, Any]:
     packed, places = _packed(inputs)
     with _mode_reads() as readers:
         program = _exported(model, packed)
-        if places and _writes_inputs(program):
+        if places and _sees_memory(program):
             packed, places = inputs, frozenset()
             program = _exported(model, packed)
     graph = _graph(program, model, packed, places)
@@ -157,13 +157,10 @@ def _packed(inputs: list[Any]) -> tuple[list[Any], frozenset[int]]:
     return pytree.tree_unflatten([leaf.contiguous() if index in places else leaf for index, leaf in enumerate(leaves)], form), places
 
 
-def _writes_inputs(program: Any) -> bool:
-    """Say whether the program has an operator that writes: what it writes might be an input."""
-    return any(
-        argument.alias_info is not None and argument.alias_info.is_write
-        for node in program.graph.nodes
-        for argument in (node.target._schema.arguments if hasattr(node.target, "_schema") else ())
-    )
+def _sees_memory(program: Any) -> bool:
+    """Say whether the program has an operator that writes, or one that goes by memory and not by elements: either might be about an input."""
+    targets = [node.target for node in program.graph.nodes if hasattr(node.target, "_schema")]
+    return any("as_strided" in str(target) or target._schema.is_mutable for target in targets)
 
 
 @contextlib.contextmanager
@@ -174,7 +171,8 @@ def _mode_reads() -> Iterator[list[Any]]:
     found: list[Any] = []
 
     def read(module: Any) -> Any:
-        if all(item is not module for item in found):
+        asks_itself = "export" not in Path(sys._getframe(1).f_code.co_filename).parts  # the exporter asks for the whole model's, always
+        if asks_itself and all(item is not module for item in found):
             found.append(module)
         return module.__dict__["training"]
 
@@ -198,7 +196,9 @@ def _depends_on_mode(graph: dict[str, Any]) -> bool:
     """Say whether an operator is there that training alone has; False is no proof."""
     for node in graph["nodes"]:
         values = {name: value for name, value, _, _ in node["arguments"]}
-        if True in (values.get("training"), values.get("use_input_stats")) or (values.get("train") is True and values.get("p", 1) != 0):
+        if True in (values.get("training"), values.get("use_input_stats")) or (
+            values.get("train") is True and values.get("p", values.get("dropout", 1)) != 0
+        ):
             return True
     return False
 
@@ -207,7 +207,7 @@ def _without_idle_dropout(graph: dict[str, Any]) -> dict[str, Any]:
     """Return the graph with the mode of dropouts that drop nothing left out."""
     nodes = []
     for node in graph.get("nodes", ()):
-        idle = "dropout" in node["op"] and any(item[0] == "p" and item[1] == 0 for item in node["arguments"])
+        idle = any(item[0] in ("p", "dropout") and item[1] == 0 for item in node["arguments"])
         nodes.append({**node, "arguments": [item for item in node["arguments"] if item[0] != "train"]} if idle else node)
     return {**graph, "nodes": nodes}
 

@@ -137,6 +137,7 @@ def test_the_training_mode_is_checked_where_it_changes_what_is_computed() -> Non
     assert modes("nn.BatchNorm1d(8)") == (("", True), ("layer", True))
     assert modes("nn.LayerNorm(8)") == ()
     assert modes("nn.Dropout(0.0)") == ()
+    assert modes("nn.Sequential(nn.Linear(8, 8), nn.ReLU())") == ()
 
 
 def test_inputs_with_gaps_or_repeats_are_made_contiguous_first() -> None:
@@ -147,8 +148,9 @@ def test_inputs_with_gaps_or_repeats_are_made_contiguous_first() -> None:
     assert draft.candidate is not None and "v_x = x.contiguous()" in draft.candidate.source and "x.stride()" not in draft.candidate.source
 
 
-def test_inputs_that_are_written_keep_their_layout() -> None:
-    source = module("x.mul_(2)\nreturn x.softmax(-1)", "torch.randn(4, 16)[:, ::2]")
+@pytest.mark.parametrize("use", ["x.mul_(2)", "x = x.as_strided((4, 8), (16, 1))"])
+def test_inputs_that_are_written_or_read_by_place_keep_their_layout(use: str) -> None:
+    source = module(f"{use}\nreturn x.softmax(-1)", "torch.randn(4, 16)[:, ::2]")
     assert not any(item.is_packed for item in capture_here(source).workloads[0][1].placeholders)
 
 

@@ -416,11 +416,13 @@ class LocalEvaluator:
                         else:
                             process.share(session.arenas, deadline)
                             process.load_state(prepared["state"], deadline)
-                record = TimingRecord(name, seeds=seeds)
-                attempt.timings.append(record)
-                with exclusive_device(device, self._slot.accelerator), attempt.phase("timing"):
+                    record = TimingRecord(name, seeds=seeds)
+                    attempt.timings.append(record)
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
-                    attempt.workloads.append(timer.run(number, prepared, generator, note, tuned))
+                    with attempt.phase("warm_up"):
+                        timer.warm_up(prepared, note, restore=restore, more_baselines=tuned)
+                with exclusive_device(device, self._slot.accelerator), attempt.phase("timing"):
+                    attempt.workloads.append(timer.run(prepared, generator))
                     if device == "cpu" and self._can_be_watched(attempt):
                         attempt.executing[name] = timer.watch()
             session.ask("release", _REFERENCE_S)

@@ -68,6 +68,7 @@ class FreshPair:
             self._timer = WorkloadTimer(
                 self._process, self._session, self._effort, self._deadline, TimingRecord(self._session.workloads[0])
             )
-            self._timer.start(self._prepared, "not asked for", restore=False)
+            self._timer.warm_up(self._prepared, "not asked for", restore=False)
+            self._timer.calibrate()
         self._deadline.renew(self._effort.timeout_s)
         return self._timer.measure(self._generator)

@@ -57,10 +57,14 @@ _WATCH_S = 10.0
 """A candidate is watched until threads were found executing so often, which takes 0.1 s on a quiet machine, at most about so long."""
 _CLOCK_SHARE = 0.8
 _CLOCK_FLOOR_MS = (0.02, 0.05)
-"""What device events may fall short of the evaluator's clock, per call: the most, and for calls below 0.1 ms the least; in between, twice what the baseline's own do."""
+"""What device events may fall short of the evaluator's clock, per call: for calls below 0.1 ms, and for longer ones."""
 _SHORT_MS = 0.1
 _CLOCK_CALLS = 60
 """Calls in the shorter of two blocks whose difference is one clock's word: 2 ms of disturbance then come to 0.02 ms a call."""
+_AHEAD_CALLS = 40
+"""The same where all calls of the longer block are launched ahead: a stream takes about 1,000 launches before the host has to wait."""
+_AHEAD, _AHEAD_LIMIT_MS = 1.5, 200.0
+"""How much longer the device is kept busy than the host is expected to launch, at most for so long."""
 
 
 @dataclass
@@ -111,26 +115,23 @@ class WorkloadTimer:
         self._cpu_mark_s: float | None = None
         self._empty_ms = 0.0
 
-    def run(
-        self, workload: int, prepared: Answer, generator: np.random.Generator, compile_note: str, more_baselines: Sequence[str] = ()
-    ) -> WorkloadEvaluation:
-        """Interleave blocks of every arm and return the workload's evaluation.
+    def run(self, prepared: Answer, generator: np.random.Generator) -> WorkloadEvaluation:
+        """Interleave blocks of every arm, which are warm, and return the workload's evaluation.
 
         Raises:
             Rejected: The candidate fails, or its times cannot be true.
             HarnessError: The reference process fails.
         """
-        restore = self._session.survey(workload, _REFERENCE_S).mutates_inputs
         with part(self._record.parts_s, "start"):
-            self.start(prepared, compile_note, restore=restore, more_baselines=more_baselines)
+            self.calibrate()
         with part(self._record.parts_s, "blocks"):
             evaluation = self.measure(generator, prepared["outputs"])
         with part(self._record.parts_s, "fresh_inputs"):
             self._require_fresh_work(evaluation, prepared)
         return evaluation
 
-    def start(self, prepared: Answer, compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
-        """Load the timed inputs, warm every arm up and find how many calls fill a block."""
+    def warm_up(self, prepared: Answer, compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
+        """Load the timed inputs and call every arm a few times; needs no device of its own."""
         process, session = self._process, self._session
         process.prepare(prepared["slots"], prepared["layout"], self._deadline, restore=restore)
         baselines = [*(["eager"] if compile_note else ["eager", "compiled"]), *more_baselines]
@@ -140,7 +141,10 @@ class WorkloadTimer:
         self.warm_candidate()
         for name in baselines:
             session.ask("warm", _REFERENCE_S, arm=name, calls=_WARM_CALLS)
-        if session.device == "cuda":
+
+    def calibrate(self) -> None:
+        """Find how many calls of each arm fill a block."""
+        if self._session.device == "cuda":
             self._empty_ms = self._measure_empty()
         for arm in self._record.arms.values():
             self._calibrate(arm)
@@ -197,7 +201,7 @@ class WorkloadTimer:
                 break
         self._record.device_state = summarise([item for item in seen if item], sorted(others | set(state.others())))
         if outputs is not None:
-            self._require_honest_clock(arms)
+            self._require_honest_clock(arms, outputs)
         candidate = arms["candidate"].samples_ms
         baselines = [name for name in arms if name != "candidate"]
         speedup: dict[str, Interval] = {name: paired_speedup(arms[name].samples_ms, candidate, generator) for name in baselines}
@@ -233,17 +237,20 @@ class WorkloadTimer:
         wall = max(reply.seconds - self._session.round_trip_s, 0.05 * reply.seconds) * 1000.0 / calls
         return (wall if self._session.device == "cpu" else self._event_ms(reply, calls, arm.name)), wall
 
-    def _block(self, arm: str, calls: int) -> Reply:
-        """Run one block of an arm."""
+    def _block(self, arm: str, calls: int, ahead_ms: float = 0.0) -> Reply:
+        """Run one block of an arm; `ahead_ms` as for `tools.worker.devices.Device.timed_loop`."""
         seed = secrets.randbits(53)
         if arm != "candidate":
             with self._alone(self._process):
                 return self._used_by(
-                    self._session, arm, calls, lambda: self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed)
+                    self._session,
+                    arm,
+                    calls,
+                    lambda: self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed, ahead_ms=ahead_ms),
                 )
         self._watch_idle()
         with self._alone(self._session):
-            reply = self._used_by(self._process, arm, calls, lambda: self._process.block(calls, seed, self._deadline))
+            reply = self._used_by(self._process, arm, calls, lambda: self._process.block(calls, seed, self._deadline, ahead_ms))
         self._record.blocks.append((calls, seed))
         return reply
 
@@ -265,13 +272,14 @@ class WorkloadTimer:
         """Hold the other side still on the CPU, where both would compete for the cores."""
         return other.stopped() if self._session.device == "cpu" else contextlib.nullcontext()
 
-    def _marginal_ms(self, arm: str, calls: int) -> float:
+    def _marginal_ms(self, arm: str, calls: int, ahead_ms: float = 0.0) -> float:
         """Return what one more call costs by the parent's clock, in ms: the slope between blocks of two sizes, free of the cost of a block itself.
 
-        The least of three, since a disturbance of the host can only add.
+        The least of three, since a disturbance of the host can only add. With `ahead_ms`, in which the host launches all of the larger block, it is what the
+        device takes alone.
         """
-        slopes = [(self._block(arm, 3 * calls).seconds - self._block(arm, calls).seconds) * 1000.0 / (2 * calls) for _ in range(3)]
-        return min(slopes)
+        blocks = [(self._block(arm, 3 * calls, ahead_ms), self._block(arm, calls, ahead_ms)) for _ in range(3)]
+        return min((large.seconds - small.seconds) * 1000.0 / (2 * calls) for large, small in blocks)
 
     def _event_ms(self, reply: Reply, calls: int, arm: str) -> float:
         times = reply.data.get("device_ms")
@@ -386,7 +394,7 @@ class WorkloadTimer:
                     Feedback(error="results must be computed from the inputs of each call"),
                 )
 
-    def _require_honest_clock(self, arms: Mapping[str, Arm]) -> None:
+    def _require_honest_clock(self, arms: Mapping[str, Arm], outputs: Answer) -> None:
         record, candidate = self._record, arms["candidate"]
         if self._session.device == "cpu":
             if record.idle_cpu_s > _IDLE_FLOOR_S + _IDLE_SHARE * record.busy_cpu_s:
@@ -397,14 +405,14 @@ class WorkloadTimer:
             return
         claimed = statistics.median(candidate.samples_ms)
         is_short = claimed < _SHORT_MS  # where a fixed allowance would be much of the claim, and more calls cost little
-        least = _CLOCK_CALLS if is_short else 1
-        seen = self._marginal_ms("candidate", max(candidate.calls, least)) - self._empty_ms
-        allowed = _CLOCK_FLOOR_MS[1]
+        seen = self._marginal_ms("candidate", max(candidate.calls, _CLOCK_CALLS if is_short else 1)) - self._empty_ms
         if is_short and claimed < _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS[0]:
-            eager = arms["eager"]
-            own = abs(self._marginal_ms("eager", max(eager.calls, least)) - self._empty_ms - statistics.median(eager.samples_ms))
-            allowed = min(_CLOCK_FLOOR_MS[1], max(_CLOCK_FLOOR_MS[0], 2.0 * own))
-        if claimed < _CLOCK_SHARE * seen - allowed:
+            # A short kernel may take the host longer to launch than the device to run. Once more without the host: it launches while the device is busy.
+            ahead_ms = min(_AHEAD * 3 * _AHEAD_CALLS * (seen + self._empty_ms), _AHEAD_LIMIT_MS)
+            seen = self._marginal_ms("candidate", _AHEAD_CALLS, ahead_ms)
+            self._verify(outputs)
+            seen -= self._marginal_ms("empty", _AHEAD_CALLS, ahead_ms)
+        if claimed < _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS[0 if is_short else 1]:
             raise Rejected(
                 Status.REWARD_HACK,
                 f"the device events say {claimed:.4f} ms a call, the evaluator's own clock {seen:.4f} ms: work is done outside the timed stream",

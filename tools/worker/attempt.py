@@ -141,9 +141,9 @@ class CandidateProcess:
         """Call the model a few times untimed."""
         self._request("warm", deadline, "a warm-up call", calls=calls)
 
-    def block(self, calls: int, seed: int, deadline: Deadline) -> Reply:
-        """Run one timed block."""
-        return self._request("block", deadline, "a timed call", calls=calls, seed=seed)
+    def block(self, calls: int, seed: int, deadline: Deadline, ahead_ms: float = 0.0) -> Reply:
+        """Run one timed block; `ahead_ms` as for `tools.worker.devices.Device.timed_loop`."""
+        return self._request("block", deadline, "a timed call", calls=calls, seed=seed, ahead_ms=ahead_ms)
 
     def watched_block(self, calls: int, seed: int, deadline: Deadline, whereabouts: Whereabouts) -> Counter[str]:
         """Run one timed block like any other and count the files that its threads were found executing in, at random moments."""

@@ -239,7 +239,7 @@ class CandidateWorker:
         _, model = self._ready()
         if self._slots is None:
             raise CommandError("order", "block before prepare")
-        times, self._last = self._slots.run(model, message["calls"], message["seed"])
+        times, self._last = self._slots.run(model, message["calls"], message["seed"], message["ahead_ms"])
         return {"device_ms": times}
 
     def _sweep(self, message: Answer, fds: list[int]) -> Answer:

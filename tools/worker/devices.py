@@ -20,7 +20,8 @@ _CUDA_FLUSH_MULTIPLE = 2  # of the L2 size, as in the usual recipe (Triton's do_
 _CUDA_MIN_FLUSH_BYTES = 64 << 20
 _CUDA_TRIM_BYTES = 4 << 30
 _CUDA_LATE_BYTES = 8 << 30
-_CUDA_LATE_CYCLES = 40_000_000  # about 20 ms at 2 GHz: longer than a model takes to launch its kernels
+_CUDA_CYCLES_PER_MS = 2_000_000  # at 2 GHz; a slower clock only makes a wait longer
+_CUDA_LATE_CYCLES = 20 * _CUDA_CYCLES_PER_MS  # longer than a model takes to launch its kernels
 
 
 class Device(Protocol):
@@ -32,8 +33,13 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until everything that was started has finished."""
 
-    def timed_loop(self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None]) -> tuple[list[float], Any]:
-        """Run each step once, `before(i)` ahead of it, and return the per-step times in ms (empty: only the wall clock counts) and the last result."""
+    def timed_loop(
+        self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None], ahead_ms: float = 0.0
+    ) -> tuple[list[float], Any]:
+        """Run each step once, `before(i)` ahead of it, and return the per-step times in ms (empty: only the wall clock counts) and the last result.
+
+        `ahead_ms`: keep an accelerator busy for about so long first, so that the host has launched what follows before any of it runs.
+        """
 
     def delay_values(self, inputs: list[torch.Tensor]) -> None:
         """Let the values of inputs arrive late, in stream order: whoever reads them in another order sees zeros."""
@@ -77,7 +83,9 @@ class CpuDevice:
     def synchronize(self) -> None:
         """Return at once: CPU calls are synchronous."""
 
-    def timed_loop(self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None]) -> tuple[list[float], Any]:
+    def timed_loop(
+        self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None], ahead_ms: float = 0.0
+    ) -> tuple[list[float], Any]:
         """Run the steps back to back; no per-step times."""
         result = None
         for number, step in enumerate(steps):
@@ -136,7 +144,9 @@ class CudaDevice:
         """Wait for every stream of the device; raises what a kernel left behind."""
         torch.cuda.synchronize()
 
-    def timed_loop(self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None]) -> tuple[list[float], Any]:
+    def timed_loop(
+        self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None], ahead_ms: float = 0.0
+    ) -> tuple[list[float], Any]:
         """Poke, flush, record, call, record; one synchronisation at the end."""
         if self._flush_buffer is None:
             self._flush_buffer = torch.empty(
@@ -147,6 +157,8 @@ class CudaDevice:
         starts = [torch.cuda.Event(enable_timing=True) for _ in steps]
         ends = [torch.cuda.Event(enable_timing=True) for _ in steps]
         result = None
+        if ahead_ms > 0:
+            torch.cuda._sleep(int(ahead_ms * _CUDA_CYCLES_PER_MS))
         for number, step in enumerate(steps):
             before(number)
             self._flush_buffer.fill_(number & 1)

@@ -430,7 +430,7 @@ class ReferenceWorker:
             self._device.synchronize()
 
     def _block(self, message: Answer, fds: list[int]) -> Answer:
-        times, _ = self._timed().run(self._arm(message["arm"]), message["calls"], message["seed"])
+        times, _ = self._timed().run(self._arm(message["arm"]), message["calls"], message["seed"], message["ahead_ms"])
         return {"device_ms": times}
 
     def _arm(self, arm: str) -> _Model:
@@ -669,7 +669,9 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _last_line(error: BaseException) -> str:
+    """Return the error's own words and the last line of the problem's file on the way to it, if it got there at all."""
     lines = traceback.format_exception_only(error)
-    frame = traceback.extract_tb(error.__traceback__)
-    place = f" (line {frame[-1].lineno})" if frame else ""
+    module = sys.modules.get("problem")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == getattr(module, "__file__", None)]
+    place = f" (line {frames[-1].lineno})" if frames else ""
     return lines[-1].strip()[:600] + place

@@ -81,8 +81,8 @@ class TimedSlots:
         """Return the element counts of the pokable tensors per slot."""
         return [[tensor.numel() for tensor in tensors] for tensors in self.pokable]
 
-    def run(self, model: Callable[..., Any], calls: int, seed: int) -> tuple[list[float], Any]:
-        """Run one block and return the device's per-call times in ms (may be empty) and the last output."""
+    def run(self, model: Callable[..., Any], calls: int, seed: int, ahead_ms: float = 0.0) -> tuple[list[float], Any]:
+        """Run one block and return the device's per-call times in ms (may be empty) and the last output; `ahead_ms` as for `Device.timed_loop`."""
         slots, which, indices, positions = plan_block(calls, seed, self.sizes())
         pokers = [
             [self._device.poker(tensor, poke_values(entry, positions)) for tensor, entry in zip(tensors, self.entries, strict=True)]
@@ -102,7 +102,7 @@ class TimedSlots:
 
         ready = [step_for(args) for args in self.arguments]
         with torch.no_grad():
-            return self._device.timed_loop([ready[slot] for slot in slot_of], before)
+            return self._device.timed_loop([ready[slot] for slot in slot_of], before, ahead_ms)
 
     def _laid_out(self, result: Any) -> Any:  # Any: trees of tensors
         """Return a result whose tensors lie as the reference's do: a view in another order would leave to the caller the work of bringing it into order."""

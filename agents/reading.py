@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,12 +17,14 @@ MAX_KERNELS = 2
 """Kernel documents that are opened whole: those that most findings point to."""
 MAX_SECTION_BYTES = 6_000
 """A section that is longer stays at the passage that was found."""
+_LINK = re.compile(r"\]\([\w./-]+\.md[^)]*\)")
+_RULE = re.compile(r"[|:\s-]+")
 
 
 def opened(base: KnowledgeBase, brief: Brief) -> Brief:
     """Return a brief whose findings hold whole sections, each once, and whole kernel documents for the best of them.
 
-    Pieces of code of other kernel documents are left out. The id of a finding stays that of the first passage found there.
+    Pieces of code of other kernel documents are left out, and so are tables of contents: a writer cannot follow their links. The id of a finding stays that of the first passage found there.
     """
     from kb.types import Kind
 
@@ -40,11 +43,19 @@ def opened(base: KnowledgeBase, brief: Brief) -> Brief:
             continue
         elif not is_kernel:
             section = joined_text([item for item in documents[chunk.document_id] if item.section_path == chunk.section_path])
+            if is_index(section):
+                continue
             if len(section.encode()) <= MAX_SECTION_BYTES:
                 text = section
         hit = dataclasses.replace(finding.hit, section_path=path, text=text)
         found.setdefault((chunk.document_id, path, text), dataclasses.replace(finding, hit=hit))
     return dataclasses.replace(brief, findings=tuple(found.values()))
+
+
+def is_index(section: str) -> bool:
+    """True if most lines of a section are links: it says where to read, not what."""
+    lines = [line for line in section.splitlines() if line.strip() and not _RULE.fullmatch(line.strip())]
+    return len(lines) > 2 and sum(bool(_LINK.search(line)) for line in lines) > len(lines) / 2
 
 
 def joined_text(chunks: Sequence[Chunk], *, with_headings: bool = False) -> str:

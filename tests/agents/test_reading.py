@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.diagnosis import diagnose
-from agents.reading import MAX_KERNELS, joined_text, opened
+from agents.reading import MAX_KERNELS, is_index, joined_text, opened
 from agents.subject import description, operators, questions, topics
 from agents.types import Attempt
 from kb.brief import Brief, Finding
@@ -64,6 +64,12 @@ def test_passages_of_one_section_become_that_section_once(base: KnowledgeBase) -
     found = opened(base, Brief("q", (), tuple(finding(base, chunk) for chunk in section), (), ())).findings
     assert [item.hit.text for item in found] == [joined_text(section)]
     assert found[0].hit.chunk_id == section[0].chunk_id
+
+
+def test_table_of_contents_is_no_reading() -> None:
+    rows = "\n".join(f"| work {number} | [kernel](gemm/kernel_{number}.md) |" for number in range(4))
+    assert is_index(f"| you have | start from |\n|---|---|\n{rows}")
+    assert not is_index("A sentence.\nAnother one, see [tiling](tiling.md).\nA third.") and not is_index("[one](a.md)")
 
 
 def test_base_is_asked_about_the_kinds_of_work_and_on_mtia_about_its_rules_first() -> None:

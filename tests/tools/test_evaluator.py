@@ -92,7 +92,7 @@ def test_an_honest_candidate_passes_with_an_interval_and_a_receipt(evaluator: Lo
     assert (evaluation.status, evaluation.composition, evaluation.precision_class) == (Status.PASSED, Composition.LIBRARY, "ieee_fp32")
     assert evaluation.latency_ms is not None and evaluation.latency_ms > 0 and set(evaluation.speedup) == {"eager"}
     receipt = json.loads(Path(evaluation.receipt).read_text())
-    assert receipt["candidate"]["source"] == HONEST and len(receipt["checks"]) == 2 and receipt["timings"][0]["verified"] == 2
+    assert receipt["candidate"]["source"] == HONEST and len(receipt["checks"]) == 2 and receipt["timings"][0]["verified"] >= 2
     assert Evaluation.from_json(json.loads(json.dumps(receipt["evaluation"]))).candidate_id == evaluation.candidate_id
 
 

@@ -3,7 +3,7 @@
 `run` writes each prompt into `SPOOL/` (one folder for all: requests are named by their content) and waits for the answers; killed, it goes on where it was. A
 problem ends at its first correct candidate (with `--improve`: so many attempts later) or after `--attempts`. Correctness is judged here: by the evaluator on the CPU, by Triton's interpreter and the
 compiler (or the rules of the simulated chip) elsewhere. `freeze` copies what was said into a folder of replay fixtures, `table` prints the comparison,
-`measure` evaluates the candidates of a target on this machine's device for their speed.
+`measure` evaluates the candidates of a target on this machine's device for their speed, `report` makes the tables of a folder's README anew.
 """
 
 from __future__ import annotations
@@ -383,6 +383,27 @@ def table(rows: Sequence[Mapping[str, Any]], speeds: Sequence[Mapping[str, Any]]
     return "\n".join([*lines, *_speed_lines(groups, best)]) + "\n"
 
 
+def filled_in(text: str, folder: Path) -> str:
+    """Return a report with the tables of every round made anew between its marks `<!-- table of NAME -->` and `<!-- end -->`.
+
+    Args:
+        text: Markdown.
+        folder: Holds the fixtures of the rounds, each in a folder of that name, and the records of `measure` (`*.jsonl`).
+    """
+    speeds = [record for path in sorted(folder.glob("*.jsonl")) for record in read_rows(path)]
+
+    def made(mark: re.Match[str]) -> str:
+        return f"{mark[1]}\n\n{table(read_rows(folder / mark[2] / 'rows.jsonl'), speeds)}\n{mark[3]}"
+
+    return re.sub(r"(<!-- table of (\w+) -->)\n.*?(<!-- end -->)", made, text, flags=re.DOTALL)
+
+
+def report(given: argparse.Namespace) -> None:
+    """Make the tables in the folder's README anew."""
+    path = given.folder / "README.md"
+    path.write_text(filled_in(path.read_text(encoding="utf-8"), given.folder), encoding="utf-8")
+
+
 def _speed_lines(
     groups: Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]], best: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> list[str]:  # Any: JSON rows and records
@@ -517,6 +538,8 @@ def main() -> None:
     three.add_argument(
         "--speeds", type=Path, nargs="*", default=[], help="records of `measure`; left out: every *.jsonl beside the fixtures"
     )
+    five = commands.add_parser("report", help="make the tables of all rounds anew in a folder's README, with the speeds measured so far")
+    five.add_argument("folder", type=Path)
     four = commands.add_parser("measure", help="time the candidates of a target on this machine")
     four.add_argument("fixtures", type=Path, nargs="+")
     four.add_argument("--target", required=True)
@@ -531,7 +554,7 @@ def main() -> None:
         paths = given.speeds or sorted(given.fixtures.resolve().parent.glob("*.jsonl"))
         sys.stdout.write(table(rows, [record for path in paths for record in read_rows(path)]))
     else:
-        {"run": run, "freeze": freeze, "measure": measure}[given.command](given)
+        {"run": run, "freeze": freeze, "measure": measure, "report": report}[given.command](given)
 
 
 if __name__ == "__main__":

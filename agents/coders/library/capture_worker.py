@@ -171,7 +171,8 @@ def _mode_reads() -> Iterator[list[Any]]:
     found: list[Any] = []
 
     def read(module: Any) -> Any:
-        asks_itself = "export" not in Path(sys._getframe(1).f_code.co_filename).parts  # the exporter asks for the whole model's, always
+        caller = Path(sys._getframe(1).f_code.co_filename).parts
+        asks_itself = not ("torch" in caller and {"fx", "export"} & set(caller))  # these ask for the mode of every model
         if asks_itself and all(item is not module for item in found):
             found.append(module)
         return module.__dict__["training"]

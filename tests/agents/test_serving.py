@@ -225,6 +225,23 @@ def test_no_body_crashes_the_service(application: httpx.Client, data: object) ->
     assert application.post("/v1/jobs", json=data).status_code == 400
 
 
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1", "1e999", "-inf", "soon"])
+def test_a_wait_that_is_no_time_ends(application: httpx.Client, wait: str) -> None:
+    application.post("/v1/jobs", json=body())
+    job_id = application.post("/v1/jobs", json=body()).json()["job_id"]
+    application.delete(f"/v1/jobs/{job_id}")
+    assert application.get(f"/v1/jobs/{job_id}", params={"wait": wait}).status_code == (400 if wait == "soon" else 200)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"timeout_s": 1e12}, {"timeout_s": float("inf")}, {"value_seeds": 10**9}, {"value_seeds": 1.5}, {"pairs": True}, {"name": 5}]
+)
+def test_an_effort_without_bounds_is_refused(wrong: dict[str, object]) -> None:
+    asked = Request(pointwise_candidate("x"), PROBLEM, "cpu", QUICK).to_json()
+    with pytest.raises(OptionError):
+        Request.from_json({**asked, "effort": {**asked["effort"], **wrong}})
+
+
 def test_a_request_survives_the_wire() -> None:
     asked = Request(
         Candidate("import torch", build_options={"O": "3"}, provenance={"from": ["a"]}),

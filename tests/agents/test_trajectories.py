@@ -116,9 +116,11 @@ def test_secrets_do_not_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     class Leaking(WalkingCoder):
         async def write(self, task: CoderTask) -> Draft:
             point = (len(task.history), 3)
-            return Draft(candidate=candidate_at(point, "sk-abcdefghijklmnop0123"), summary="token private-value-99")
+            note = "# private-value-88\\next -----BEGIN RSA PRIVATE KEY-----"  # JSON spells a backslash otherwise, and the key has no end
+            return Draft(candidate=candidate_at(point, "sk-abcdefghijklmnop0123"), summary=f"token private-value-99 {note}")
 
     monkeypatch.setenv("SOME_TOKEN", "private-value-99")
+    monkeypatch.setenv("OTHER_TOKEN", "private-value-88\\next")
     store, run_id, _ = search(tmp_path, config("greedy", 6), machinery(coder=Leaking()))
     for form in ("sft", "dpo", "grpo"):
         text = json.dumps(list(rows_of(store, [run_id], TrajectoryOptions(form))))  # type: ignore[arg-type]  # a known form

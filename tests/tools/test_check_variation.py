@@ -45,3 +45,21 @@ def test_pokes_stay_within_what_occurs() -> None:
     assert poke_rule(torch.randint(0, 2, (100,)).float()) == {"choices": [0.0, 1.0]}
     assert poke_rule(torch.arange(100)) is None
     assert poke_rule(torch.rand(100) > 0.5) is None
+
+
+def test_inputs_of_one_value_vary_and_lengths_stay_lengths() -> None:
+    x, scale, bias = torch.randn(8, 40), torch.tensor(1.0), torch.zeros(40)
+    mask, lengths, other = torch.ones(8, 40, dtype=torch.bool), torch.full((8,), 40), torch.full((5,), 7)
+    _, scale2, bias2, mask2, lengths2, other2 = vary([x, scale, bias, mask, lengths, other], "structured", generator())
+    assert float(scale2) != 1.0 and float(bias2.abs().max()) > 0
+    assert 0 < int(mask2.sum()) < mask.numel()
+    assert bool((lengths2 <= 40).all()) and int(lengths2.min()) >= 20 and not torch.equal(lengths2, lengths)
+    assert torch.equal(other2, other)
+    assert all(torch.equal(a, b) for a, b in zip(vary([scale, mask], "scaled", generator()), [scale, mask], strict=True))
+
+
+def test_odd_rows_are_of_zeros_tiny_and_full_of_ties() -> None:
+    rows = vary([torch.randn(64, 100)], "structured", generator())[0]
+    assert int((rows == 0).all(1).sum()) == 1
+    assert int((rows.abs().amax(1) < 0.1).sum()) == 2
+    assert min(len(row.unique()) for row in rows if bool(row.any())) < 20

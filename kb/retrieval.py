@@ -9,7 +9,8 @@ The score of a chunk is a sum of parts, so what `explain` shows adds up to it by
   that shares no word with its answer, an identifier that means nothing to the embedder.
 - `document`: the similarity of the whole document (of its first chunks), standardised. It adds context to leaves and never stands between a query and a leaf.
 - `repeat`: what a chunk loses for each better one of the same section, so that the first hits are not one section cut in pieces.
-- `target`: what a chunk gains or loses if the question names a family of targets; see `kb/target_words.py`.
+- `target`: what a chunk gains or loses if the question names a family of targets, and gains if its document states the target; see `kb/target_words.py`.
+- `links`: what a chunk loses that consists of links for the most part; see `kb/navigation.py`.
 
 Words weigh by their evidence. A z-score or a rank calls the best match of any query excellent, even one that shares a single common word with it; on questions
 in other words than their answer BM25 then pushes the right passage down with as much force as it lifts one that is quoted. The share tells the two apart: a
@@ -28,7 +29,8 @@ from sqlalchemy import Connection, bindparam, text
 
 from kb import fulltext
 from kb.levels import document_similarities
-from kb.target_words import target_fit
+from kb.navigation import leading_elsewhere
+from kb.target_words import about, stating, target_fit
 from kb.words import query_terms
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Fusion:
     first_weight: float = 0.25
     document_weight: float = 0.15
     repeat_penalty: float = 1.0
+    links_penalty: float = 1.0
     pool: int = 200
     """Candidates per leg."""
 
@@ -62,9 +65,9 @@ class Fusion:
 DEFAULT = Fusion()
 MODES = {
     "hybrid": DEFAULT,
-    "dense": Fusion(dense_weight=1.0, lexical_weight=0.0, first_weight=0.0, document_weight=0.0, repeat_penalty=0.0),
-    "lexical": Fusion(dense_weight=0.0, lexical_weight=1.0, first_weight=0.0, document_weight=0.0, repeat_penalty=0.0),
-    "flat": Fusion(first_weight=0.0, document_weight=0.0, repeat_penalty=0.0),
+    "dense": Fusion(dense_weight=1.0, lexical_weight=0.0, first_weight=0.0, document_weight=0.0, repeat_penalty=0.0, links_penalty=0.0),
+    "lexical": Fusion(dense_weight=0.0, lexical_weight=1.0, first_weight=0.0, document_weight=0.0, repeat_penalty=0.0, links_penalty=0.0),
+    "flat": Fusion(first_weight=0.0, document_weight=0.0, repeat_penalty=0.0, links_penalty=0.0),
     "leaves": replace(DEFAULT, document_weight=0.0, repeat_penalty=0.0),
 }
 """The default (`hybrid`) and what it is compared with: each leg alone, fixed weights without levels (`flat`), the default without levels (`leaves`)."""
@@ -110,7 +113,7 @@ def retrieve(
     scope_sql: str,
     parameters: dict[str, object],
     vector: Vectors | None = None,
-    family: str | None = None,
+    target: str | None = None,
 ) -> list[Candidate]:
     """Return the fused candidates, best first; ties by chunk number.
 
@@ -122,7 +125,7 @@ def retrieve(
         scope_sql: SQL that selects the allowed chunk numbers; empty: all.
         parameters: Its bound values.
         vector: Unit vector of the query, for what stands above the leaves; None: leaves alone.
-        family: The family of targets that the query names, if it names exactly one.
+        target: What the query is about, if that is one target or family.
     """
     is_dense = dense_leg is not None and fusion.needs_vectors
     dense_found = dense_leg.nearest(fusion.pool) if dense_leg is not None and is_dense else []
@@ -145,10 +148,14 @@ def retrieve(
     if vector is not None and fusion.document_weight > 0:
         weighted.append(("document", fusion.document_weight, _standardised(document_similarities(connection, numbers, vector))))
     parts = {number: {name: weight * scores.get(number, 0.0) for name, weight, scores in weighted} for number in numbers}
-    if family is not None:
-        best = sorted(numbers, key=lambda number: (-sum(parts[number].values()), number))[:LOOKED_AT]
-        for number, value in target_fit(connection, best, family).items():
-            parts[number]["target"] = value
+    best = sorted(numbers, key=lambda number: (-sum(parts[number].values()), number))[:LOOKED_AT]
+    if fusion.links_penalty > 0:
+        for number in leading_elsewhere(connection, best):
+            parts[number]["links"] = -fusion.links_penalty
+    family = about(target)
+    if target is not None and family is not None:
+        for number, value in (*target_fit(connection, best, family).items(), *stating(connection, best, target).items()):
+            parts[number]["target"] = parts[number].get("target", 0.0) + value
     candidates = [
         Candidate(number, sum(parts[number].values()), parts[number], similarities.get(number), number in matches) for number in numbers
     ]

@@ -17,7 +17,7 @@ from kb.places import citation_of, pages_of
 from kb.retrieval import Candidate, DenseLeg, Fusion, retrieve
 from kb.scope import scope
 from kb.shingles import Shingles
-from kb.target_words import about, named_target
+from kb.target_words import named_target
 from kb.targets import visible
 from kb.types import Filters, Hit, Kind, QueryResult, Source, Trust
 from kb.vectors import collection_name
@@ -84,7 +84,7 @@ class Searcher:
                 return None
             scope_sql, parameters = scope(connection, filters)
             leg = self._dense_leg(connection, vector, filters, scope_sql, parameters) if vector is not None else None
-            candidates = retrieve(connection, query, leg, fusion, scope_sql, parameters, vector, about(filters.target))
+            candidates = retrieve(connection, query, leg, fusion, scope_sql, parameters, vector, filters.target)
             hits = _hits(connection, candidates, top_k, explain)
             abstained, reason = judge(connection, query, candidates, hits)
         return QueryResult(tuple(hits), abstained, reason, filters.target)

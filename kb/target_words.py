@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, text
 
-from kb.targets import GENERIC, family, normalise
+from kb.targets import GENERIC, family, normalise, visible
 
 _EXACT: tuple[tuple[str, str], ...] = (
     (r"\bsm_?(\d{2,3})[af]?\b", "cuda:sm_{0}"),
@@ -47,6 +47,8 @@ AGAINST = -1.5
 """What a passage of another target loses; scores are standardised, so few gaps among the first hits are as wide."""
 IN_FAVOUR = 0.3
 """What a passage gains that speaks of the target."""
+STATED = 0.5
+"""What the passages of a document gain that states the target, or its family, rather than holding for all."""
 
 
 _HINTS: tuple[tuple[str, ...], ...] = (
@@ -103,6 +105,15 @@ def target_fit(connection: Connection, numbers: Sequence[int], wanted: str) -> d
         if named:
             fit[int(row.number)] = IN_FAVOUR if wanted in named else AGAINST
     return fit
+
+
+def stating(connection: Connection, numbers: Sequence[int], target: str) -> dict[int, float]:
+    """Return what chunks gain because their document states the target; the others are left out."""
+    statement = text(
+        "SELECT DISTINCT c.number FROM chunks c JOIN document_targets t ON t.document_id = c.document_id WHERE c.number IN :numbers AND t.target IN :own"
+    ).bindparams(bindparam("numbers", expanding=True), bindparam("own", expanding=True))
+    own = [name for name in visible(target) if name != GENERIC]
+    return {int(number): STATED for number in connection.execute(statement, {"numbers": list(numbers), "own": own}).scalars()}
 
 
 def named_target(query: str) -> str | None:

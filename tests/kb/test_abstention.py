@@ -49,3 +49,23 @@ def test_cycles_are_refused_unless_a_passage_counts_them(base: KnowledgeBase, ma
 def test_a_heading_may_begin_with_the_name_that_the_base_does_not_know(filled: KnowledgeBase) -> None:
     assert "Verilog" in filled.query("Verilog banks of shared memory").reason
     assert not filled.query("Which banks has shared memory?").abstained
+
+
+def test_a_whole_question_that_nothing_covers_is_refused_though_its_words_occur(base: KnowledgeBase, make_document: MakeDocument) -> None:
+    for number, word in enumerate(("recursive", "query", "ancestors", "sequel")):
+        base.add_document(
+            make_document(f"{number}.md", {f"Part {number}": f"The {word} part of the pipeline holds buffers and waves of tiles."})
+        )
+    refused = base.query("How do I write a sequel with recursive query over ancestors?")
+    assert refused.abstained and refused.reason == "nothing found covers the question; 'write' occurs nowhere in the base"
+    assert not base.query("Which part of the pipeline holds buffers and waves of tiles?").abstained
+
+
+def test_a_macro_of_known_words_is_unknown_while_the_askers_own_function_is_not(filled: KnowledgeBase) -> None:
+    assert "SHARED_MEMORY" in filled.query("Which SHARED_MEMORY is best for banks?", infer_target=False).reason
+    assert not filled.query("Which banks does my shared_memory have?", infer_target=False).abstained
+
+
+def test_a_pasted_identifier_is_not_refused_when_half_of_its_words_are_known(filled: KnowledgeBase) -> None:
+    assert not filled.query("shared_zork on the banks of shared memory", infer_target=False).abstained
+    assert "shared_zork" in filled.query("What does shared_zork do to the banks of shared memory?", infer_target=False).reason

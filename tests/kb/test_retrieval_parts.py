@@ -7,6 +7,7 @@ import pytest
 from kb.abstention import is_statement, missing_quantity
 from kb.retrieval import DEFAULT, LEXICAL_SCALE
 from kb.store import KnowledgeBase
+from kb.target_words import STATED
 from kb.types import Document, Filters
 
 MakeDocument = Callable[..., Document]
@@ -72,6 +73,18 @@ def test_documents_that_name_another_target_stand_behind(base: KnowledgeBase, ma
     assert hits[0].source.path == "rocm/waves.md"
     assert all(hit.explain["target"] < 0 for hit in hits[1:])
     assert "target" not in base.query("how are registers of lanes exchanged?", 5, explain=True).hits[0].explain
+
+
+def test_documents_that_state_the_target_gain_over_those_for_all(base: KnowledgeBase, make_document: MakeDocument) -> None:
+    body = "Deepen the software pipeline until the local storage is full."
+    base.add_document(make_document("all/pipelines.md", {"Pipelines": f"{body} The rule holds."}))
+    base.add_document(make_document("mtia/pipelines.md", {"Pipelines": f"{body} Each stage takes a buffer."}, ("mtia",)))
+    base.add_document(make_document("chip/pipelines.md", {"Pipelines": f"{body} Buffers are few here."}, ("mtia:2i",)))
+    hits = base.query("how deep should the software pipeline be", 3, Filters(target="mtia:2i"), explain=True).hits
+    assert {hit.source.path for hit in hits if "target" not in hit.explain} == {"all/pipelines.md"}
+    assert all(hit.explain.get("target", STATED) >= STATED for hit in hits)
+    everywhere = base.query("how deep should the software pipeline be", 3, explain=True, infer_target=False).hits
+    assert all("target" not in hit.explain for hit in everywhere)
 
 
 @pytest.mark.parametrize(

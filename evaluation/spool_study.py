@@ -324,6 +324,16 @@ def _fitness(record: Mapping[str, Any]) -> float:  # Any: JSON
     return min(float(interval["value"]) for interval in record["speedup"].values())
 
 
+def with_equal_tries(
+    rows: Iterable[Mapping[str, Any]], speeds: Iterable[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:  # Any: JSON rows and records
+    """Return the records without those of attempts that the other arm of the problem did not have: the best of three beats the best of two by chance."""
+    attempts: dict[str, int] = {}
+    for a, b in paired(rows):
+        attempts[a["item"]] = min(len(a["statuses"]), len(b["statuses"]))
+    return [item for item in speeds if (item.get("attempt") or 1) <= attempts.get(item["item"], sys.maxsize)]
+
+
 def speed_ratio(with_it: Mapping[str, Any], without: Mapping[str, Any]) -> Interval:  # Any: JSON records
     """Return how many times faster the candidate of the arm with knowledge is; both were timed in turns with the same eager reference.
 
@@ -340,9 +350,10 @@ def table(rows: Sequence[Mapping[str, Any]], speeds: Sequence[Mapping[str, Any]]
 
     Args:
         rows: Of one round, from `rows_of`.
-        speeds: Records of `measure`; the best correct candidate of each problem and arm counts.
+        speeds: Records of `measure`; of each problem the best correct candidate of each arm counts, among as many attempts as both arms had.
         attempts: Most attempts; a problem that never passed counts one more.
     """
+    speeds = with_equal_tries(rows, speeds)
     best = best_speeds(speeds)
     tried = {(item["item"], item["arm"]): item for item in speeds}
     lines = [

@@ -130,7 +130,7 @@ def test_paired_ratio_is_above_one_where_knowledge_is_faster_and_its_interval_ho
 
 
 def test_measured_speeds_are_merged_into_the_table_with_the_paired_ratio() -> None:
-    rows = [row(item, arm, 1) for item in "ab" for arm in ("knowledge", "none")]
+    rows = [row(item, arm, 1, statuses=["passed"] * 2) for item in "ab" for arm in ("knowledge", "none")]
     speeds = [
         speed("a", "knowledge", 1, 1.0),
         speed("a", "knowledge", 2, 4.0),
@@ -138,9 +138,15 @@ def test_measured_speeds_are_merged_into_the_table_with_the_paired_ratio() -> No
         speed("b", "none", 1, 0.0, "timeout"),
     ]
     told = table(rows, speeds)
-    assert "| a | cpu | knowledge | passed | 1 | 4.00x eager |" in told and "timeout on the device" in told
+    assert "| a | cpu | knowledge | passed, passed | 1 | 4.00x eager |" in told and "timeout on the device" in told
     assert "| a (cpu) | 1 | 2.00 (" in told and "| all, geometric mean over problems | 1 | 2.00 (2.00 to 2.00) |" in told
     assert "measured on the device" not in table(rows)
+
+
+def test_best_of_more_attempts_than_the_other_arm_had_does_not_count() -> None:
+    rows = [row("a", "knowledge", 1), row("a", "none", 1, statuses=["passed"] * 3)]
+    speeds = [speed("a", "knowledge", 1, 2.0), speed("a", "none", 1, 1.0), speed("a", "none", 3, 9.0)]
+    assert "| a (cpu) | 1 | 2.00 (" in table(rows, speeds) and "9.00x" not in table(rows, speeds)
 
 
 def test_every_correct_candidate_is_measured_the_best_ones_of_both_arms_first() -> None:

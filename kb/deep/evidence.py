@@ -13,7 +13,7 @@ from kb.types import Hit
 Key = tuple[str, tuple[str, ...]]
 """A section: source path and heading path."""
 
-FLATNESS = 8.0
+FLATNESS = 4.0
 """Added to ranks before they are inverted: the larger, the less the first places count against presence in many lists."""
 
 

@@ -30,7 +30,7 @@ answerable ones have 0.42 and more, 14 of the unanswerable ones less than 0.38."
 QUESTION_EVIDENCE = 0.5
 """The same where the query is a whole question, whatever it shares with the base word by word: it has words for what it wants, which a symptom or a fragment may lack.
 Of 350 answerable development questions about our own documents and the manuals, the whole ones have 0.6 and more."""
-LEAST_WORDS = 3
+LEAST_WORDS = 4
 """A question with fewer content words says too little to be refused because no passage has them."""
 HITS_LOOKED_AT = 5
 STATEMENT_SHARE = 0.5

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine, bindparam, text
 
 LINK_SHARE = 0.35
-"""From this share of its characters in links on, a passage leads elsewhere: in our own documents and eighteen manuals about one in twelve, hardly ever one that answers."""
+"""From this share of its characters in links on, a passage leads elsewhere: 3 % of our own documents' passages, 9 % of the manuals'. No development question about
+either has all of its answering passages among them; thresholds of 0.25 and 0.5 do a little less."""
 KEPT = 200_000
 
 _MARKDOWN = re.compile(r"\[[^\[\]\n]{0,300}\]\([^()\s]{0,300}\)")

@@ -153,7 +153,7 @@ class CandidateProcess:
             time.sleep(_WATCH_S * (0.5 + secrets.randbelow(1000) / 1000.0))
             found.update(self._worker.executing(whereabouts))
 
-        self._request("block", deadline, "a timed call", meanwhile=look, calls=calls, seed=seed)
+        self._request("block", deadline, "a timed call", meanwhile=look, calls=calls, seed=seed, ahead_ms=0.0)
         return found
 
     def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:

@@ -51,7 +51,10 @@ def outcome_table(result: Mapping[str, Any]) -> Table:  # Any: JSON of `agents.o
     cited: dict[str, list[str]] = {}
     for item in result["knowledge_used"]:
         cited.setdefault(item["document"], []).append(" › ".join(item["section_path"][1:]))
-    add("knowledge cited", "\n".join(f"{name} § {', '.join(filter(None, dict.fromkeys(parts)))}".rstrip(" §") for name, parts in cited.items()) or "none")
+    add(
+        "knowledge cited",
+        "\n".join(f"{name} § {', '.join(filter(None, dict.fromkeys(parts)))}".rstrip(" §") for name, parts in cited.items()) or "none",
+    )
     add("lesson written", result["lesson_id"] or "none: no certain gain over the stronger baseline was measured")
     for note in result["notes"]:
         add("note", note)

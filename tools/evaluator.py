@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +35,7 @@ from tools.check.sanitizers import environment as sanitizer_environment
 from tools.check.stress import as_json as stress_as_json
 from tools.check.stress import labels as stress_labels
 from tools.check.vendored import copied_libraries
-from tools.check.verdict import Rejected, Unmeasurable
+from tools.check.verdict import Crowded, Rejected, Unmeasurable
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
 from tools.sandbox.environment import base_environment, private_environment
@@ -74,7 +75,8 @@ from tools.worker.session import ReferenceSession, Survey
 
 _log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parent.parent
-_MAX_SESSIONS = 2
+_MAX_SESSIONS = (1, 2)
+"""Reference processes kept: on an accelerator, whose memory each fills, and on the CPU."""
 _PROBE_S = 60.0
 _REFERENCE_S = 900.0
 _FILE_LIMIT_BYTES = 16 << 30
@@ -113,6 +115,12 @@ class _Attempt:
     phases_s: dict[str, float] = field(default_factory=dict)
     spread: float = 0.0
     """Calibrated spread between sessions on this device."""
+
+    def start_again(self) -> None:
+        """Forget what was found; the phases' times add up."""
+        self.check, self.timings, self.workloads = CheckRecord(), [], []
+        self.profile.clear()
+        self.executing.clear()
 
     def parts(self) -> dict[str, float]:
         """Return the wall time of every phase and of the parts of the longer ones, in s."""
@@ -174,6 +182,7 @@ class LocalEvaluator:
         self._scratch: Path | None = None
         self._zygotes: dict[str, Zygote] = {}
         self._sessions: OrderedDict[tuple[str, str], ReferenceSession] = OrderedDict()
+        self._is_alone = False
         self._facts: dict[str, dict[str, Any]] = {}  # Any: JSON
         self._hangs: dict[tuple[str, str], float] = {}
         self._host: dict[str, Any] | None = None  # Any: JSON
@@ -304,8 +313,42 @@ class LocalEvaluator:
         key = (attempt.candidate.candidate_id, attempt.problem.source_hash)
         if self._hangs.get(key, 0.0) >= attempt.effort.timeout_s:
             raise Rejected(Status.TIMEOUT, f"this candidate did not finish within {self._hangs[key]:.0f} s before")
-        # Beside a timing nothing of ours may run on the device; checks may run beside each other.
-        with shared_device(device, self._slot.accelerator):
+        try:
+            self._run_with_room(attempt, limits, device)
+        except Rejected as rejected:
+            if rejected.status is Status.TIMEOUT:
+                self._hangs[key] = max(self._hangs.get(key, 0.0), attempt.effort.timeout_s)
+            raise
+
+    def _run_with_room(self, attempt: _Attempt, limits: dict[str, Limit], device: str) -> None:
+        """Run beside others, and alone if the device's memory was too small for all."""
+        try:
+            self._run_beside_others(attempt, limits)
+        except Rejected as rejected:
+            if device == "cpu" or not (isinstance(rejected, Crowded) or rejected.status is Status.OUT_OF_MEMORY):
+                raise
+            _log.info("once more with nothing beside it on the device: %s", rejected.reason)
+            self._drop_session(attempt.problem, attempt.info)
+            attempt.start_again()
+            with exclusive_device(device, self._slot.accelerator), self._alone():
+                self._run_beside_others(attempt, limits)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Ask for no turns on the device, which this evaluation holds as a whole."""
+        self._is_alone = True
+        try:
+            yield
+        finally:
+            self._is_alone = False
+
+    def _shared(self, device: str) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._is_alone else shared_device(device, self._slot.accelerator)
+
+    def _run_beside_others(self, attempt: _Attempt, limits: dict[str, Limit]) -> None:
+        """Check and time. Beside a timing nothing of ours may run on the device; everything else may, command by command."""
+        device = str(attempt.info.torch_device)
+        with self._shared(device):
             with attempt.phase("session"):
                 if attempt.effort.name == FULL.name:  # published numbers come from processes of equal age
                     self._drop_session(attempt.problem, attempt.info)
@@ -327,22 +370,16 @@ class LocalEvaluator:
                 """Start the process for the timing while the check goes on: an accelerator takes a while to initialise."""
                 if device != "cpu":
                     timed.append(ready.enter_context(self._candidate_process(attempt, device, directory / "time", needed)))
-                    timed[0].open_device()
 
             with ready:
-                with shared_device(device, self._slot.accelerator), attempt.phase("check"):
-                    with self._candidate_process(attempt, device, directory / "check", needed) as process:
-                        constant = attempt.problem.weights_constant
-                        check_candidate(
-                            process, session, attempt.effort, attempt.check, weights_constant=constant, when_promising=make_ready
-                        )
-                    for waiting in timed:  # beside the timing of another evaluation it must not touch the device
-                        waiting.await_device(_PROBE_S)
+                with (
+                    attempt.phase("check"),
+                    self._candidate_process(attempt, device, directory / "check", needed) as process,
+                    self._by_turns(process, session, timed),
+                ):
+                    constant = attempt.problem.weights_constant
+                    check_candidate(process, session, attempt.effort, attempt.check, weights_constant=constant, when_promising=make_ready)
                 self._finish(attempt, session, surveys, limits, directory, needed, timed)
-        except Rejected as rejected:
-            if rejected.status is Status.TIMEOUT:
-                self._hangs[key] = max(self._hangs.get(key, 0.0), attempt.effort.timeout_s)
-            raise
         finally:
             remove_tree(directory)
 
@@ -359,7 +396,7 @@ class LocalEvaluator:
         """Say what a candidate that is right is made of, and time it; `ready`: the process for that, if it was started already."""
         device = session.device
         if self._sanitizes(attempt, device):
-            with shared_device(device, self._slot.accelerator), attempt.phase("sanitizers"):
+            with self._shared(device), attempt.phase("sanitizers"):
                 self._sanitize(attempt, session, directory / "sanitizers")
         cache = self._cache_of(attempt.candidate)
         attempt.copied = copied_libraries(attempt.check.libraries, cache) if device == "cpu" else frozenset()
@@ -370,6 +407,34 @@ class LocalEvaluator:
             attempt.composition = Composition.LIBRARY
         self._time(attempt, session, device, directory, needed, ready)
         self._compare_with_floor(attempt, surveys, limits)
+
+    @contextlib.contextmanager
+    def _by_turns(self, process: CandidateProcess, session: ReferenceSession, ready: Sequence[CandidateProcess] = ()) -> Iterator[None]:
+        """Let each command of two processes run beside others' and never beside a timing, which so waits for one command at most.
+
+        Args:
+            process: The candidate's.
+            session: The reference's.
+            ready: Processes that initialise their device during the next command; may be added to on the way.
+        """
+        opened: list[CandidateProcess] = []
+
+        @contextlib.contextmanager
+        def turn() -> Iterator[None]:
+            with self._shared(session.device):
+                fresh = [item for item in ready if item not in opened]
+                for item in fresh:
+                    item.open_device()
+                opened.extend(fresh)
+                yield
+                for item in fresh:
+                    item.await_device(_PROBE_S)
+
+        process.turn = session.turn = turn
+        try:
+            yield
+        finally:
+            process.turn = session.turn = contextlib.nullcontext
 
     def _sanitizes(self, attempt: _Attempt, device: str) -> bool:
         if device != "cpu" or self._sanitizers == "never" or not builds_cpp(attempt.candidate.source):
@@ -400,7 +465,7 @@ class LocalEvaluator:
         deadline: Deadline | None = None
         with ready[0] if ready else self._candidate_process(attempt, device, directory / "time", needed) as process:
             for number, name in enumerate(session.workloads):
-                with shared_device(device, self._slot.accelerator):
+                with self._by_turns(process, session):
                     with attempt.phase("prepare"):
                         slots = num_slots(attempt.check.inputs_bytes[number])
                         seeds = [secrets.randbits(62) for _ in range(slots)]
@@ -421,7 +486,8 @@ class LocalEvaluator:
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     with attempt.phase("warm_up"):
                         timer.warm_up(prepared, note, restore=restore, more_baselines=tuned)
-                with exclusive_device(device, self._slot.accelerator), attempt.phase("timing"):
+                alone = contextlib.nullcontext() if self._is_alone else exclusive_device(device, self._slot.accelerator)
+                with alone, attempt.phase("timing"):
                     attempt.workloads.append(timer.run(prepared, generator))
                     if device == "cpu" and self._can_be_watched(attempt):
                         attempt.executing[name] = timer.watch()
@@ -492,7 +558,7 @@ class LocalEvaluator:
             session.close()
             session = None
         if session is None:
-            while len(self._sessions) >= _MAX_SESSIONS:
+            while len(self._sessions) >= _MAX_SESSIONS[device == "cpu"]:
                 self._sessions.popitem(last=False)[1].close()
             zygote = self._zygote(device)
             directory = Path(tempfile.mkdtemp(prefix="reference-", dir=self._scratch_directory()))

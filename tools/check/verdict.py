@@ -23,6 +23,10 @@ class Rejected(Exception):
         self.feedback = feedback or Feedback()
 
 
+class Crowded(Rejected):
+    """The reference found too little memory on an accelerator, where neighbours come and go; alone it may fit."""
+
+
 class Unmeasurable(Rejected):
     """No candidate can be measured for this problem on this machine: the problem is at fault, not the candidate."""
 

@@ -51,6 +51,8 @@ class CandidateProcess:
     def __init__(self, zygote: Zygote, source: Path, directory: Path, config: Answer) -> None:
         self.source = source
         self._serial = 0
+        self.turn: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+        """What each command of the process is wrapped in; its time limit does not run before."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         # The log lies beside the directory, not in it: the candidate must not be able to put a link or a pipe in its place.
@@ -203,6 +205,12 @@ class CandidateProcess:
     def _request(
         self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), meanwhile: Callable[[], None] | None = None, **fields: Any
     ) -> Reply:  # Any: JSON
+        with self.turn():
+            return self._request_now(op, deadline, where, fds, meanwhile, fields)
+
+    def _request_now(
+        self, op: str, deadline: Deadline, where: str, fds: Sequence[int], meanwhile: Callable[[], None] | None, fields: Answer
+    ) -> Reply:
         limit_s = deadline.remaining_s()
         began = time.monotonic()
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from tools.check.decision import reject
 from tools.check.operators import arithmetic, reads_all_inputs
-from tools.check.verdict import Rejected, Unmeasurable
+from tools.check.verdict import Crowded, Rejected, Unmeasurable
 from tools.errors import HarnessError, ProblemError
 from tools.types import Problem, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
@@ -64,6 +65,8 @@ class ReferenceSession:
         self.problem = problem
         self.device = device
         self.arenas = Arenas()
+        self.turn: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+        """What each command of the process is wrapped in."""
         self._surveys: dict[int, Survey] = {}
         self._compiled: dict[tuple[int, str], str] = {}
         source = directory / "problem.py"
@@ -95,8 +98,11 @@ class ReferenceSession:
     def request(self, op: str, timeout_s: float, **fields: Any) -> Reply:  # Any: JSON
         """Like `ask`, with the parent's clock."""
         try:
-            reply = self._worker.request(op, timeout_s, **fields)
+            with self.turn():
+                reply = self._worker.request(op, timeout_s, **fields)
         except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError) as err:
+            if self.device != "cpu" and "out of memory" in self._worker.log_tail(1500):
+                raise Crowded(Status.NOT_MEASURED, f"the reference process found no memory on the device at {op!r}") from err
             raise HarnessError(f"the reference process failed at {op!r}: {err}; its log ends with: {self._worker.log_tail(1500)}") from err
         self._keep_arenas(reply)
         if not reply.is_ok:
@@ -106,7 +112,7 @@ class ReferenceSession:
             if reply.data.get("kind") == "oom":
                 reason = f"the reference does not fit into the device's memory; smaller inputs may: {text[-500:]}"
                 # Neighbours come and go on an accelerator; this machine's memory was asked for a moment ago.
-                raise Unmeasurable(reason) if self.device == "cpu" else Rejected(Status.NOT_MEASURED, reason)
+                raise Unmeasurable(reason) if self.device == "cpu" else Crowded(Status.NOT_MEASURED, reason)
             raise HarnessError(f"the reference process failed at {op!r}: {text[-1500:]}")
         return reply
 

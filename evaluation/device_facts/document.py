@@ -56,7 +56,7 @@ def document(
         f"# {chip}: measured figures",
         "",
         f"Measured on {device}, {' and '.join(dates)} ({versions}); written by `python -m evaluation.device_facts document` from the records named above. "
-        "Each value is the median over passes that lie minutes apart, with its 95 % bootstrap interval in brackets.",
+        "Each value is the median over passes over all groups, with its 95 % bootstrap interval in brackets.",
         "",
     ]
     measured = [group for group in groups.values() if any(figure.group == group.name for figure in found.values())]

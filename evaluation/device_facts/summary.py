@@ -1,6 +1,6 @@
 """From samples to figures: a value, the interval that this session gives, and the interval that another day should fall into. Needs numpy.
 
-A session measures every group in several passes, minutes apart. What differs between passes (clocks, temperature, placement) is not seen inside one, so the
+A session measures every group in several passes over all groups. What differs between passes (clocks, temperature, placement) is not seen inside one, so the
 interval resamples passes first and samples second. The stated interval is what `agreement` holds another day to: the spread between passes as a prediction
 interval, and never less than the allowance of the figure's kind, which was fixed before anything was measured.
 """

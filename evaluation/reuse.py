@@ -40,6 +40,7 @@ from tools.types import Candidate, Effort, Evaluation, Problem
 
 THRESHOLD = 1.2
 _TARGET = "cpu"
+_KERNELS = Path(__file__).resolve().parent.parent / "docs" / "kernels"
 
 
 @dataclass(frozen=True)
@@ -242,8 +243,11 @@ def _machinery(stack: ExitStack, folder: Path, home: Path, is_measured: bool) ->
         return Machinery(PointCoder(), HillEvaluator(), lambda _: (), base)
     from agents.workbench import workbench
     from evaluation.measuring import BRIEF
+    from kb_ingest.pipeline import ingest
 
     made = stack.enter_context(workbench(home, _TARGET, RunConfig(), lambda _: None))
+    if made.base is not None:
+        ingest([_KERNELS], made.base)
     return dataclasses.replace(made, evaluator=SharedEvaluator(made.evaluator, folder / "evaluations.jsonl", BRIEF))
 
 

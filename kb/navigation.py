@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, bindparam, text
+from sqlalchemy import Connection, bindparam, text
 
 LINK_SHARE = 0.35
 """From this share of its characters in links on, a passage leads elsewhere: 3 % of our own documents' passages, 9 % of the manuals'. No development question about
 either has all of its answering passages among them; thresholds of 0.25 and 0.5 do a little less."""
-KEPT = 200_000
+KEPT = 20_000
 
 _MARKDOWN = re.compile(r"\[[^\[\]\n]{0,300}\]\([^()\s]{0,300}\)")
 _ROLE = re.compile(r"`[^`<>]{0,300}<[^`<>]{0,300}>`__?|:(?:doc|ref|any):`[^`]{0,300}`")
@@ -24,7 +24,6 @@ _SIGNS = (("](", _MARKDOWN), ("`", _ROLE), ("://", _ADDRESS), ("<a ", _ANCHOR), 
 """What every match of a pattern holds, and the pattern."""
 
 _TEXTS = text("SELECT number, text FROM chunks WHERE number IN :numbers").bindparams(bindparam("numbers", expanding=True))
-_KNOWN: WeakKeyDictionary[Engine, dict[int, bool]] = WeakKeyDictionary()
 
 
 def link_share(passage: str) -> float:
@@ -37,13 +36,13 @@ def link_share(passage: str) -> float:
     return inside / total if total else 0.0
 
 
+@functools.lru_cache(maxsize=KEPT)
+def leads_elsewhere(passage: str) -> bool:
+    """Return whether a passage consists of links for the most part; remembered for the passages looked at last."""
+    return link_share(passage) >= LINK_SHARE
+
+
 def leading_elsewhere(connection: Connection, numbers: Sequence[int]) -> set[int]:
-    """Return the numbers of those chunks that consist of links for the most part; remembered, as chunks never change."""
-    known = _KNOWN.setdefault(connection.engine, {})
-    missing = [number for number in numbers if number not in known]
-    if len(known) + len(missing) > KEPT:
-        known.clear()
-        missing = list(numbers)
-    for row in connection.execute(_TEXTS, {"numbers": missing}) if missing else ():
-        known[int(row[0])] = link_share(str(row[1])) >= LINK_SHARE
-    return {number for number in numbers if known.get(number, False)}
+    """Return the numbers of those chunks that consist of links for the most part."""
+    rows = connection.execute(_TEXTS, {"numbers": list(numbers)}) if numbers else ()
+    return {int(row[0]) for row in rows if leads_elsewhere(str(row[1]))}

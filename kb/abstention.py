@@ -107,10 +107,16 @@ _TEXTS = text(
 ).bindparams(bindparam("numbers", expanding=True))
 
 
+def _why_none(connection: Connection) -> str:
+    if connection.execute(text("SELECT 1 FROM chunks LIMIT 1")).first() is None:
+        return "the base is empty: `kb ingest DIRECTORY` brings documents in"
+    return "the base holds no document within these filters"
+
+
 def judge(connection: Connection, query: str, candidates: Sequence[Candidate], hits: Sequence[Hit]) -> tuple[bool, str]:
     """Return whether to abstain, and why in one sentence."""
     if not hits:
-        return True, "the base holds no document within these filters" if not candidates else "nothing found"
+        return True, "nothing found" if candidates else _why_none(connection)
     weights, absent = _information(connection, query)
     total = sum(weights.values())
     unknown_share = sum(weights[term] for term in absent) / total if total else 0.0

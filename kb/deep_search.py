@@ -202,7 +202,7 @@ class _Session:
         self._descend(pool, part)
         self._follow(pool, part)
         if not pool.sections:
-            return pool, "the base holds nothing within these filters"
+            return pool, reason or "the base holds nothing within these filters"
         return pool, reason
 
     def share(self, answers: Sequence[tuple[str, Pool, str]]) -> None:

@@ -110,7 +110,8 @@ def target_fit(connection: Connection, numbers: Sequence[int], wanted: str) -> d
 def stating(connection: Connection, numbers: Sequence[int], target: str) -> dict[int, float]:
     """Return what chunks gain because their document states the target; the others are left out."""
     statement = text(
-        "SELECT DISTINCT c.number FROM chunks c JOIN document_targets t ON t.document_id = c.document_id WHERE c.number IN :numbers AND t.target IN :own"
+        "SELECT c.number FROM chunks c WHERE c.number IN :numbers"
+        " AND EXISTS (SELECT 1 FROM document_targets t WHERE t.document_id = c.document_id AND t.target IN :own)"
     ).bindparams(bindparam("numbers", expanding=True), bindparam("own", expanding=True))
     own = [name for name in visible(target) if name != GENERIC]
     return {int(number): STATED for number in connection.execute(statement, {"numbers": list(numbers), "own": own}).scalars()}

@@ -159,6 +159,7 @@ def test_query_on_an_empty_base_abstains(base: KnowledgeBase) -> None:
     result = base.query("anything")
     assert result.abstained
     assert not result.hits
+    assert "empty" in result.reason and "filters" not in result.reason
 
 
 def test_unknown_name_makes_the_base_abstain_and_show_the_nearest(filled: KnowledgeBase) -> None:

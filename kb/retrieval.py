@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 LEXICAL_SCALE = 20.0
 """What the largest BM25 score that a query can get is worth at a weight of 1: among the candidates of a query the share deviates by 0.04 to 0.05 in four collections
 of different kinds, which makes one deviation about 1 as it is for the z-scores."""
+LINKS_LOOKED_AT = 40
+"""So many of the best candidates are looked at for links: their texts have to be read, which takes 0.1 ms each from a large base."""
 LOOKED_AT = 100
 """So many of the best candidates are compared with each other and with the target that a question names."""
 
@@ -150,7 +152,7 @@ def retrieve(
     parts = {number: {name: weight * scores.get(number, 0.0) for name, weight, scores in weighted} for number in numbers}
     best = sorted(numbers, key=lambda number: (-sum(parts[number].values()), number))[:LOOKED_AT]
     if fusion.links_penalty > 0:
-        for number in leading_elsewhere(connection, best):
+        for number in leading_elsewhere(connection, best[:LINKS_LOOKED_AT]):
             parts[number]["links"] = -fusion.links_penalty
     family = about(target)
     if target is not None and family is not None:

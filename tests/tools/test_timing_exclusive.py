@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +14,8 @@ import pytest
 
 from tools.timing import exclusive
 from tools.timing.exclusive import exclusive_device, shared_device
+
+Use = Callable[[str, str], AbstractContextManager[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -38,28 +42,7 @@ def test_checks_run_beside_each_other_and_a_timing_alone() -> None:
 
 
 def test_checks_that_keep_coming_do_not_starve_a_timing() -> None:
-    stop, timed = threading.Event(), threading.Event()
-
-    def check_again_and_again() -> None:
-        while not stop.is_set():
-            with shared_device("cuda", "0"):
-                time.sleep(0.05)
-
-    def time_it() -> None:
-        with exclusive_device("cuda", "0"):
-            timed.set()
-
-    checks = [threading.Thread(target=check_again_and_again) for _ in range(4)]
-    for thread in checks:
-        thread.start()
-    time.sleep(0.1)
-    timing = threading.Thread(target=time_it)
-    timing.start()
-    is_timed = timed.wait(30)
-    stop.set()
-    for thread in [*checks, timing]:
-        thread.join(30)
-    assert is_timed
+    assert _gets_its_turn(exclusive_device, among=shared_device)
 
 
 def test_other_accelerators_and_the_cpu_are_free_meanwhile() -> None:
@@ -104,25 +87,30 @@ def test_timings_that_wait_go_before_a_check_that_waits(monkeypatch: pytest.Monk
 
 def test_timings_that_keep_coming_do_not_starve_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.timing.exclusive._PATIENCE_S", 0.2)
-    stop, checked = threading.Event(), threading.Event()
+    assert _gets_its_turn(shared_device, among=exclusive_device)
 
-    def time_again_and_again() -> None:
+
+def _gets_its_turn(kind: Use, *, among: Use) -> bool:
+    """Return whether one use of the device comes about beside four threads that use it in the other way again and again."""
+    stop, done = threading.Event(), threading.Event()
+
+    def use_again_and_again() -> None:
         while not stop.is_set():
-            with exclusive_device("cuda", "0"):
+            with among("cuda", "0"):
                 time.sleep(0.03)
 
-    def check() -> None:
-        with shared_device("cuda", "0"):
-            checked.set()
+    def use_once() -> None:
+        with kind("cuda", "0"):
+            done.set()
 
-    timings = [threading.Thread(target=time_again_and_again) for _ in range(4)]
-    for thread in timings:
+    others = [threading.Thread(target=use_again_and_again) for _ in range(4)]
+    for thread in others:
         thread.start()
     time.sleep(0.1)
-    checking = threading.Thread(target=check)
-    checking.start()
-    is_checked = checked.wait(30)
+    once = threading.Thread(target=use_once)
+    once.start()
+    is_done = done.wait(30)
     stop.set()
-    for thread in [*timings, checking]:
+    for thread in [*others, once]:
         thread.join(30)
-    assert is_checked
+    return is_done

@@ -169,6 +169,7 @@ def bench(
     budget_evaluations: Annotated[int, typer.Option(help="Most evaluations per problem.")] = 30,
     budget_seconds: Annotated[float | None, typer.Option(help="Most seconds per problem.")] = None,
     stall_window: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
+    fitness_threshold: Annotated[float | None, typer.Option(help="As for `kevolve run`: the next problem's turn comes sooner.")] = None,
     seed: Annotated[int, typer.Option(help="As for `kevolve run`.")] = 0,
     beside: Annotated[
         int, typer.Option(help="Problems at a time, spread over the accelerators: compiling and checking overlap, timings are alone.")
@@ -203,6 +204,7 @@ def bench(
             deep_search=False,  # the library coder reads kernel documents, no briefs
             use_knowledge=not no_knowledge,
             stall_window=stall_window,
+            fitness_threshold=fitness_threshold,
         )
         place = home_of(home)
         path = results or place / f"{suite}.jsonl"

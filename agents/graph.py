@@ -83,7 +83,7 @@ async def plan_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[st
         similar=[_starting_point(match) for match in found.similar],
     )
     seeds = [match.winner_id for match in found.same]
-    others = [match.winner_id for match in (*found.siblings, *found.similar)]
+    others = [match.winner_id for match in found.foreign_drafts()]
     if not seeds:
         seeds, others = others[:1], others[1:]
     if not config.reuse:

@@ -17,6 +17,10 @@ MAX_SIBLINGS = 5
 MAX_SIMILAR = 10
 """Winners of similar tasks that may be injected."""
 
+_COMPOSERS = ("library", "reference")
+"""Coders whose candidates are the problem's own module with parts of it replaced."""
+_SPECIALISED = "shape_specialised"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -28,6 +32,13 @@ class Plan:
     """For problems with the same signature, best first: coders may build on them."""
     similar: tuple[WinnerMatch, ...] = ()
     """For tasks whose description is similar, the most similar first: they may be injected as they are."""
+
+    def foreign_drafts(self) -> tuple[WinnerMatch, ...]:
+        """Return the winners of other problems that may be right here as they are, the likeliest first.
+
+        What was composed for one problem holds that problem's own module, and what failed at other sizes fails here, too: a coder may still build on those.
+        """
+        return tuple(match for match in (*self.siblings, *self.similar) if _may_fit_elsewhere(match))
 
 
 def plan(
@@ -72,6 +83,11 @@ def plan(
 def _best_first(matches: Iterable[WinnerMatch]) -> list[WinnerMatch]:
     unique = {match.winner.candidate_id: match for match in matches}
     return sorted(unique.values(), key=lambda match: (-_fitness(match), match.winner_id))
+
+
+def _may_fit_elsewhere(match: WinnerMatch) -> bool:
+    winner = match.winner
+    return winner.provenance.get("coder") not in _COMPOSERS and _SPECIALISED not in winner.evaluation.get("labels", ())
 
 
 def _fitness(match: WinnerMatch) -> float:

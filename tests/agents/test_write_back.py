@@ -12,6 +12,7 @@ from landscape import PROBLEM, LandscapeEvaluator, WalkingCoder, config, decepti
 from test_search import ScriptedCoder, candidate_at
 
 from agents.driver import create_run, drive
+from agents.planner import Plan
 from agents.runs.store import RunStore
 from kb.store import KnowledgeBase
 
@@ -87,6 +88,17 @@ def test_run_starts_from_the_winner_of_a_sibling_and_injects_others_at_its_rate(
     (first, *later) = from_history(injection_rate=0.9)
     assert first and any(later)
     assert not any(from_history(reuse=False))
+
+
+@pytest.mark.parametrize(("coder", "labels"), [("library", []), ("walking", ["shape_specialised"])])
+def test_winner_that_only_fits_its_own_problem_is_material_for_a_sibling_but_no_draft(
+    tmp_path: Path, base: KnowledgeBase, coder: str, labels: list[str]
+) -> None:
+    search(tmp_path, config(evaluations=9), machinery(base=base))
+    (match,) = base.winners("cpu")
+    assert Plan(siblings=(match,)).foreign_drafts() == (match,)
+    winner = dataclasses.replace(match.winner, provenance={"coder": coder}, evaluation={**match.winner.evaluation, "labels": labels})
+    assert Plan(siblings=(dataclasses.replace(match, winner=winner),)).foreign_drafts() == ()
 
 
 def test_nothing_is_written_back_where_that_is_switched_off(tmp_path: Path, base: KnowledgeBase) -> None:

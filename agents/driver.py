@@ -14,9 +14,11 @@ from agents.coders.base import Coder
 from agents.config import RunConfig
 from agents.context import Evaluator, Lint, Report, RunContext, StartingPoint
 from agents.errors import RunPaused, RunStateError, RunStoreError
+from agents.outcome import publish_fault
 from agents.runs.store import RunStore
 from agents.strategies.registry import create_strategy
 from agents.threads import in_thread
+from tools.errors import ProblemError
 from tools.types import Problem
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ async def drive(
 ) -> Mapping[str, Any]:  # Any: JSON, see `agents.outcome`
     """Run the search of an open run to its end and return the published result.
 
-    The lease must be held. It is given back however this ends; a run that did not finish stays open and can be driven again.
+    The lease must be held. It is given back however this ends; a run that did not finish stays open and can be driven again, except one
+    whose problem cannot be used and that has no node yet: it is closed, with the reason as its result.
 
     Args:
         ask: Answers for a person where the run wants approval; None: nobody is there, and the run pauses.
@@ -93,6 +96,7 @@ async def drive(
     Raises:
         RunPaused: A person paused the run, or nobody was there to approve.
         RunStateError: Another process took the run over meanwhile.
+        ProblemError: The problem cannot be used.
         AgentsError, ToolsError, KnowledgeError: The set-up fails; the run stays open.
     """
     record = store.run(run_id)
@@ -148,7 +152,13 @@ async def _run_graph(store: RunStore, run_id: str, context: RunContext, ask: Ask
                     raise RunPaused(_paused_message(run_id, held[0].value))
                 question = held[0].value
                 given = Command(resume=await in_thread(lambda: ask(question)))  # noqa: B023 - awaited at once
-            await graph.ainvoke(given, settings, context=context, durability="sync")
+            try:
+                await graph.ainvoke(given, settings, context=context, durability="sync")
+            except ProblemError as error:
+                if not store.num_nodes(run_id):
+                    store.finish(run_id, publish_fault(context, str(error)))
+                    await saver.adelete_thread(run_id)
+                raise
             held = (await graph.aget_state(settings)).interrupts
             if not held:
                 break

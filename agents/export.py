@@ -45,7 +45,9 @@ def export_winner(store: RunStore, record: RunRecord, directory: Path) -> list[P
         raise RunStateError(f"run {record.run_id} is not finished; `kevolve resume {record.run_id}` continues it")
     best = record.result["best"]
     if best is None:
-        raise RunStateError(f"run {record.run_id} ended without a candidate that passed: {record.result['reason']}")
+        raise RunStateError(
+            f"run {record.run_id} ended without a candidate that passed, so there is nothing to export: {record.result['reason']}"
+        )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise OptionError(f"{directory} is not an empty directory; give a new one")
     node = next(node for node in store.nodes(record.run_id) if node.node_id == best["node_id"])

@@ -68,6 +68,11 @@ def publish(context: RunContext, signature: str, reason: str) -> dict[str, Any]:
     }
 
 
+def publish_fault(context: RunContext, reason: str) -> dict[str, Any]:  # Any: JSON
+    """Return the result of a run whose problem cannot be used; it has no node."""
+    return {**publish(context, "", reason), "status": "faulty_problem"}
+
+
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:  # Any: JSON
     """Return the fields of an evaluation that scripts may rely on."""
     strongest = strongest_baseline(evaluation)

@@ -46,7 +46,9 @@ def _outside(options: ModelOptions, home: Path) -> Coder:
     raise OptionError("candidates of this run come from an outside agent: start `kevolve mcp` and call its tool start_run or resume_run")
 
 
-CODERS: dict[str, Callable[[ModelOptions, Path], Coder]] = {"library": _library, "llm": _llm, "outside": _outside, "reference": _reference}
+OUTSIDE = "outside"
+"""The coder of runs that `kevolve mcp` started; nobody chooses it by name."""
+CODERS: dict[str, Callable[[ModelOptions, Path], Coder]] = {"library": _library, "llm": _llm, OUTSIDE: _outside, "reference": _reference}
 
 
 def create_advisers(config: RunConfig, home: Path) -> Advisers | None:
@@ -82,5 +84,5 @@ def create_coder(name: str, options: ModelOptions, home: Path) -> Coder:
         ModelError: The chat model cannot be set up.
     """
     if name not in CODERS:
-        raise UnknownNameError(f"unknown coder {name!r}; known: {', '.join(sorted(CODERS))}")
+        raise UnknownNameError(f"unknown coder {name!r}; known: {', '.join(sorted(CODERS.keys() - {OUTSIDE}))}")
     return CODERS[name](options, home)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tools.compile.edited import REPLAYED, STAGES, emit, is_edited, read_stage, with_edited_ir
 from tools.errors import ToolsError
 from tools.targets.base import CompileReport, EmittedStage
-from tools.targets.profile import load_profiles
+from tools.targets.profile import survey_profiles
 from tools.targets.registry import get_target
 from tools.types import Candidate, Problem
 
@@ -38,7 +38,7 @@ class StageEditor:
     def emit(self, candidate: Candidate, stage: str) -> str:
         """Compile a candidate up to a stage; return the names of its texts, or why there are none."""
         try:
-            profile = load_profiles()[get_target(self._target).describe().name]
+            profile = survey_profiles()[0][get_target(self._target).describe().name]
             report = emit(candidate.source, profile, stage, problem=self._problem)
         except ToolsError as error:
             return str(error)

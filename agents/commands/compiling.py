@@ -273,8 +273,8 @@ def _emit_text(
 ) -> CompileReport:
     from tools.compile.edited import emit as emit_stage
     from tools.problems import load_problem
-    from tools.targets.profile import load_profiles
+    from tools.targets.profile import survey_profiles
 
-    chip = load_profiles()[exact_target(target)]
+    chip = survey_profiles()[0][exact_target(target)]
     loaded = load_problem(problem, kernelbench_root=kernelbench) if problem else None
     return emit_stage(text, chip, stage, problem=loaded, example=example, server=server)

@@ -11,9 +11,9 @@ group = typer.Typer()
 
 @group.command(epilog="Example: kevolve targets --json")
 def targets(as_json: AsJson = False) -> None:
-    """List the targets, and what this machine can prove about each."""
+    """List the targets, and what this machine can prove about each; documents that cannot be used are named on stderr."""
     with errors():
-        from tools.targets.registry import get_target, known_targets
+        from tools.targets.registry import get_target, known_targets, unusable_documents
 
         infos = [get_target(name).describe() for name in known_targets()]
         if as_json:
@@ -27,7 +27,7 @@ def targets(as_json: AsJson = False) -> None:
                 }
                 for info in infos
             ]
-            print_json({"targets": rows})
+            print_json({"targets": rows, "unusable": list(unusable_documents())})
             return
         from rich.table import Table
         from rich.text import Text
@@ -36,6 +36,8 @@ def targets(as_json: AsJson = False) -> None:
         for info in infos:
             table.add_row(info.name, info.family, info.evidence.value, Text(info.summary))
         stdout().print(table)
+        for fault in unusable_documents():
+            typer.echo(f"kevolve: cannot be used: {fault}", err=True)
 
 
 @group.command(epilog="Example: kevolve doctor")

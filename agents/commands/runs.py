@@ -39,7 +39,7 @@ def runs(limit: Annotated[int, typer.Option(help="Latest so many.")] = 20, home:
         for record in records:
             table.add_row(
                 record.run_id,
-                "running" if record.is_driven else "resumable" if record.status == "open" else record.status.value,
+                _status_text(record),
                 Text(record.problem.problem_id),
                 record.target,
                 record.strategy,
@@ -173,6 +173,12 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OptionError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _status_text(record: RunRecord) -> str:
+    if record.is_driven:
+        return "running"
+    return str(record.result["status"]).replace("_", " ") if record.result else "resumable"
 
 
 def _best_text(record: RunRecord) -> str:

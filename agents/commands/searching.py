@@ -325,15 +325,17 @@ def _drive(store: RunStore, run_id: str, machinery: Any, answer: str = "") -> Ma
         code = exit_code(error)
         if code is None:
             raise
-        fail(f"{error}\n{_hint(run_id, error)}", code)
+        fail(f"{error}\n{_hint(run_id, error, store.run(run_id).result is not None)}", code)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _hint(run_id: str, error: Exception) -> str:
+def _hint(run_id: str, error: Exception, is_closed: bool = False) -> str:
     """Say how to go on after a run met an error of ours: it keeps the problem's text, so mending that file takes a new run."""
     from tools.errors import ProblemError
 
+    if is_closed:
+        return f"run {run_id} is closed: nothing of it can be used. Mend the problem's file, or what it misses here, and start a new run with `kevolve run`"
     if isinstance(error, ProblemError):
         return (
             f"run {run_id} keeps the problem as it was read: after a change of its file start a new run with `kevolve run`; "

@@ -153,6 +153,8 @@ async def _ended(laboratory: Laboratory, drive: Drive) -> dict[str, Any]:  # Any
         from agents.mcp.errors import is_expected
 
         if isinstance(error, Exception) and is_expected(error):
+            if (await in_thread(lambda: laboratory.store.run(run_id))).result is not None:
+                raise CallError(f"run {run_id} is closed: {error}. Mend the problem and call start_run") from error
             raise CallError(f"run {run_id} stopped and stays open: {error}. Mend the cause and call resume_run") from error
         raise error
     told = await in_thread(lambda: read_run(laboratory.store, run_id))

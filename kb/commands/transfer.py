@@ -43,9 +43,14 @@ def import_(
     embedder: EmbedderOption = None,
 ) -> None:
     """Take in what `kb export` wrote, all of it or nothing; a new base takes the file's embedder."""
-    from kb.bundle import recorded_spec
+    from kb.bundle import Bundle, recorded_spec
 
-    chosen = recorded_spec(path) if embedder is None and not re_embed and _is_new(home) else embedder
+    chosen = embedder
+    if _is_new(home):
+        with Bundle.open(path):
+            pass  # a file that cannot be used leaves no empty base behind
+        if embedder is None and not re_embed:
+            chosen = recorded_spec(path)
     with open_base(home, chosen, create=True) as base:
         report = base.import_(path, re_embed=re_embed)
     if as_json:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import typer
-from landscape import config, search
+from landscape import LandscapeEvaluator, config, machinery, search
+from rich.console import Console
 from typer.testing import CliRunner
 
 from agents.cli import app
 from agents.commands import searching
+from agents.progress import Progress
+from agents.runs.records import Event
 from agents.runs.store import RunStore
 from tools.errors import MachineError, ProblemError
 
@@ -55,6 +60,49 @@ def test_the_version_is_told() -> None:
 def test_after_a_faulty_problem_a_new_run_is_advised_and_after_other_errors_a_resumption() -> None:
     assert "start a new run" in searching._hint("r1", ProblemError("Model.forward raised"))
     assert "`kevolve resume r1` continues it" in searching._hint("r1", MachineError("no compiler"))
+    assert "is closed" in searching._hint("r1", ProblemError("Model.forward raised"), is_closed=True)
+
+
+def test_a_run_whose_problem_cannot_be_used_is_closed_with_the_reason(tmp_path: Path) -> None:
+    class Faulty(LandscapeEvaluator):
+        def evaluate(self, candidate, problem, *, target, effort, seed):  # type: ignore[no-untyped-def]
+            raise ProblemError("Model.forward raised ValueError")
+
+    with pytest.raises(ProblemError):
+        search(tmp_path, config(evaluations=4), machinery(Faulty()))
+    home = ["--home", str(tmp_path)]
+    (listed,) = json.loads(kevolve("runs", "--json", *home)[1])["runs"]
+    assert listed["result"]["status"] == "faulty_problem" and listed["result"]["best"] is None
+    assert "faulty problem" in kevolve("runs", *home)[1]
+    assert "Model.forward raised ValueError" in kevolve("show", listed["run_id"], *home)[1]
+    code, _, err = kevolve("resume", listed["run_id"], *home)
+    assert code == 2 and "nothing to resume" in err
+    code, _, err = kevolve("export", listed["run_id"], str(tmp_path / "out"), *home)
+    assert code == 2 and "nothing to export: Model.forward raised" in err
+
+
+def test_without_a_terminal_a_long_silence_is_broken_by_a_line() -> None:
+    told = io.StringIO()
+    with Progress(Console(file=told, width=200), 4, quiet_s=0.05) as progress:
+        progress(Event("written", {"notes": "a draft"}))
+        deadline = time.monotonic() + 30
+        while told.getvalue().count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert "s, 0/4 evaluations, evaluating: a draft" in told.getvalue()
+
+
+def test_targets_with_a_broken_document_are_listed_and_the_document_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "chip.md").write_text(
+        "---\nprofile: sim:mine\nlimits:\n  dram_bytes: {value: -1, unit: bytes, source: s, trust: measured}\n---\n"
+    )
+    monkeypatch.setenv("KEVOLVE_PROFILES", str(tmp_path))
+    code, out, err = kevolve("targets", "--json")
+    told = json.loads(out)
+    assert code == 0 and "cpu" in {item["name"] for item in told["targets"]} and "chip.md: limit 'dram_bytes'" in told["unusable"][0]
+    code, out, err = kevolve("targets")
+    assert code == 0 and "cuda:sm_90" in out and "chip.md: limit 'dram_bytes' = -1" in err
+    code, _, err = kevolve("lint", __file__, "--target", "sim:mine")
+    assert code == 2 and "unknown target 'sim:mine'" in err and "chip.md: limit 'dram_bytes'" in err
 
 
 def test_finished_run_is_listed_shown_and_exported(tmp_path: Path) -> None:
@@ -84,7 +132,7 @@ def test_finished_run_is_listed_shown_and_exported(tmp_path: Path) -> None:
         (["run", "PROBLEM", "--target", "cpu", "--strategy-option", "drafts=x"], 2, "must be a number"),
         (["run", "PROBLEM", "--target", "cpu", "--strategy-option", "drafts"], 2, "NAME=NUMBER"),
         (["run", "PROBLEM", "--target", "cpu", "--coder", "llm"], 2, "needs a model"),
-        (["run", "PROBLEM", "--target", "cpu", "--coder", "monkey"], 2, "known: library, llm, outside, reference"),
+        (["run", "PROBLEM", "--target", "cpu", "--coder", "monkey"], 2, "known: library, llm, reference"),
         (["run", "PROBLEM", "--target", "cpu", "--budget-evaluations", "0"], 2, "above 0"),
         (["run", "PROBLEM", "--target", "cpu", "--width", "0"], 2, "at least 1"),
         (["resume", "nonsense"], 2, "no run 'nonsense'"),

@@ -71,6 +71,13 @@ def test_conflicts_are_listed_and_shown_under_queries_and_briefs(home: Path) -> 
     kb("retire", "docs/b.md", "--undo", code=1)
 
 
+def test_import_of_a_file_that_is_none_leaves_no_base_behind(tmp_path: Path) -> None:
+    (tmp_path / "bad.kb").write_bytes(b"no archive")
+    done = runner.invoke(app, ["import", str(tmp_path / "bad.kb"), "--home", str(tmp_path / "new")])
+    assert isinstance(done.exception, KnowledgeError) and "is no export of `kb export`" in str(done.exception)
+    assert not (tmp_path / "new").exists()
+
+
 def test_export_and_import_carry_a_base_to_a_new_home(home: Path) -> None:
     assert "2 documents" in kb("export", str(home / "all.kb"))
     assert kb("import", str(home / "all.kb"), "--home", str(home / "other")).startswith(

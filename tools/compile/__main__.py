@@ -14,7 +14,7 @@ from tools.compile.server import CompileServer
 from tools.compile.toolchain import compile_document, read_kernel_document
 from tools.errors import ToolsError, UnknownTargetError
 from tools.targets.base import CompileReport, lineage
-from tools.targets.profile import Profile, load_profiles
+from tools.targets.profile import Profile, survey_profiles
 
 _DEFAULT = "sm_80,sm_90,sm_100,gfx942,gfx950"
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _profile(name: str) -> Profile:
-    profiles = load_profiles()
+    profiles = survey_profiles()[0]
     exact = name if ":" in name else f"{'rocm' if name.startswith('gfx') else 'cuda'}:{name}"
     if exact not in profiles or exact.partition(":")[0] not in ("cuda", "rocm"):
         known = [target for target in profiles if target.partition(":")[0] in ("cuda", "rocm")]

@@ -15,7 +15,7 @@ from tools.lint.engine import lint
 from tools.lint.rules.mtia import crowded_wave
 from tools.targets.base import CompileReport, LaunchRecord, LintFinding
 from tools.targets.mtia_model import estimate
-from tools.targets.profile import Profile, load_profiles
+from tools.targets.profile import Profile, survey_profiles
 from tools.types import Candidate, Evidence, Problem
 
 STAND_IN = "cuda:sm_90"
@@ -36,7 +36,7 @@ def judge_candidate(
 
 def recording_job(source: str, *, problem: str | None = None, example: Mapping[str, Any] | None = None) -> Job:  # Any: JSON arguments
     """Return the job that records a source's launches."""
-    limits = {name: limit.value for name, limit in load_profiles()[STAND_IN].limits.items()}
+    limits = {name: limit.value for name, limit in survey_profiles()[0][STAND_IN].limits.items()}
     return Job(source, STAND_IN, limits, example=example, problem=problem, record_only=True)
 
 

@@ -110,22 +110,41 @@ def load_profiles(root: Path | None = None) -> Mapping[str, Profile]:
         ProfileError: A document is malformed, misses a required number, states an absurd one, or two documents claim one target.
         MachineError: There is no `docs/`.
     """
+    usable, faults = survey_profiles(root)
+    if faults:
+        raise faults[0]
+    return usable
+
+
+def survey_profiles(root: Path | None = None) -> tuple[Mapping[str, Profile], tuple[ProfileError, ...]]:
+    """Return the profiles that can be used, and what is wrong with the others; of documents that claim one target the first counts.
+
+    Raises:
+        MachineError: There is no `docs/`.
+    """
     bases = (docs_root(), *profile_roots()) if root is None else (root,)
     return _load(tuple((base, tuple(sorted((str(path), path.stat().st_mtime_ns) for path in base.rglob("*.md")))) for base in bases))
 
 
 @functools.lru_cache(maxsize=8)
-def _load(stamps: tuple[tuple[Path, tuple[tuple[str, int], ...]], ...]) -> Mapping[str, Profile]:
+def _load(stamps: tuple[tuple[Path, tuple[tuple[str, int], ...]], ...]) -> tuple[Mapping[str, Profile], tuple[ProfileError, ...]]:
     profiles: dict[str, Profile] = {}
+    faults = []
     for base, name in ((base, name) for base, stamp in stamps for name, _ in stamp):
-        profile = read_profile(Path(name), base)
+        try:
+            profile = read_profile(Path(name), base)
+        except ProfileError as error:
+            faults.append(error)
+            continue
         if profile is None:
             continue
         if profile.target in profiles:
             other = profiles[profile.target].document
-            raise ProfileError(f"{profile.document} and {other} both say `profile: {profile.target}`; keep one", document=profile.document)
+            told = f"{profile.document} and {other} both say `profile: {profile.target}`; keep one"
+            faults.append(ProfileError(told, document=profile.document))
+            continue
         profiles[profile.target] = profile
-    return MappingProxyType(profiles)
+    return MappingProxyType(profiles), tuple(faults)
 
 
 def read_profile(path: Path, base: Path) -> Profile | None:
@@ -152,14 +171,17 @@ def read_profile(path: Path, base: Path) -> Profile | None:
 
 
 def _front_matter(path: Path) -> Mapping[str, Any] | None:
-    with path.open(encoding="utf-8") as file:
-        if file.readline().rstrip() != "---":
-            return None
-        lines = []
-        for line in file:
-            if line.rstrip() == "---":
-                break
-            lines.append(line)
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if file.readline().rstrip() != "---":
+                return None
+            lines = []
+            for line in file:
+                if line.rstrip() == "---":
+                    break
+                lines.append(line)
+    except OSError as err:
+        raise ProfileError(f"{path} cannot be read: {err.strerror}", str(path)) from err
     if not any(line.startswith("profile:") for line in lines):
         return None
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
 import re
@@ -29,6 +30,7 @@ from tools.slots import Slot, find_slots
 from tools.types import QUICK, Candidate, Evaluation, Status
 
 TOKEN = "a-token-for-one-study-only"
+_UNCOUNTED = 2
 _SOURCE = """
 import torch
 from torch import nn
@@ -153,38 +155,100 @@ def gpus(evaluations: int, seconds: float) -> Iterator[dict[str, Any]]:  # Any: 
     yield {"study": "gpus", "accelerators": len(slots), "gain_of_all": rates[len(slots)] / rates[1] if rates.get(1) else None}
 
 
-def overhead(evaluations: int, target: str, is_large: bool = False) -> dict[str, Any]:  # Any: JSON
-    """Measure what a warm worker's evaluation takes beyond compiling (the first call, on an accelerator) and the timed blocks."""
+def overhead(evaluations: int, target: str, is_large: bool = False, seconds: float = 300.0) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Measure what a warm worker's evaluation takes beyond compiling and timed calls: a record for each evaluation, then one of all.
+
+    Args:
+        evaluations: How many count; two more come first, which open the problem and compile the baseline.
+        target: Where.
+        is_large: 64 MiB of input instead of 0.5.
+        seconds: No further evaluation begins that would not end by then, and one that runs at that time is given up.
+    """
     from tools.evaluator import LocalEvaluator
     from tools.selftest.fixtures import load_fixtures
 
     is_cpu = target.partition(":")[0] == "cpu"
     kernel = next(item.source for item in load_fixtures("cuda") if item.name == "fp17_short_launch")  # an honest tanh, as the problem is
     problem = _LARGE if is_large else _PROBLEM
-    untimed, extra, phases = 2, [], []
-    with tempfile.TemporaryDirectory() as folder, LocalEvaluator(Path(folder)) as evaluator:
-        for number in range(evaluations + untimed):  # the first ones open the problem and compile the baseline
+    shared = {"study": "overhead", "target": target, "problem": problem.problem_id}
+    counted: list[dict[str, Any]] = []  # Any: JSON
+    began, longest_s = time.monotonic(), 0.0
+    with _within(seconds), tempfile.TemporaryDirectory() as folder, LocalEvaluator(Path(folder)) as evaluator:
+        for number in range(evaluations + _UNCOUNTED):
+            if number > _UNCOUNTED and time.monotonic() - began + longest_s > seconds:
+                break
             item = candidate(number, honest=True) if is_cpu else Candidate(f"{kernel}# {number}\n", language="triton")
             evaluation = evaluator.evaluate(item, problem, target, QUICK)
-            if evaluation.status is not Status.PASSED:
-                raise RuntimeError(f"the candidate of the study did not pass: {evaluation.status.value}: {evaluation.reason}")
-            if number >= untimed:
-                spent = dict(evaluation.phases_s)
-                phases.append(spent)
-                compiling = 0.0 if is_cpu else spent["check.first_call"]
-                extra.append(evaluation.seconds - spent["timing.blocks"] - spent.get("baseline", 0.0) - compiling)
+            longest_s = max(longest_s, evaluation.seconds) if number >= _UNCOUNTED else 0.0
+            record = {**shared, **beyond(evaluation, is_cpu=is_cpu), "number": number, "counts": number >= _UNCOUNTED}
+            yield record
+            if evaluation.status is Status.PASSED and record["counts"]:
+                counted.append(record)
         facts = evaluator.device_facts(target)
-    median = {name: statistics.median(item.get(name, 0.0) for item in phases) for name in phases[0]}
-    return {
-        "study": "overhead",
-        "target": target,
-        "problem": problem.problem_id,
-        "evaluations": evaluations,
-        "median_s": statistics.median(extra),
-        "samples_s": extra,
-        "median_phases_s": median,
+    if not counted:
+        yield {
+            **shared,
+            "evaluations": 0,
+            "median_s": None,
+            "device": facts,
+            "reason": f"no counted evaluation passed within {seconds:.0f} s",
+        }
+        return
+    phases = [item["phases_s"] for item in counted]
+    yield {
+        **shared,
+        "evaluations": len(counted),
+        "asked_for": evaluations,
+        "median_s": statistics.median(item["overhead_s"] for item in counted),
+        "median_without_sweeps_s": statistics.median(item["overhead_without_sweeps_s"] for item in counted),
+        "samples_s": [item["overhead_s"] for item in counted],
+        "median_phases_s": {name: statistics.median(item.get(name, 0.0) for item in phases) for name in phases[0]},
         "device": facts,
     }
+
+
+def beyond(evaluation: Evaluation, *, is_cpu: bool) -> dict[str, Any]:  # Any: JSON
+    """Return where an evaluation's time went and what of it is neither compiling nor timed calls.
+
+    Not counted as overhead: `timing.blocks` (the timed blocks), `baseline` (compiling the baselines) and, on an accelerator, `check.first_call`, in which the
+    candidate compiles. The calls on fresh inputs (`timing.fresh_inputs`) are timed, too, and count all the same; the second number leaves them out.
+    """
+    spent = evaluation.phases_s
+    uncounted = ["timing.blocks", "baseline", *([] if is_cpu else ["check.first_call"])]
+    over = evaluation.seconds - sum(spent.get(name, 0.0) for name in uncounted)
+    whole = sum(value for name, value in spent.items() if "." not in name)
+    return {
+        "status": evaluation.status.value,
+        "reason": evaluation.reason[:500],
+        "seconds": evaluation.seconds,
+        "overhead_s": over,
+        "overhead_without_sweeps_s": over - spent.get("timing.fresh_inputs", 0.0),
+        "not_counted": uncounted,
+        "outside_phases_s": evaluation.seconds - whole,
+        "phases_s": dict(spent),
+    }
+
+
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """End what runs inside after so many seconds, quietly; the main thread only."""
+
+    def end(*_: object) -> None:
+        raise _TimeUpError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _TimeUpError:
+        logging.getLogger(__name__).warning("given up after %.0f s", seconds)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class _TimeUpError(BaseException):
+    """The time of a study is over; no handler of errors is meant to stop it."""
 
 
 def _run(evaluate: Callable[..., Evaluation], candidates: Sequence[Candidate], workers: int) -> list[Evaluation]:
@@ -230,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=24)
-    parser.add_argument("--seconds", type=float, default=300.0, help="limit of the study `gpus`")
+    parser.add_argument("--seconds", type=float, default=300.0, help="limit of the studies `gpus` and `overhead`")
     parser.add_argument("--kind", choices=("local", "ray"), default="ray")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", default="cpu", help="of the study `overhead`")
@@ -240,7 +304,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.study == "faults":
         found = [faults(options.jobs, options.kills, options.seed)]
     elif options.study == "overhead":
-        found = [overhead(options.evaluations, options.target, options.large)]
+        logging.basicConfig(format="%(relativeCreated)8.0f ms  %(message)s")
+        logging.getLogger("tools.evaluator").setLevel(logging.DEBUG)  # a line for each phase, at once
+        found = overhead(options.evaluations, options.target, options.large, options.seconds)
     elif options.study == "gpus":
         found = gpus(options.evaluations, options.seconds)
     else:

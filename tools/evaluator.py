@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +49,13 @@ from tools.targets.cpu import cpu_features
 from tools.targets.registry import get_target
 from tools.timing.calibration import read_spread, widen
 from tools.timing.device_state import state_labels
-from tools.timing.exclusive import exclusive_device, shared_device
+from tools.timing.exclusive import Hold, exclusive_device, shared_device
 from tools.timing.pair import FreshPair
 from tools.timing.parts import part
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
+from tools.timing.residence import alone, beside_others
 from tools.timing.stats import combine_speedups, geometric_mean
+from tools.timing.turns import Turns
 from tools.types import (
     FULL,
     QUICK,
@@ -69,7 +71,7 @@ from tools.types import (
     Status,
     WorkloadEvaluation,
 )
-from tools.worker.attempt import CandidateProcess, Deadline
+from tools.worker.attempt import CandidateProcess, Deadline, DeviceNotOpenedError
 from tools.worker.processes import WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 from tools.worker.session import ReferenceSession, Survey
 
@@ -80,6 +82,11 @@ _MAX_SESSIONS = (1, 2)
 _PROBE_S = 60.0
 _REFERENCE_S = 900.0
 _FILE_LIMIT_BYTES = 16 << 30
+_PRELOAD = ("triton", "torch._inductor.config")
+"""What the warm process of an accelerator imports besides torch. The second takes a second and is what the first start of PyTorch's profiler, a first operator
+trace and torch.compile wait for in every process that lacks it; should it ever touch the device, which a fork could not use then, it is left out."""
+_MOST_IDLE_BYTES = 1 << 30
+"""Of inputs and outputs of one call: a problem of more leaves an accelerator's memory between its evaluations."""
 _DOUBTFUL_LAYERS = ("landlock", "privileges", "seccomp")
 """Sandbox layers under which an accelerator's driver may not come up; as few as possible are left out then."""
 _ADDRESS_SPACE_BYTES = 8 << 30
@@ -115,6 +122,8 @@ class _Attempt:
     phases_s: dict[str, float] = field(default_factory=dict)
     spread: float = 0.0
     """Calibrated spread between sessions on this device."""
+    opened: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    """What the check's process said of its device, before it loaded the candidate."""
 
     def start_again(self) -> None:
         """Forget what was found; the phases' times add up."""
@@ -133,8 +142,12 @@ class _Attempt:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Record the wall time of a phase."""
-        with part(self.phases_s, name):
-            yield
+        began = time.monotonic()
+        try:
+            with part(self.phases_s, name):
+                yield
+        finally:
+            _log.debug("%s: %.3f s", name, time.monotonic() - began)
 
 
 class LocalEvaluator:
@@ -183,6 +196,10 @@ class LocalEvaluator:
         self._zygotes: dict[str, Zygote] = {}
         self._sessions: OrderedDict[tuple[str, str], ReferenceSession] = OrderedDict()
         self._is_alone = False
+        self._profiler_fault = ""
+        """Why the profiler is not started ahead any more."""
+        self._import_fault = ""
+        """Why the warm process imports less than it could."""
         self._facts: dict[str, dict[str, Any]] = {}  # Any: JSON
         self._hangs: dict[tuple[str, str], float] = {}
         self._host: dict[str, Any] | None = None  # Any: JSON
@@ -276,7 +293,7 @@ class LocalEvaluator:
         device = str(info.torch_device)
         directory = Path(tempfile.mkdtemp(prefix="pair-", dir=self._scratch_directory()))
         self._drop_session(problem, info)
-        session = self._session(problem, device)
+        session = self._session(problem, device, contextlib.nullcontext)
         try:
             with (
                 exclusive_device(device, self._slot.accelerator),
@@ -322,16 +339,35 @@ class LocalEvaluator:
 
     def _run_with_room(self, attempt: _Attempt, limits: dict[str, Limit], device: str) -> None:
         """Run beside others, and alone if the device's memory was too small for all."""
-        try:
+        if device == "cpu":
             self._run_beside_others(attempt, limits)
+            return
+
+        def make_room(is_wanted: bool) -> None:
+            session = self._sessions.get((attempt.problem.source_hash, device))
+            if session is not None and (is_wanted or session.call_bytes > _MOST_IDLE_BYTES):
+                self._drop_session(attempt.problem, attempt.info)
+
+        try:
+            with beside_others(self._slot.accelerator, make_room):
+                try:
+                    self._run_beside_others(attempt, limits)
+                except DeviceNotOpenedError as err:
+                    if self._profiler_fault:
+                        raise
+                    self._profiler_fault = str(err)
+                    _log.warning("once more without starting the profiler ahead: %s", err)
+                    attempt.start_again()
+                    self._run_beside_others(attempt, limits)
         except Rejected as rejected:
-            if device == "cpu" or not (isinstance(rejected, Crowded) or rejected.status is Status.OUT_OF_MEMORY):
+            if not (isinstance(rejected, Crowded) or rejected.status is Status.OUT_OF_MEMORY):
                 raise
             _log.info("once more with nothing beside it on the device: %s", rejected.reason)
             self._drop_session(attempt.problem, attempt.info)
             attempt.start_again()
-            with exclusive_device(device, self._slot.accelerator), self._alone():
+            with alone(self._slot.accelerator), exclusive_device(device, self._slot.accelerator), self._alone():
                 self._run_beside_others(attempt, limits)
+                self._drop_session(attempt.problem, attempt.info)  # what needs the device whole leaves nothing on it
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -342,43 +378,47 @@ class LocalEvaluator:
         finally:
             self._is_alone = False
 
-    def _shared(self, device: str) -> AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._is_alone else shared_device(device, self._slot.accelerator)
+    def _shared(self, device: str) -> AbstractContextManager[Hold]:
+        return contextlib.nullcontext(Hold()) if self._is_alone else shared_device(device, self._slot.accelerator)
 
     def _run_beside_others(self, attempt: _Attempt, limits: dict[str, Limit]) -> None:
         """Check and time. Beside a timing nothing of ours may run on the device; everything else may, command by command."""
         device = str(attempt.info.torch_device)
-        with self._shared(device):
-            with attempt.phase("session"):
-                if attempt.effort.name == FULL.name:  # published numbers come from processes of equal age
-                    self._drop_session(attempt.problem, attempt.info)
-                session = self._session(attempt.problem, device)
-            if self._use_calibration:
-                attempt.spread = read_spread(self._home, session.facts)
-            with attempt.phase("survey"):
-                surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
-                untestable = next((item.untestable for item in surveys if item.untestable), "")
-                if untestable:
-                    raise Unmeasurable(untestable)
+        with attempt.phase("session"):
+            if attempt.effort.name == FULL.name:  # published numbers come from processes of equal age
+                self._drop_session(attempt.problem, attempt.info)
+            session = self._session(attempt.problem, device, lambda: self._shared(device))
+        if self._use_calibration:
+            attempt.spread = read_spread(self._home, session.facts)
+        with attempt.phase("survey"), self._by_turns(session):
+            surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
+        untestable = next((item.untestable for item in surveys if item.untestable), "")
+        if untestable:
+            raise Unmeasurable(untestable)
         directory = Path(tempfile.mkdtemp(prefix="candidate-", dir=self._scratch_directory()))
         try:
             needed = max(item.call_bytes for item in surveys)
             ready = contextlib.ExitStack()
             timed: list[CandidateProcess] = []
 
-            def make_ready() -> None:
-                """Start the process for the timing while the check goes on: an accelerator takes a while to initialise."""
-                if device != "cpu":
-                    timed.append(ready.enter_context(self._candidate_process(attempt, device, directory / "time", needed)))
-
             with ready:
                 with (
                     attempt.phase("check"),
                     self._candidate_process(attempt, device, directory / "check", needed) as process,
-                    self._by_turns(process, session, timed),
+                    self._by_turns(session, process) as turns,
                 ):
+
+                    def make_ready() -> None:
+                        """Start the process for the timing while the candidate compiles: an accelerator takes a while to initialise."""
+                        if device != "cpu":
+                            timed.append(ready.enter_context(self._candidate_process(attempt, device, directory / "time", needed)))
+                            turns.open_beside(timed[0])
+
+                    if device != "cpu":
+                        turns.open_beside(process, profiler=not self._profiler_fault)
                     constant = attempt.problem.weights_constant
-                    check_candidate(process, session, attempt.effort, attempt.check, weights_constant=constant, when_promising=make_ready)
+                    check_candidate(process, session, attempt.effort, attempt.check, weights_constant=constant, when_loaded=make_ready)
+                attempt.opened = process.opened
                 self._finish(attempt, session, surveys, limits, directory, needed, timed)
         finally:
             remove_tree(directory)
@@ -396,7 +436,7 @@ class LocalEvaluator:
         """Say what a candidate that is right is made of, and time it; `ready`: the process for that, if it was started already."""
         device = session.device
         if self._sanitizes(attempt, device):
-            with self._shared(device), attempt.phase("sanitizers"):
+            with attempt.phase("sanitizers"):
                 self._sanitize(attempt, session, directory / "sanitizers")
         cache = self._cache_of(attempt.candidate)
         attempt.copied = copied_libraries(attempt.check.libraries, cache) if device == "cpu" else frozenset()
@@ -409,32 +449,17 @@ class LocalEvaluator:
         self._compare_with_floor(attempt, surveys, limits)
 
     @contextlib.contextmanager
-    def _by_turns(self, process: CandidateProcess, session: ReferenceSession, ready: Sequence[CandidateProcess] = ()) -> Iterator[None]:
-        """Let each command of two processes run beside others' and never beside a timing, which so waits for one command at most.
-
-        Args:
-            process: The candidate's.
-            session: The reference's.
-            ready: Processes that initialise their device during the next command; may be added to on the way.
-        """
-        opened: list[CandidateProcess] = []
-
-        @contextlib.contextmanager
-        def turn() -> Iterator[None]:
-            with self._shared(session.device):
-                fresh = [item for item in ready if item not in opened]
-                for item in fresh:
-                    item.open_device()
-                opened.extend(fresh)
-                yield
-                for item in fresh:
-                    item.await_device(_PROBE_S)
-
-        process.turn = session.turn = turn
-        try:
-            yield
-        finally:
-            process.turn = session.turn = contextlib.nullcontext
+    def _by_turns(self, *sides: ReferenceSession | CandidateProcess) -> Iterator[Turns]:
+        """Let each command of some processes run beside others' and never beside a timing."""
+        device = next(side.device for side in sides if isinstance(side, ReferenceSession))
+        with Turns(lambda: self._shared(device)) as turns:
+            for side in sides:
+                side.turn = turns.turn
+            try:
+                yield turns
+            finally:
+                for side in sides:
+                    side.turn = contextlib.nullcontext
 
     def _sanitizes(self, attempt: _Attempt, device: str) -> bool:
         if device != "cpu" or self._sanitizers == "never" or not builds_cpp(attempt.candidate.source):
@@ -465,7 +490,7 @@ class LocalEvaluator:
         deadline: Deadline | None = None
         with ready[0] if ready else self._candidate_process(attempt, device, directory / "time", needed) as process:
             for number, name in enumerate(session.workloads):
-                with self._by_turns(process, session):
+                with self._by_turns(session, process):
                     with attempt.phase("prepare"):
                         slots = num_slots(attempt.check.inputs_bytes[number])
                         seeds = [secrets.randbits(62) for _ in range(slots)]
@@ -551,7 +576,8 @@ class LocalEvaluator:
 
     # --- processes and directories -----------------------------------------------------------------------------------------------------------
 
-    def _session(self, problem: Problem, device: str) -> ReferenceSession:
+    def _session(self, problem: Problem, device: str, turn: Callable[[], AbstractContextManager[object]]) -> ReferenceSession:
+        """Return the live session of a problem; a new one is opened within a `turn`."""
         key = (problem.source_hash, device)
         session = self._sessions.pop(key, None)
         if session is not None and not session.is_alive():
@@ -564,7 +590,9 @@ class LocalEvaluator:
             directory = Path(tempfile.mkdtemp(prefix="reference-", dir=self._scratch_directory()))
             environment = private_environment(directory, self._baseline_cache(zygote))
             config = {"environment": environment, "num_threads": self._num_threads, "data_bytes": _allowance(device)}
-            session = ReferenceSession(zygote, problem, device, directory, config)
+            with turn():
+                self._layers_for(device)
+                session = ReferenceSession(zygote, problem, device, directory, config)
         self._sessions[key] = session
         self._facts[device] = session.facts
         return session
@@ -584,12 +612,19 @@ class LocalEvaluator:
             if not sanitize:
                 self._sessions.clear()
         scratch = self._scratch_directory()
-        preload = ("triton",) if device == "cuda" else ("torch.utils.cpp_extension",)
         more = sanitizer_environment() if sanitize else {}
-        self._zygotes[key] = Zygote(
-            scratch, base_environment(scratch, self._slot.accelerator) | more, preload, warm_trace=device == "cpu", cores=self._slot.cores
-        )
-        return self._zygotes[key]
+        environment = base_environment(scratch, self._slot.accelerator) | more
+        if device == "cpu":
+            started = Zygote(scratch, environment, ("torch.utils.cpp_extension",), warm_trace=True, cores=self._slot.cores)
+        else:
+            started = Zygote(scratch, environment, _PRELOAD[: 1 if self._import_fault else None], cores=self._slot.cores)
+            if started.touched and not self._import_fault:
+                self._import_fault = f"{started.touched} (importing {', '.join(_PRELOAD)})"
+                _log.warning("the warm process starts once more, with fewer imports: %s", self._import_fault)
+                started.close()
+                started = Zygote(scratch, environment, _PRELOAD[:1], cores=self._slot.cores)
+        self._zygotes[key] = started
+        return started
 
     def _candidate_process(
         self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int, *, sanitize: bool = False
@@ -728,6 +763,7 @@ class LocalEvaluator:
             "executing": attempt.executing,
             "sanitizers": attempt.check.sanitizers,
             "timings": [dataclasses.asdict(item) for item in attempt.timings],
+            "ahead": {"opened": attempt.opened, "profiler_fault": self._profiler_fault, "import_fault": self._import_fault},
             "phases_s": attempt.parts(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }

@@ -52,11 +52,11 @@ def check_candidate(
     record: CheckRecord,
     *,
     weights_constant: bool,
-    when_promising: Callable[[], None] = lambda: None,
+    when_loaded: Callable[[], None] = lambda: None,
 ) -> None:
     """Load the candidate and compare its outputs on fresh draws of every workload; fills `record`.
 
-    `when_promising` is called once its first output is right: what comes after the check may be made ready then.
+    `when_loaded` is called before its first call, which compiles: what comes after the check may be made ready beside it.
 
     Raises:
         Rejected: The candidate fails.
@@ -77,6 +77,7 @@ def check_candidate(
                 if not is_loaded:
                     process.load(draw["init"], session.arenas, draw["state"], compile_deadline)
                     is_loaded = True
+                    when_loaded()
                 else:
                     process.share(session.arenas, deadline)
                     process.load_state(draw["state"], deadline)
@@ -86,8 +87,6 @@ def check_candidate(
             all_stats.extend(stats)
             record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "statistics": stats})
             _require_right(stats, draw, record.draws[-1])
-            if workload == 0 and number == 0:
-                when_promising()
         with part(record.parts_s, "trace"):
             record.traces.append(process.trace(draw, deadline))
         with part(record.parts_s, "repeat"):

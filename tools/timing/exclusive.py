@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -47,11 +48,24 @@ def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
         yield
 
 
+class Hold:
+    """A use of the device beside others."""
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        self._file = file
+
+    def keep(self) -> Callable[[], None]:
+        """Keep it beyond the context that it came from; return what lets go of it."""
+        if self._file is None:
+            return lambda: None
+        return functools.partial(os.close, os.dup(self._file.fileno()))  # a lock lasts until the last copy of its descriptor is closed
+
+
 @contextlib.contextmanager
-def shared_device(device: str, accelerator: str = "") -> Iterator[None]:
+def shared_device(device: str, accelerator: str = "") -> Iterator[Hold]:
     """Use the device beside others that check or prepare, never beside a timing; arguments and errors as for `exclusive_device`."""
     if device == "cpu":
-        yield
+        yield Hold()
         return
     began = time.monotonic()
     deadline = began + _WAIT_S
@@ -66,7 +80,7 @@ def shared_device(device: str, accelerator: str = "") -> Iterator[None]:
         _lock(use, fcntl.LOCK_SH, deadline)  # at once: no timing runs
         fcntl.flock(timings, fcntl.LOCK_UN)
         fcntl.flock(gate, fcntl.LOCK_UN)
-        yield
+        yield Hold(use)
 
 
 @contextlib.contextmanager

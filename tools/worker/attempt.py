@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.check.verdict import Rejected, digest_error, failure
+from tools.errors import HarnessError
 from tools.types import Feedback, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 from tools.worker.sampling import Whereabouts
@@ -22,8 +23,13 @@ from tools.worker.session import Arenas
 
 Answer = dict[str, Any]  # Any: JSON
 _POISON_LIMIT_BYTES = 1 << 30
+_OPEN_S = 60.0
 _WATCH_S = 0.0015
 """Mean time between two looks at a running block."""
+
+
+class DeviceNotOpenedError(HarnessError):
+    """A process ended, or hung, while it initialised its device, before it had loaded anything of the candidate."""
 
 
 class Deadline:
@@ -51,6 +57,9 @@ class CandidateProcess:
     def __init__(self, zygote: Zygote, source: Path, directory: Path, config: Answer) -> None:
         self.source = source
         self._serial = 0
+        self._fault = ""
+        self.opened: Answer = {}
+        """What the process said when it had initialised its device: `profiler`, why that does not start (empty if it does), and `profiler_s`."""
         self.turn: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
         """What each command of the process is wrapped in; its time limit does not run before."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -65,15 +74,28 @@ class CandidateProcess:
     def __exit__(self, *exc: object) -> None:
         self._worker.kill()
 
-    def open_device(self) -> None:
-        """Have the process initialise its device, in which no code of the candidate has a part; returns before it has."""
-        with contextlib.suppress(WorkerDiedError):  # the next command says so
-            self._worker.post("open")
+    def open_device(self, *, profiler: bool = False) -> None:
+        """Have the process initialise its device, in which no code of the candidate has a part; returns before it has.
 
-    def await_device(self, timeout_s: float) -> None:
-        """Wait until the device is initialised; whatever goes wrong there shows at the next command, too."""
-        with contextlib.suppress(WorkerDiedError, WorkerTimeoutError, WorkerHostileError):
-            self._worker.settle(timeout_s)
+        Args:
+            profiler: Start the profiler once, too.
+        """
+        try:
+            self._worker.post("open", profiler=profiler)
+        except WorkerDiedError as err:
+            self._fault = str(err)
+
+    def is_opening(self) -> bool:
+        """True while the device is being initialised."""
+        return self._worker.is_busy()
+
+    def await_device(self) -> None:
+        """Wait until the device is initialised. What goes wrong is the next command's error, and not the candidate's."""
+        try:
+            self.opened = self._worker.settle(_OPEN_S) or self.opened
+        except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError) as err:
+            self._worker.kill()
+            self._fault = f"{err}; its log ends with: {self._worker.log_tail(1500)}"
 
     def load(self, init: Answer, arenas: Arenas, state: Answer, deadline: Deadline, *, source: Path | None = None) -> None:
         """Import the source, construct the model, give it the reference's weights; `source`: another one than the process was made for.
@@ -211,6 +233,9 @@ class CandidateProcess:
     def _request_now(
         self, op: str, deadline: Deadline, where: str, fds: Sequence[int], meanwhile: Callable[[], None] | None, fields: Answer
     ) -> Reply:
+        self.await_device()
+        if self._fault:
+            raise DeviceNotOpenedError(f"a process did not initialise its device: {self._fault}")
         limit_s = deadline.remaining_s()
         began = time.monotonic()
         try:

@@ -25,7 +25,7 @@ from tools.worker.channel import Channel
 from tools.worker.devices import Device, open_device
 from tools.worker.server import Answer, CommandError, classify, serve
 from tools.worker.timed import TimedSlots, raw_bits
-from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels, without_launches
+from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels, start_profiler, without_launches
 
 _GUARD_BYTES = 512
 _TEXT = 6000
@@ -66,9 +66,13 @@ class CandidateWorker:
         return {"works": total == 1024.0}
 
     def _open(self, message: Answer, fds: list[int]) -> Answer:
-        """Initialise the device; nothing of the candidate is loaded yet."""
+        """Initialise the device, and the profiler if asked to; nothing of the candidate is loaded yet."""
         self._device = open_device(self._config["device"], self._config["num_threads"])
-        return {}
+        if message.get("profiler") is not True or self._device.name != "cuda":
+            return {}
+        began = time.monotonic()
+        note = start_profiler()
+        return {"profiler": note, "profiler_s": time.monotonic() - began}
 
     def _load(self, message: Answer, fds: list[int]) -> Answer:
         self._device = self._device or open_device(self._config["device"], self._config["num_threads"])

@@ -74,7 +74,7 @@ class Worker:
     def __exit__(self, *exc: object) -> None:
         self.kill()
 
-    def post(self, op: str) -> None:
+    def post(self, op: str, **fields: Any) -> None:  # Any: JSON
         """Send a command whose answer the next request, or `settle`, waits for.
 
         Raises:
@@ -82,15 +82,20 @@ class Worker:
         """
         self._posted = secrets.randbits(53)
         try:
-            self._channel.send({"op": op, "id": self._posted})
+            self._channel.send({"op": op, "id": self._posted, **fields})
         except (ChannelClosedError, ChannelTimeoutError) as err:
             raise WorkerDiedError("the process ended") from err
 
-    def settle(self, timeout_s: float) -> None:
-        """Wait for the answer to a posted command, if there is one; errors are those of `request`."""
-        if self._posted is not None:
-            number, self._posted = self._posted, None
-            self._answer(number, timeout_s)
+    def is_busy(self) -> bool:
+        """True while a posted command has no answer yet."""
+        return self._posted is not None and not self._channel.is_readable()
+
+    def settle(self, timeout_s: float) -> dict[str, Any]:  # Any: JSON
+        """Wait for the answer to a posted command and return it, nothing if none is due; errors are those of `request`."""
+        if self._posted is None:
+            return {}
+        number, self._posted = self._posted, None
+        return self._answer(number, timeout_s)[0]
 
     def _answer(self, number: int, timeout_s: float) -> tuple[dict[str, Any], list[int]]:  # Any: JSON
         try:
@@ -219,7 +224,10 @@ class Zygote:
         self._control = Channel(ours)
         self._workers: set[int] = set()
         try:
-            self.torch_version = str(self._control.receive(_START_S)[0].get("torch"))
+            ready = self._control.receive(_START_S)[0]
+            self.torch_version = str(ready.get("torch"))
+            self.touched = str(ready.get("touched", ""))
+            """Why its forks could not use an accelerator; empty if they can."""
         except (ChannelClosedError, ChannelTimeoutError, ProtocolViolationError) as err:
             tail = self.log.read_text(errors="replace")[-2000:]
             self.close()

@@ -107,9 +107,9 @@ class ReferenceSession:
         self._keep_arenas(reply)
         if not reply.is_ok:
             text = str(reply.data.get("text", ""))
-            if reply.data.get("kind") == "problem":
+            if reply.data.get("kind") == "problem" and not ("OutOfMemoryError" in text and self.device != "cpu"):
                 raise ProblemError(f"{self.problem.path or self.problem.problem_id}: {text}")
-            if reply.data.get("kind") == "oom":
+            if reply.data.get("kind") in ("oom", "problem"):
                 reason = f"the reference does not fit into the device's memory; smaller inputs may: {text[-500:]}"
                 # Neighbours come and go on an accelerator; this machine's memory was asked for a moment ago.
                 raise Unmeasurable(reason) if self.device == "cpu" else Crowded(Status.NOT_MEASURED, reason)
@@ -130,6 +130,11 @@ class ReferenceSession:
                 flops=float(answer["flops"]),
             )
         return self._surveys[workload]
+
+    @property
+    def call_bytes(self) -> int:
+        """Bytes of inputs and outputs of a call of the largest workload that was surveyed; 0 before."""
+        return max((item.call_bytes for item in self._surveys.values()), default=0)
 
     def compile(self, workload: int, arm: str = "compiled") -> str:
         """Compile the reference for the prepared workload; returns an error text, empty if that baseline works. Done once per workload.
@@ -171,10 +176,10 @@ class ReferenceSession:
 
     def close(self) -> None:
         """End the process."""
+        arenas, self.arenas = self.arenas, Arenas()  # first: whoever is interrupted here may come again
         self._worker.kill()
-        for fd in self.arenas.fds:
+        for fd in arenas.fds:
             os.close(fd)
-        self.arenas = Arenas()
 
     def _keep_arenas(self, reply: Reply) -> None:
         if not reply.fds:

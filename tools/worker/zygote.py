@@ -21,6 +21,8 @@ from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutErro
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_S = 15.0
+_LONGEST_PAUSE_S = 0.01
+"""Between two looks at what is being killed: the next evaluation waits for it."""
 
 
 def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
@@ -35,7 +37,7 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     control = Channel(socket.socket(fileno=control_fd))
     for name in preload:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):  # what cannot be imported here is imported by whoever needs it, and fails there
             __import__(name)
     import numpy  # noqa: F401
     import torch
@@ -46,7 +48,7 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
     if warm_trace:
         trace.warm_up()
     active: set[int] = set()
-    control.send({"ready": os.getpid(), "torch": torch.__version__})
+    control.send({"ready": os.getpid(), "torch": torch.__version__, "touched": touched_device()})
     while True:
         try:
             message, fds = control.receive(24 * 3600.0)
@@ -67,6 +69,20 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
     for pid in list(active):
         active.discard(pid)
         kill_tree(pid, active)
+
+
+def touched_device() -> str:
+    """Return why a fork of this process could not initialise an accelerator any more; empty if it can."""
+    import torch.cuda
+
+    for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208 - links, some of which lead nowhere by now
+        with contextlib.suppress(OSError):
+            if (opened := os.readlink(f"/proc/self/fd/{entry}")).startswith("/dev/nvidia"):  # noqa: PTH115
+                return f"an import opened {opened}"
+    pid = os.fork()
+    if pid == 0:
+        os._exit(1 if torch.cuda._is_in_bad_fork() else 0)
+    return "an import asked for accelerators" if os.waitpid(pid, 0)[1] else ""
 
 
 def kill_tree(pid: int, spare: set[int]) -> dict[str, Any]:  # Any: JSON
@@ -95,7 +111,7 @@ def kill_tree(pid: int, spare: set[int]) -> dict[str, Any]:  # Any: JSON
         if not _descendants(me, spare):
             break
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, 0.05)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
     return {"killed": len(killed), "exit": status}
 
 

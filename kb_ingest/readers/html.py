@@ -1,7 +1,8 @@
 """HTML pages: the text of each source line on the same line, so that spans stay those of the file; nothing is executed.
 
 Scripts, styles, navigation and what is hidden from readers are dropped and counted. Code keeps its line ends and is indented by four, a row of a table stands on one
-line between bars, links are kept as edges. A page written in few endless lines is first broken at its block elements; spans then count those lines.
+line between bars, links are kept as edges. A page written in few endless lines is first broken at its block elements, one with several headings on a line at its
+headings; spans then count those lines.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\
 _BLOCK_TAG = re.compile(
     r"(?<!\n)(?=<(?:p|div|section|article|h[1-6]|ul|ol|li|dl|dt|dd|table|tr|pre|blockquote|main|header|footer|nav)\b)", re.IGNORECASE
 )
+_CROWDED = re.compile(r"<h[1-6]\b[^\n]*<h[1-6]\b", re.IGNORECASE)
+_HEADING_TAG = re.compile(r"(?<!\n)(?=<h[1-6]\b)", re.IGNORECASE)
 MAX_UNENDED = 20
 """Tags or comments without an end behind which structure is still looked for."""
 _SHORT_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
@@ -69,6 +72,8 @@ class HtmlReader:
         text = decode(file)
         if any(len(line) > ENDLESS and len(_BLOCK_TAG.findall(line)) > 5 for line in text.split("\n")):
             text = _BLOCK_TAG.sub("\n", text)
+        if _CROWDED.search(text):
+            text = _HEADING_TAG.sub("\n", text)
         parser = _LineText(text.count("\n") + 1, bool(_MAIN.search(file.data)))
         parser.read(text)
         lines = parser.text_lines()
@@ -161,6 +166,7 @@ class _LineText(HTMLParser):
             self._in_title = True
         elif tag in _HEADINGS:
             self._end_row()
+            self._put(" ")
             self._heading = (_HEADINGS[tag], line, [])
         elif tag == "div" and "title" in names and self._heading is None and not self._pre:
             self._end_row()  # how Doxygen writes the title of a page
@@ -206,6 +212,7 @@ class _LineText(HTMLParser):
             level, begin, parts = self._heading
             self.found.append((" ".join("".join(parts).replace("¶", "").replace("\uf0c1", "").split()), level, begin))
             self._heading = None
+            self._put(" ")
         elif self._pre and tag == self._pre[-1]:
             self._pre.pop()
         elif tag == "tr" and len(self._tables) == 1:

@@ -56,6 +56,15 @@ def test_page_in_one_endless_line_is_broken_at_its_blocks() -> None:
     assert document.root.children[150].text.split() == ["T150", "Words", "of", "part", "150."]
 
 
+def test_headings_on_one_line_are_sections_with_their_own_text() -> None:
+    (title,) = read("<h1>Title</h1><h2>First</h2>text one<h2>Second</h2><p>text two</p>").root.children
+    assert [(section.title, section.text.strip()) for section in title.children] == [
+        ("First", "First text one"),
+        ("Second", "Second text two"),
+    ]
+    assert all(section.line_start <= section.line_end for section in (title, *title.children))
+
+
 def test_tables_that_only_place_content_are_text() -> None:
     assert read('<table class="memname"><tr><td>void f</td><td>(</td><td>int</td></tr></table>').root.text.split() == [
         "void",

@@ -496,6 +496,7 @@ def cases() -> dict[str, list[Case]]:
             add(kernel, {"self": a, "other": b}, lambda self, other: self @ other, tiles)
         for split in (1, 2):
             add("matmul_fp32", {"self": a, "other": b}, lambda self, other: self @ other, tiles | {"SPLIT_K": split})
+    add("matmul_fp32", {"self": n(5, 33), "other": n(33, 32)}, lambda self, other: self @ other, tiles | {"SPLIT_K": 2}, slots=False)
     far = (2.0 ** torch.arange(-100.0, 85.0, 5))[:, None]  # rows of very different sizes, each accurate to its own size
     add("matmul_split_fp16", {"self": n(37, 35) * far, "other": n(35, 18)}, lambda self, other: self @ other, tiles, slots=False)
     for kernel in ("matmul_split_fp16", "matmul_fp32"):

@@ -155,10 +155,10 @@ def compose_reference(source: str, headline: str, *, is_compiled: bool, is_recor
         text = "\n".join(lines) + "\n"
         tail += [channels_last_runtime(), "", f"def _laid_out({parameters}):"]
         tail += [f"    return _row_major(ModelNew.{FALLBACK}(self, *_channels_last(({names},))))", "", ""]
-        tail += [f"_forward = {'torch.compile(_laid_out)' if is_compiled else '_laid_out'}", ""]
+        tail += [f"_forward = {'torch.compile(_laid_out, dynamic=False)' if is_compiled else '_laid_out'}", ""]
     elif is_compiled:
         text = f"    def forward({parameters}):\n        return _compiled_forward({arguments})\n"
-        tail += [f"_compiled_forward = torch.compile(ModelNew.{FALLBACK})", ""]
+        tail += [f"_compiled_forward = torch.compile(ModelNew.{FALLBACK}, dynamic=False)", ""]
     elif is_recorded:
         text = f"    def forward({parameters}):\n        return ModelNew.{FALLBACK}({arguments})\n"
     else:

@@ -12,6 +12,8 @@ from agents.coders.library.regions import POINTWISE, Anchor, Choice, Plan, Regio
 from agents.coders.library.tunables import Setting, default_tunables, is_allowed, neighbours, region_scope, with_value
 
 MAX_NEIGHBOURS = 24
+CHANNELS_LAST = "channels_last"
+"""The layout with the channels innermost."""
 PRECISION = "PRECISION"
 MORE_PRECISE = "bf16x6"
 """Value of the tunable `PRECISION` with which a TF32 kernel keeps float32 accuracy."""
@@ -48,6 +50,8 @@ class Measured:
     """Pairs of anchor key and kernel name that it launched."""
     message: str = ""
     """The failure in words; empty if it passed."""
+    speedup: Mapping[str, float] = field(default_factory=dict)
+    """By baseline."""
 
 
 def banned(history: Sequence[Measured]) -> frozenset[tuple[str, str]]:
@@ -79,9 +83,10 @@ def structures(
     has_rest: bool,
     fused: Mapping[str, tuple[bool, bool]],
     *,
+    layouts: Sequence[str] = ("",),
     is_launch_bound: bool = False,
-    has_convolution: bool = False,
     is_recurrent: bool = False,
+    is_network: bool = False,
 ) -> Iterator[Proposal]:
     """Yield the structures worth a measurement, most promising first.
 
@@ -90,9 +95,10 @@ def structures(
         start: Proposals known to be good elsewhere, for example a sibling's winner.
         has_rest: True if PyTorch computes something beside the kernels.
         fused: For every anchor key whether its default plan fuses a prologue and an epilogue.
+        layouts: Of the reference, most promising first; `channels_last` where convolutions may like it.
         is_launch_bound: Launches are expected to take longer than the work: what is recorded as a CUDA graph comes first.
-        has_convolution: The channels-last layout may help.
         is_recurrent: It holds recurrent layers, which PyTorch's library runs better than what the compiler makes of them.
+        is_network: Convolutions for which cuDNN is made follow each other: the compiled reference comes before the kernels.
     """
     yield from start
     keys: dict[str, Anchor] = {}
@@ -100,16 +106,18 @@ def structures(
         keys.setdefault(anchor.key, anchor)
     heavy = heavy_keys(anchors)
     first = Proposal(note="the best matching kernel everywhere, pointwise neighbours fused")
+    if is_network:
+        yield references(layouts, is_recorded=is_launch_bound)[0]
     if is_launch_bound:
         yield replace(first, is_recorded=True, note=f"{first.note}, {_RECORDED}")
         if is_recurrent:
             yield plain_reference(is_recorded=True)
-        yield from references(has_convolution=has_convolution, is_recorded=True)
+        yield from references(layouts, is_recorded=True)
         if heavy and len(heavy) < len(keys):
             yield from_libraries(heavy, is_recorded=True)
     yield first
-    if has_convolution:
-        yield Proposal(kind="compiled", layout="channels_last", note=_CHANNELS_LAST)
+    if CHANNELS_LAST in layouts:
+        yield references((CHANNELS_LAST,), is_recorded=False)[0]
     for rank in range(1, 4):
         alternatives: dict[tuple[str, str], list[str]] = {}
         for key, anchor in keys.items():
@@ -125,7 +133,7 @@ def structures(
                 yield Proposal(choices={heavy[0]: Choice("")}, note=f"{_short(heavy[0])} left to PyTorch's library, the rest by kernels")
             if has_rest and not is_launch_bound:
                 yield Proposal(is_rest_compiled=True, note="what no kernel covers goes through torch.compile")
-            yield Proposal(kind="compiled", note="the whole forward through torch.compile, as a seed")
+            yield references(("",), is_recorded=False)[0]
     if len(heavy) > 1:
         yield from_libraries(heavy)
         yield Proposal(
@@ -148,12 +156,14 @@ def structures(
             yield Proposal(choices={key: Choice(best, prologue=False)}, note=f"{_short(key)} without its fused producers")
 
 
-def references(*, has_convolution: bool, is_recorded: bool) -> Iterator[Proposal]:
-    """Yield the reference itself through torch.compile, by layout."""
+def references(layouts: Sequence[str], *, is_recorded: bool) -> list[Proposal]:
+    """Return the reference itself through torch.compile, in each layout."""
     how = f", {_RECORDED}" if is_recorded else ""
-    yield Proposal(kind="compiled", is_recorded=is_recorded, note=f"the whole forward through torch.compile{how}, as a seed")
-    if has_convolution:
-        yield Proposal(kind="compiled", layout="channels_last", is_recorded=is_recorded, note=f"{_CHANNELS_LAST}{how}")
+    found = []
+    for layout in layouts:
+        note = f"{_CHANNELS_LAST_NOTE}{how}" if layout else f"the whole forward through torch.compile{how}, as a seed"
+        found.append(Proposal(kind="compiled", layout=layout, is_recorded=is_recorded, note=note))
+    return found
 
 
 def plain_reference(*, is_recorded: bool = False) -> Proposal:
@@ -229,7 +239,7 @@ def _tensors(value: Any) -> Iterator[str]:  # Any: a graph value
 
 
 _RECORDED = "recorded as a CUDA graph"
-_CHANNELS_LAST = "the whole forward through torch.compile on channels-last inputs and weights"
+_CHANNELS_LAST_NOTE = "the whole forward through torch.compile on channels-last inputs and weights"
 _HEAVY = ("conv", "linear", "matmul", "mm.", "bmm", "addmm", "baddbmm", "scaled_dot_product", "einsum", "lstm", "gru")
 
 

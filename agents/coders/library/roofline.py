@@ -266,7 +266,7 @@ def _padded(channels: int) -> int:
 
 def _is_windowed_product(node: Node, graph: Graph) -> bool:
     """Tell convolutions, other than depthwise ones, whose window is larger than a point; a point-wise one is a matrix product as it lies."""
-    if "conv" not in node.op or _is_depthwise(node, graph) or node.spec is None:
+    if "conv" not in node.op or is_depthwise(node, graph) or node.spec is None:
         return False
     weight = graph.spec(node.refs()[1])
     return weight is not None and math.prod(weight.shape[2:]) > 1
@@ -276,7 +276,7 @@ def _window_bytes(node: Node, graph: Graph) -> int:
     """Return the bytes that overlapping windows read beyond the first time: every element of the result reads its whole window."""
     if node.spec is None or not node.refs():
         return 0
-    if _is_depthwise(node, graph):
+    if is_depthwise(node, graph):
         weight = graph.spec(node.refs()[1])
         window = math.prod(weight.shape[2:]) if weight is not None else 1
     elif "pool" in _short(node):
@@ -396,13 +396,21 @@ def _on_matrix_units(node: Node, graph: Graph) -> bool:
     return node.argument("groups", 1) == 1 and not (_is_transposed(node) and spec is not None and spec.ndim == 5)
 
 
-def _is_depthwise(node: Node, graph: Graph) -> bool:
+def is_depthwise(node: Node, graph: Graph) -> bool:
     """Tell convolutions with one input channel per group."""
     if "conv" not in node.op:
         return False
     groups = node.argument("groups", 1)
     spec = graph.spec(node.refs()[0])
     return isinstance(groups, int) and groups > 1 and spec is not None and spec.shape[1] == groups
+
+
+def is_vendors(node: Node, graph: Graph) -> bool:
+    """Tell the convolutions that cuDNN's matrix-unit kernels are made for: dense images with at least a step of channels (`_CHANNELS`)."""
+    spec = graph.spec(node.refs()[1]) if "conv" in node.op and len(node.refs()) > 1 else None
+    return (
+        spec is not None and spec.ndim == 4 and spec.shape[1] >= _CHANNELS and node.argument("groups", 1) == 1 and not _is_transposed(node)
+    )
 
 
 def _kind(node: Node) -> str:

@@ -93,10 +93,11 @@ def write(request: CoderTask) -> Draft:
     return asyncio.run(LibraryCoder().write(request))
 
 
-def passed(draft: Draft, speedup: float = 1.5) -> Attempt:
-    """Return the attempt that a draft becomes when it passes."""
+def passed(draft: Draft, speedup: float = 1.5, **baselines: float) -> Attempt:
+    """Return the attempt that a draft becomes when it passes, with its speedup over eager or over each of some baselines."""
     assert draft.candidate is not None
-    values = {"eager": Interval(speedup, speedup, speedup)}
+    values = {name: Interval(value, value, value) for name, value in (baselines or {"eager": speedup}).items()}
+    speedup = min(interval.value for interval in values.values())
     evaluation = Evaluation(
         draft.candidate.candidate_id, "tests/small", "cuda:sm_90", Evidence.MEASURED, Status.PASSED, latency_ms=1 / speedup, speedup=values
     )

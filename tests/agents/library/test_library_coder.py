@@ -10,6 +10,7 @@ import torch
 from library_support import FolderBase, capture_here, failed, module, passed, task, write
 
 from agents.coders.library.coder import LibraryCoder, signature
+from agents.types import BudgetLeft
 from kb.types import Winner
 from tools.types import Problem, Status
 
@@ -88,7 +89,7 @@ def test_convolutions_are_tried_with_the_channels_innermost() -> None:
         history = (*history, passed(draft, 1.0))
     assert draft.candidate is not None and draft.candidate.provenance["layout"] == "channels_last"
     namespace: dict[str, Any] = {"__name__": "candidate"}
-    exec(draft.candidate.source.replace("torch.compile(_laid_out)", "_laid_out"), namespace)
+    exec(draft.candidate.source.replace("torch.compile(_laid_out, dynamic=False)", "_laid_out"), namespace)
     torch.manual_seed(0)
     model, x = namespace["ModelNew"](), torch.rand(2, 3, 8, 8)
     with torch.no_grad():
@@ -144,17 +145,46 @@ def test_four_evaluations_always_hold_the_compiled_and_the_plain_reference(sourc
     assert told[0][0] == "kernels" and told[1][0] == "compiled" and ("eager", False) in told
 
 
-def test_what_is_slower_than_pytorch_is_followed_by_the_references() -> None:
+@pytest.mark.parametrize(
+    ("speedup", "stronger"), [({"eager": 0.8, "compiled": 0.9}, "eager"), ({"eager": 0.9, "compiled": 0.8}, "compiled")]
+)
+def test_what_is_slower_than_pytorch_is_followed_by_the_stronger_baseline_then_by_the_other_references(speedup: Any, stronger: str) -> None:
     base = FolderBase("softmax_rows", "conv_pointwise_gemm", "batch_norm_training")
-    for source, expected in ((SOFTMAX, ["compiled", "eager"]), (CHAIN.replace("DEPTH", "2"), ["compiled", "compiled", "eager"])):
-        first = write(task(source, base=base))
-        history, kinds = (passed(first, 0.8),), []
-        for _ in expected:
+    other = "compiled" if stronger == "eager" else "eager"
+    for source, more in (
+        (LARGE, [(other, "")]),
+        (CHAIN.replace("DEPTH", "2").replace("256", "4096"), [("compiled", "channels_last"), (other, "")]),
+    ):
+        history, told = (passed(write(task(source, base=base)), **speedup),), []
+        for _ in [stronger, *more]:
             draft = write(task(source, base=base, history=history))
             assert draft.candidate is not None
-            kinds.append(draft.candidate.provenance["kind"])
+            told.append((draft.candidate.provenance["kind"], draft.candidate.provenance["layout"]))
             history = (*history, passed(draft, 0.9))
-        assert kinds == expected
+        assert told == [(stronger, ""), *more]
+
+
+def test_the_last_evaluation_of_a_budget_goes_to_the_baseline_itself() -> None:
+    base = FolderBase("softmax_rows", "pointwise_stream")
+    first = write(task(SMALL_STEPS, base=base))
+    drafts = [
+        write(task(SMALL_STEPS, base=base, history=(passed(first, 0.8),), budget_left=BudgetLeft(evaluations=left))) for left in (2, 1)
+    ]
+    assert [draft.candidate and draft.candidate.provenance["is_recorded"] for draft in drafts] == [True, False]
+
+
+NETWORK = CHAIN.replace("DEPTH", "3").replace("16", "64").replace("64, 64)]", "8, 8)]")
+
+
+def test_convolutions_that_cudnn_is_made_for_run_channels_last_first_and_depthwise_ones_as_they_lie() -> None:
+    base = FolderBase("conv_pointwise_gemm", "batch_norm_training")
+    first, second = (write(task(NETWORK, base=base, sibling=index)).candidate for index in range(2))
+    assert first is not None and (first.provenance["kind"], first.provenance["layout"]) == ("compiled", "channels_last")
+    assert second is not None and second.provenance["kind"] == "kernels"
+    depthwise = write(
+        task(NETWORK.replace("bias=False)", "bias=False), torch.nn.Conv2d(64, 64, 3, padding=1, groups=64)"), base=base)
+    ).candidate
+    assert depthwise is not None and (depthwise.provenance["kind"], depthwise.provenance["layout"]) == ("compiled", "")
 
 
 def test_wrong_values_of_tf32_products_lead_to_more_exact_ones() -> None:

@@ -35,7 +35,8 @@ class Database:
         try:
             upgrade(self._precious)
         except DatabaseError as error:
-            raise RunStoreError(f"cannot open the run store {self.engine.url!r}: {error.orig}") from error
+            hint = "; check that its directory is writable and has space, or choose another --home" if self.is_sqlite else ""
+            raise RunStoreError(f"cannot open the run store {self.engine.url!r}: {error.orig}{hint}") from error
 
     def close(self) -> None:
         """Close the connections."""

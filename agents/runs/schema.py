@@ -40,7 +40,7 @@ def refuse_newer_file(path: Path) -> None:
     """Look at an existing SQLite file read-only, so that a newer one is not touched.
 
     Raises:
-        RunStoreError: It is of a newer schema, or is no run store.
+        RunStoreError: It is of a newer schema, is no run store, or cannot be opened.
     """
     if not path.exists() or path.stat().st_size == 0:
         return
@@ -52,6 +52,10 @@ def refuse_newer_file(path: Path) -> None:
             revision = connection.execute("SELECT version_num FROM alembic_version").fetchone() if "alembic_version" in names else None
         finally:
             connection.close()
+    except sqlite3.OperationalError as error:
+        raise RunStoreError(
+            f"cannot open {path} ({error}): its directory must be writable; check the permissions or choose another --home"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise RunStoreError(f"{path} is not a run store ({error}); move it away or choose another --home") from error
     if names and "meta" not in names:

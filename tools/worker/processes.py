@@ -152,6 +152,10 @@ class Worker:
         """Return the processor time of the process and everything it started so far, in s; 0.0 once it is gone."""
         return cpu_seconds(self._tree())
 
+    def waits(self) -> dict[int, float] | None:
+        """Return how long each thread was ready and had no processor so far, in s, by its number; None where the kernel does not say."""
+        return waits(self._tree())
+
     def executing(self, whereabouts: Whereabouts) -> list[str]:
         """Stop everything for a moment and return the file that each running thread was in."""
         with self.stopped():
@@ -250,7 +254,7 @@ class Zygote:
             HarnessError: The warm process is gone.
         """
         ours, theirs = socket.socketpair()
-        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        log_fd = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             answer = self._ask({"op": "fork", "role": role, "config": dict(config)}, [theirs.fileno(), log_fd], _START_S)
         finally:
@@ -308,6 +312,20 @@ def cpu_seconds(pids: Sequence[int]) -> float:
             fields = Path("/proc", str(current), "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
             total += (int(fields[13]) + int(fields[14])) / _TICKS_PER_S
     return total
+
+
+def waits(pids: Sequence[int]) -> dict[int, float] | None:
+    """Return how long each living thread of some processes was ready and had no processor, in s, by its number; None where the kernel does not say.
+
+    Second field of `/proc/PID/task/TID/schedstat` (Documentation/scheduler/sched-stats.rst).
+    """
+    found: dict[int, float] = {}
+    for current in pids:
+        with contextlib.suppress(OSError):
+            for task in Path("/proc", str(current), "task").iterdir():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    found[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / 1e9
+    return found or None
 
 
 def descendants(pid: int) -> list[int]:

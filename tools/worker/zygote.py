@@ -21,6 +21,10 @@ from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutErro
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_S = 15.0
+LOG_BYTES = 64 << 20
+"""What a worker may print before the beginning of its log goes; looked at ten times a second, so that a quick printer exceeds it for a moment."""
+_LOG_TAIL_BYTES = 1 << 20
+_LOOK_S = 0.1
 _LONGEST_PAUSE_S = 0.01
 """Between two looks at what is being killed: the next evaluation waits for it."""
 
@@ -48,27 +52,50 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
     if warm_trace:
         trace.warm_up()
     active: set[int] = set()
+    logs: dict[int, int] = {}
     control.send({"ready": os.getpid(), "torch": torch.__version__, "touched": touched_device()})
     while True:
         try:
-            message, fds = control.receive(24 * 3600.0)
+            message, fds = control.receive(_LOOK_S if logs else 24 * 3600.0)
         except ChannelTimeoutError:
+            for log in logs.values():
+                bound_log(log)
             continue
         except ChannelClosedError:
             break
         if message["op"] == "fork":
+            log = os.dup(fds[1])
             pid = _fork(message, fds, control)
             active.add(pid)
+            logs[pid] = log
             control.send({"pid": pid})
         elif message["op"] == "kill":
             answer = kill_tree(message["pid"], active - {message["pid"]})
             active.discard(message["pid"])
+            if (log_of_dead := logs.pop(message["pid"], None)) is not None:
+                bound_log(log_of_dead)
+                os.close(log_of_dead)
             control.send(answer)
         else:
             control.send({"alive": True})
     for pid in list(active):
         active.discard(pid)
         kill_tree(pid, active)
+
+
+def bound_log(fd: int) -> None:
+    """Leave out the beginning of a log that has grown too long. Whoever prints appends, and so neither waits nor fails.
+
+    Args:
+        fd: Opened for reading and appending.
+    """
+    with contextlib.suppress(OSError):
+        size = os.fstat(fd).st_size
+        if size <= LOG_BYTES:
+            return
+        tail = os.pread(fd, _LOG_TAIL_BYTES, size - _LOG_TAIL_BYTES)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"[{size - len(tail)} bytes left out]\n".encode() + tail, 0)
 
 
 def touched_device() -> str:

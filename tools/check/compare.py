@@ -25,6 +25,8 @@ class ErrorStats:
     rmse: float
     """Root mean square error over the elements that are finite everywhere."""
     rmse_native: float
+    rmse_allowed: float
+    """The larger of PyTorch's and that of the rounding that its settings allow, where another choice of its own would round (TF32 in convolutions)."""
     max_error: float
     max_error_native: float
     bad: int
@@ -43,6 +45,8 @@ class Bounds:
 
     atol: float
     rtol: float
+    rmse_allowed: float = 0.0
+    """Root mean square error that the settings allow whatever PyTorch's own is."""
 
 
 BASE_TOLERANCE = {"float64": 1e-7, "float32": 1e-4, "float16": 1e-2, "bfloat16": 1.6e-2}
@@ -51,8 +55,10 @@ _NATIVE_FACTOR = 6.0
 _NATIVE_CAP = 1e-2
 
 
-def calibrate(reference: torch.Tensor, native: torch.Tensor, declared: dict[str, float] | None = None) -> Bounds:
-    """Return the elementwise bound for an output.
+def calibrate(
+    reference: torch.Tensor, native: torch.Tensor, declared: dict[str, float] | None = None, allowed: torch.Tensor | None = None
+) -> Bounds:
+    """Return the elementwise bound for an output; `allowed` is the output with the rounding that PyTorch's settings allow, if they allow any.
 
     The absolute part shrinks with outputs smaller than 1 (a zero output must not pass for a softmax over 16,384 columns) and grows to six times the largest error of PyTorch's own
     implementation, at most to 1 % of the output's root mean square, so that cancellation does not fail an honest kernel.
@@ -60,8 +66,12 @@ def calibrate(reference: torch.Tensor, native: torch.Tensor, declared: dict[str,
     base = BASE_TOLERANCE.get(str(native.dtype).removeprefix("torch."), 1e-4)
     rtol = min(base, declared.get("rtol", base)) if declared else base
     atol = min(base, declared.get("atol", base)) if declared else base
-    rms, worst = _rms_and_worst(reference, native)
-    return Bounds(atol=max(atol * min(1.0, rms), min(_NATIVE_FACTOR * worst, _NATIVE_CAP * rms)), rtol=rtol)
+    rms, worst, _ = _rms_and_errors(reference, native)
+    rmse = 0.0
+    if allowed is not None:
+        _, further, rmse = _rms_and_errors(reference, allowed)
+        worst = max(worst, further)
+    return Bounds(atol=max(atol * min(1.0, rms), min(_NATIVE_FACTOR * worst, _NATIVE_CAP * rms)), rtol=rtol, rmse_allowed=rmse)
 
 
 def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor, bounds: Bounds) -> ErrorStats:
@@ -99,6 +109,7 @@ def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor,
         rms_reference=math.sqrt(totals["square_ref"] / count),
         rmse=math.sqrt(totals["square"] / count),
         rmse_native=math.sqrt(totals["square_native"] / count),
+        rmse_allowed=max(math.sqrt(totals["square_native"] / count), bounds.rmse_allowed),
         max_error=worst,
         max_error_native=worst_native,
         bad=int(totals["bad"]),
@@ -132,6 +143,7 @@ def compare_exact(actual: torch.Tensor, reference: torch.Tensor, native: torch.T
         rms_reference=math.sqrt(square / max(actual.numel(), 1)),
         rmse=0.0,
         rmse_native=0.0,
+        rmse_allowed=0.0,
         max_error=worst,
         max_error_native=worst_native,
         bad=bad,
@@ -147,14 +159,17 @@ def _classes(values: torch.Tensor) -> torch.Tensor:
     return torch.isnan(values).to(torch.int8) + 2 * (values == math.inf).to(torch.int8) + 3 * (values == -math.inf).to(torch.int8)
 
 
-def _rms_and_worst(reference: torch.Tensor, native: torch.Tensor) -> tuple[float, float]:
-    square = count = worst = 0.0
+def _rms_and_errors(reference: torch.Tensor, native: torch.Tensor) -> tuple[float, float, float]:
+    """Return the reference's root mean square, the largest error and the root mean square error, over the elements that are finite in both."""
+    square = square_error = count = worst = 0.0
     flat_reference, flat_native = reference.reshape(-1), native.reshape(-1)
     for start in range(0, reference.numel(), _CHUNK):
         r = flat_reference[start : start + _CHUNK].to(torch.float64)
         n = flat_native[start : start + _CHUNK].to(torch.float64).to(r.device)
         finite = torch.isfinite(r) & torch.isfinite(n)
+        error = torch.where(finite, (n - r).abs(), 0.0)
         square += float(torch.where(finite, r * r, 0.0).sum())
+        square_error += float((error * error).sum())
         count += int(finite.sum())
-        worst = max(worst, float(torch.where(finite, (n - r).abs(), 0.0).max()))
-    return math.sqrt(square / max(count, 1.0)), worst
+        worst = max(worst, float(error.max()))
+    return math.sqrt(square / max(count, 1.0)), worst, math.sqrt(square_error / max(count, 1.0))

@@ -9,7 +9,7 @@ from typing import Any
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 """Distance from 1 to the next number, per dtype (IEEE 754; bfloat16: 8 significand bits)."""
 RMSE_FACTOR = 8.0
-"""An output may have this many times the root mean square error of PyTorch's own implementation."""
+"""An output may have this many times the root mean square error of PyTorch's own implementation, or of the rounding that PyTorch's settings allow."""
 RMSE_FLOOR_EPSILONS = {"float64": 64.0, "float32": 24.0, "bfloat16": 1.0, "float16": 1.0}
 """… or this many epsilons of the output's root mean square, whichever is larger: another summation order is no mistake (TF32 is 500 or more epsilons away)."""
 _IEEE_EPSILONS = 4.0
@@ -51,7 +51,7 @@ def rmse_limit(stats: Mapping[str, Any]) -> float:  # Any: JSON numbers of Error
     """Return the largest root mean square error that is accepted."""
     dtype = str(stats["dtype"])
     floor = RMSE_FLOOR_EPSILONS[dtype] * EPSILON[dtype] * float(stats["rms_reference"])
-    return max(RMSE_FACTOR * float(stats["rmse_native"]), floor)
+    return max(RMSE_FACTOR * float(stats["rmse_allowed"]), floor)
 
 
 def reject_beside(stats: Mapping[str, Any], judged: Mapping[str, Any]) -> str:  # Any: JSON numbers of ErrorStats

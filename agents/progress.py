@@ -77,7 +77,7 @@ class Progress:
             if time.monotonic() - self._told >= self._quiet_s:
                 what = f": {self._what[:120]}" if self._what else ""
                 best = f", best {self._best:.3f}×" if self._best else ""
-                self._tell(f"… {time.monotonic() - self._started:.0f} s, {self._count()} evaluations{best}, {self._status}{what}")
+                self._tell(f"{time.monotonic() - self._started:.0f} s: {self._count()} evaluations{best}, {self._status}{what}")
 
     def _count(self) -> str:
         return f"{self._evaluated}{f'/{self._limit}' if self._limit else ''}"
@@ -89,7 +89,7 @@ class Progress:
             self._status = "planned"
             return f"starting from what was learned before: {', '.join(starts)}" if starts else "no earlier winner fits this problem"
         if event.kind == "diagnosed":
-            self._status = f"writing ({data['bottleneck']})"
+            self._status = "writing" if data["bottleneck"] == "none_yet" else f"writing ({data['bottleneck']})"
         elif event.kind == "answering":
             self._status = f"{data['role']} answers: {data['tokens']} tokens"
         elif event.kind == "written":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -38,6 +39,7 @@ from tools.check.vendored import copied_libraries
 from tools.check.verdict import Crowded, Rejected, Unmeasurable
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
+from tools.sandbox.caches import cache_directory
 from tools.sandbox.environment import base_environment, private_environment
 from tools.sandbox.landlock import abi_version
 from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
@@ -122,6 +124,8 @@ class _Attempt:
     phases_s: dict[str, float] = field(default_factory=dict)
     spread: float = 0.0
     """Calibrated spread between sessions on this device."""
+    turns_s: dict[str, float] = field(default_factory=dict)
+    """Waiting for the device, as `tools.timing.turns.Turns` counts it, and `waited_for_timing`."""
     opened: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     """What the check's process said of its device, before it loaded the candidate."""
 
@@ -137,6 +141,7 @@ class _Attempt:
         for record in self.timings:
             for name, seconds in record.parts_s.items():
                 inside[f"timing.{name}"] = inside.get(f"timing.{name}", 0.0) + seconds
+        inside |= {f"turns.{name}": seconds for name, seconds in self.turns_s.items()}
         return {name: round(seconds, 4) for name, seconds in {**self.phases_s, **inside}.items()}
 
     @contextlib.contextmanager
@@ -169,7 +174,7 @@ class LocalEvaluator:
         """Remember where state goes; nothing is started yet.
 
         Args:
-            home: State directory; receipts go to `home/receipts`, compiled code to `home/cache`.
+            home: State directory; receipts go to `home/receipts`, compiled code to `home/cache` (see `tools.sandbox.caches`).
             num_threads: CPU threads for candidates and baselines alike; default: the cores this process may use.
             use_lint: Refuse candidates with lint errors before running them; the self-test goes without, so that what it shows are the mechanisms.
             sandbox: Optional layers for candidates' processes (`tools.sandbox.layers.NAMES`); those that the machine lacks are left out.
@@ -381,6 +386,14 @@ class LocalEvaluator:
     def _shared(self, device: str) -> AbstractContextManager[Hold]:
         return contextlib.nullcontext(Hold()) if self._is_alone else shared_device(device, self._slot.accelerator)
 
+    @contextlib.contextmanager
+    def _exclusive(self, attempt: _Attempt, device: str) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with part(attempt.turns_s, "waited_for_timing"):
+                if not self._is_alone:
+                    stack.enter_context(exclusive_device(device, self._slot.accelerator))
+            yield
+
     def _run_beside_others(self, attempt: _Attempt, limits: dict[str, Limit]) -> None:
         """Check and time. Beside a timing nothing of ours may run on the device; everything else may, command by command."""
         device = str(attempt.info.torch_device)
@@ -390,7 +403,7 @@ class LocalEvaluator:
             session = self._session(attempt.problem, device, lambda: self._shared(device))
         if self._use_calibration:
             attempt.spread = read_spread(self._home, session.facts)
-        with attempt.phase("survey"), self._by_turns(session):
+        with attempt.phase("survey"), self._by_turns(attempt, session):
             surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
         untestable = next((item.untestable for item in surveys if item.untestable), "")
         if untestable:
@@ -405,7 +418,7 @@ class LocalEvaluator:
                 with (
                     attempt.phase("check"),
                     self._candidate_process(attempt, device, directory / "check", needed) as process,
-                    self._by_turns(session, process) as turns,
+                    self._by_turns(attempt, session, process) as turns,
                 ):
 
                     def make_ready() -> None:
@@ -449,12 +462,13 @@ class LocalEvaluator:
         self._compare_with_floor(attempt, surveys, limits)
 
     @contextlib.contextmanager
-    def _by_turns(self, *sides: ReferenceSession | CandidateProcess) -> Iterator[Turns]:
+    def _by_turns(self, attempt: _Attempt, *sides: ReferenceSession | CandidateProcess) -> Iterator[Turns]:
         """Let each command of some processes run beside others' and never beside a timing."""
         device = next(side.device for side in sides if isinstance(side, ReferenceSession))
-        with Turns(lambda: self._shared(device)) as turns:
-            for side in sides:
-                side.turn = turns.turn
+        with Turns(lambda: self._shared(device), attempt.turns_s) as turns:
+            for side in sides:  # while one is busy, the other looks at what the device does
+                others = [other.is_idle for other in sides if other is not side]
+                side.turn = functools.partial(turns.turn, others[0] if others else None)
             try:
                 yield turns
             finally:
@@ -490,7 +504,7 @@ class LocalEvaluator:
         deadline: Deadline | None = None
         with ready[0] if ready else self._candidate_process(attempt, device, directory / "time", needed) as process:
             for number, name in enumerate(session.workloads):
-                with self._by_turns(session, process):
+                with self._by_turns(attempt, session, process):
                     with attempt.phase("prepare"):
                         slots = num_slots(attempt.check.inputs_bytes[number])
                         seeds = [secrets.randbits(62) for _ in range(slots)]
@@ -511,8 +525,7 @@ class LocalEvaluator:
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     with attempt.phase("warm_up"):
                         timer.warm_up(prepared, note, restore=restore, more_baselines=tuned)
-                alone = contextlib.nullcontext() if self._is_alone else exclusive_device(device, self._slot.accelerator)
-                with alone, attempt.phase("timing"):
+                with self._exclusive(attempt, device), attempt.phase("timing"):
                     attempt.workloads.append(timer.run(prepared, generator))
                     if device == "cpu" and self._can_be_watched(attempt):
                         attempt.executing[name] = timer.watch()
@@ -632,7 +645,7 @@ class LocalEvaluator:
         cache = self._cache_of(attempt.candidate)
         cache.mkdir(parents=True, exist_ok=True)
         # Where no candidate can write: a link in the place of its source would have us write to wherever it leads.
-        source = self._home / "cache" / "sources" / attempt.candidate.candidate_id / f"candidate_{attempt.candidate.candidate_id}.py"
+        source = self._cache / "sources" / attempt.candidate.candidate_id / f"candidate_{attempt.candidate.candidate_id}.py"
         if not source.exists() or source.read_text(encoding="utf-8") != attempt.candidate.source:
             source.parent.mkdir(parents=True, exist_ok=True)
             source.write_text(attempt.candidate.source, encoding="utf-8")
@@ -715,19 +728,23 @@ class LocalEvaluator:
         finally:
             worker.kill()
 
+    @functools.cached_property
+    def _cache(self) -> Path:
+        return cache_directory(self._home)
+
     def _cache_of(self, candidate: Candidate) -> Path:
-        return self._home / "cache" / "candidates" / candidate.candidate_id
+        return self._cache / "candidates" / candidate.candidate_id
 
     def _baseline_cache(self, zygote: Zygote) -> Path:
         text = json.dumps([zygote.torch_version, self._num_threads, platform.machine(), platform.python_version()])
-        path = self._home / "cache" / "baselines" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        path = self._cache / "baselines" / hashlib.sha256(text.encode()).hexdigest()[:16]
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def _scratch_directory(self) -> Path:
         if self._scratch is None:
             try:
-                (self._home / "cache").mkdir(parents=True, exist_ok=True)
+                self._cache  # noqa: B018 - made when it is first looked up
                 self._scratch = Path(tempfile.mkdtemp(prefix="kevolve-"))
             except OSError as err:
                 raise MachineError(f"the evaluator needs a writable state directory and space for temporary files: {err}") from err

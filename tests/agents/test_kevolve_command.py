@@ -88,7 +88,7 @@ def test_without_a_terminal_a_long_silence_is_broken_by_a_line() -> None:
         deadline = time.monotonic() + 30
         while told.getvalue().count("\n") < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert "s, 0/4 evaluations, evaluating: a draft" in told.getvalue()
+    assert "s: 0/4 evaluations, evaluating: a draft" in told.getvalue()
 
 
 def test_targets_with_a_broken_document_are_listed_and_the_document_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,10 @@ def publish(context: RunContext, signature: str, reason: str) -> dict[str, Any]:
         except KnowledgeError as error:
             logger.warning("the winner could not be written back: %s", error)
             notes.append(f"the winner could not be written back: {error}")
+    if best is None and (nodes := store.nodes(run_id)):
+        last = nodes[-1].evaluation
+        if not last.reason or last.reason not in reason:
+            notes.append(f"the last candidate: {last.status.value}{': ' if last.reason else ''}{last.reason[:600]}")
     spent = store.spent(run_id)
     planned = store.events(run_id, "planned")
     return {

@@ -163,6 +163,11 @@ def test_failing_evaluator_ends_the_search_instead_of_blaming_candidates(tmp_pat
     assert "evaluator failed 3 times" in str(result["reason"])
 
 
+def test_a_search_without_a_winner_says_why_its_last_candidate_failed(tmp_path: Path) -> None:
+    _, _, result = search(tmp_path, config(evaluations=3), machinery(LandscapeEvaluator(status=Status.COMPILE_ERROR)))
+    assert result["best"] is None and "the last candidate: compile_error" in str(result["notes"])
+
+
 def test_problem_that_cannot_be_measured_ends_the_search_after_the_first_round(tmp_path: Path) -> None:
     evaluator = LandscapeEvaluator(status=Status.NOT_MEASURED, labels=(UNMEASURABLE,))
     _, _, result = search(tmp_path, config(evaluations=40), machinery(evaluator))

@@ -1,7 +1,8 @@
 """One timing at a time on an accelerator of this machine, and nothing else of ours beside it, by file locks that end with their process.
 
 Timings go before checks: while one waits or runs no check begins, so that those that are due follow each other closely instead of each waiting for a check of
-several seconds. Since every timing comes after a check of its own, checks get their turn; one that has waited long goes first all the same.
+several seconds. Since every timing comes after a check of its own, checks get their turn; one that has waited long goes first all the same. A long command may give
+way (`Hold.give_way`) once its process is held still and the device does nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from tools.check.verdict import Rejected
 from tools.types import Status
@@ -40,25 +41,51 @@ def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
         yield
         return
     deadline = time.monotonic() + _WAIT_S
-    with _files(device, accelerator) as (use, timings, gate):
-        _lock(gate, fcntl.LOCK_SH, deadline)
-        _lock(timings, fcntl.LOCK_SH, deadline)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        _lock(use, fcntl.LOCK_EX, deadline)
+    with _files(device, accelerator) as files:
+        _lock(files.gate, fcntl.LOCK_SH, deadline)
+        _lock(files.timings, fcntl.LOCK_SH, deadline)
+        fcntl.flock(files.gate, fcntl.LOCK_UN)
+        _lock(files.use, fcntl.LOCK_EX, deadline)
         yield
 
 
 class Hold:
     """A use of the device beside others."""
 
-    def __init__(self, file: IO[str] | None = None) -> None:
-        self._file = file
+    def __init__(self, files: _Files | None = None) -> None:
+        self._files = files
 
     def keep(self) -> Callable[[], None]:
         """Keep it beyond the context that it came from; return what lets go of it."""
-        if self._file is None:
+        if self._files is None:
             return lambda: None
-        return functools.partial(os.close, os.dup(self._file.fileno()))  # a lock lasts until the last copy of its descriptor is closed
+        return functools.partial(os.close, os.dup(self._files.use.fileno()))  # a lock lasts until the last copy of its descriptor is closed
+
+    def is_wanted(self) -> bool:
+        """True if a timing waits for the device."""
+        if self._files is None:
+            return False
+        if not _try(self._files.timings, fcntl.LOCK_EX):
+            return True
+        fcntl.flock(self._files.timings, fcntl.LOCK_UN)
+        return False
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[bool]:
+        """Yield whether nobody else looks just now at what the device does: two who look at once see each other."""
+        if self._files is None or not _try(self._files.look, fcntl.LOCK_EX):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._files.look, fcntl.LOCK_UN)
+
+    def give_way(self) -> None:
+        """Let timings go first and come back after them; raises as `exclusive_device` does."""
+        if self._files is not None:
+            fcntl.flock(self._files.use, fcntl.LOCK_UN)
+            _join(self._files)
 
 
 @contextlib.contextmanager
@@ -67,29 +94,46 @@ def shared_device(device: str, accelerator: str = "") -> Iterator[Hold]:
     if device == "cpu":
         yield Hold()
         return
+    with _files(device, accelerator) as files:
+        _join(files)
+        yield Hold(files)
+
+
+def _join(files: _Files) -> None:
+    """Take the device beside others as soon as no timing runs or waits."""
     began = time.monotonic()
     deadline = began + _WAIT_S
-    with _files(device, accelerator) as (use, timings, gate):
-        while not _try(timings, fcntl.LOCK_EX):
-            _require_time(deadline)
-            if time.monotonic() - began > _PATIENCE_S:
-                _lock(gate, fcntl.LOCK_EX, deadline)  # timings that come now wait behind this check
-                _lock(timings, fcntl.LOCK_EX, deadline)
-                break
-            time.sleep(_POLL_S)
-        _lock(use, fcntl.LOCK_SH, deadline)  # at once: no timing runs
-        fcntl.flock(timings, fcntl.LOCK_UN)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        yield Hold(use)
+    while not _try(files.timings, fcntl.LOCK_EX):
+        _require_time(deadline)
+        if time.monotonic() - began > _PATIENCE_S:
+            _lock(files.gate, fcntl.LOCK_EX, deadline)  # timings that come now wait behind this check
+            _lock(files.timings, fcntl.LOCK_EX, deadline)
+            break
+        time.sleep(_POLL_S)
+    _lock(files.use, fcntl.LOCK_SH, deadline)  # at once: no timing runs
+    fcntl.flock(files.timings, fcntl.LOCK_UN)
+    fcntl.flock(files.gate, fcntl.LOCK_UN)
+
+
+class _Files(NamedTuple):
+    """Files whose locks say who does what with the device."""
+
+    use: IO[str]
+    """Checks beside each other, or one timing."""
+    timings: IO[str]
+    """Timings that wait or run."""
+    gate: IO[str]
+    """A check that has waited too long."""
+    look: IO[str]
+    """Somebody looks whether the device is doing anything."""
 
 
 @contextlib.contextmanager
-def _files(device: str, accelerator: str) -> Iterator[tuple[IO[str], IO[str], IO[str]]]:
-    """Yield the files whose locks say: who uses the device; that timings wait or run; that a check has waited too long."""
+def _files(device: str, accelerator: str) -> Iterator[_Files]:
     name = (accelerator or os.environ.get("CUDA_VISIBLE_DEVICES", "all")).replace(",", "_").replace("/", "_")
     path = Path(tempfile.gettempdir()) / f"kevolve-{device}-{name}-{os.getuid()}.lock"
-    with path.open("a") as use, path.with_suffix(".timings").open("a") as timings, path.with_suffix(".gate").open("a") as gate:
-        yield use, timings, gate
+    with contextlib.ExitStack() as stack:
+        yield _Files(*(stack.enter_context(path.with_suffix(suffix).open("a")) for suffix in (".lock", ".timings", ".gate", ".look")))
 
 
 def _lock(file: IO[str], kind: int, deadline: float) -> None:

@@ -1,7 +1,7 @@
 """Whether claimed times hold for calls on inputs that nobody has seen: the arithmetic. Standard library only.
 
-A clock of the evaluator's side runs around a whole sweep: for each call new inputs are copied in, the call is made, its output is copied out. The same sweep without a
-call, in the trusted process, says what the copying costs.
+A clock of the evaluator's side runs around a whole sweep of calls. On the CPU they are made in place, on inputs that are destroyed before the outputs are asked for.
+Elsewhere new inputs are copied in for each call and its output is copied out; the same sweep without a call, in the trusted process, says what the copying costs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _CALL_FLOOR_MS = {"cpu": 0.0, "cuda": 0.3}
 """Per call: on a GPU launches wait for nothing while the cache is flushed, here they are waited for."""
 _COPY_SHARE = 0.25
 """Share of the copying that may be error."""
+_COLD_SHARE = 0.1
+"""Share of the copying that calls in place may take longer, on inputs that another process wrote and this one's caches lack."""
 MOST_DRAWS = {"cpu": 24, "cuda": 8}
 """Many where calls are short: what a sweep may take beyond the calls is then little for each."""
 _SWEEP_MS = 6.0
@@ -82,6 +84,10 @@ class FreshCalls:
     """By the evaluator's clock."""
     processor: Sweeps | None = None
     """By the processor time that the kernel counts, on `cpu`: it does not grow when others use the machine."""
+    in_place: bool = False
+    """Nothing is copied while the clock runs."""
+    waited_s: list[float] = field(default_factory=list)
+    """Per round, how long the candidate's thread that waited most was ready and had no processor; infinite where the kernel does not say."""
 
     @property
     def rounds(self) -> int:
@@ -92,15 +98,22 @@ class FreshCalls:
         """Return why the claimed time cannot be what a call takes; empty if it can by either clock."""
         # The baseline's sweep copies the same and calls besides, so copying takes no longer than all of that; a first empty sweep also meets new memory.
         used = self.processor.empty_s + self.processor.eager_s if self.processor else []
-        texts = [self._complaint(self.wall, min(self.wall.empty_s + self.wall.eager_s + used))]
-        if self.processor is not None:
-            texts.append(self._complaint(self.processor, min(used)))
-        return texts[-1] if all(texts) else ""
+        copying_s = min(self.wall.empty_s + self.wall.eager_s + used)
+        text = self._complaint(self.wall, copying_s, self.wall.own_s)
+        if not text or self.processor is None:
+            return text
+        if by_processor := self._complaint(self.processor, min(used), self.processor.own_s):
+            return by_processor
+        # Little processor time excuses much wall time only where the candidate had to wait for a processor: a claim may hold spinning threads' time, too.
+        without_waits = [own - waited for own, waited in zip(self.wall.own_s, self.waited_s or [math.inf] * self.rounds, strict=True)]
+        return self._complaint(self.wall, copying_s, without_waits)
 
-    def _complaint(self, clock: Sweeps, copying_s: float) -> str:
-        own_ms, eager_ms = (max(0.0, min(sweeps) - copying_s) * 1000.0 / self.draws for sweeps in (clock.own_s, clock.eager_s))
+    def _complaint(self, clock: Sweeps, copying_s: float, own_s: list[float]) -> str:
+        copied_s = 0.0 if self.in_place else copying_s
+        own_ms, eager_ms = (max(0.0, min(sweeps) - copied_s) * 1000.0 / self.draws for sweeps in (own_s, clock.eager_s))
         slower = max(_QUICKER, eager_ms / max(clock.eager_ms, 1e-6))
-        floor_ms = _CALL_FLOOR_MS[self.device] + (_FLOOR_MS[self.device] + _COPY_SHARE * copying_s * 1000.0) / self.draws
+        share = _COLD_SHARE if self.in_place else _COPY_SHARE
+        floor_ms = _CALL_FLOOR_MS[self.device] + (_FLOOR_MS[self.device] + share * copying_s * 1000.0) / self.draws
         floor_ms += min(_LOADED_MS[self.device] / self.draws, _LOADED_FACTOR * clock.claimed_ms)
         if own_ms <= _FACTOR * slower * clock.claimed_ms + floor_ms:
             return ""

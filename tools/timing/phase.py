@@ -114,6 +114,7 @@ class WorkloadTimer:
         self._record = record
         self._cpu_mark_s: float | None = None
         self._empty_ms = 0.0
+        self._is_restored = False
 
     def run(self, prepared: Answer, generator: np.random.Generator) -> WorkloadEvaluation:
         """Interleave blocks of every arm, which are warm, and return the workload's evaluation.
@@ -133,6 +134,7 @@ class WorkloadTimer:
     def warm_up(self, prepared: Answer, compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
         """Load the timed inputs and call every arm a few times; needs no device of its own."""
         process, session = self._process, self._session
+        self._is_restored = restore
         process.prepare(prepared["slots"], prepared["layout"], self._deadline, restore=restore)
         baselines = [*(["eager"] if compile_note else ["eager", "compiled"]), *more_baselines]
         if compile_note:
@@ -329,7 +331,8 @@ class WorkloadTimer:
         """Call every arm on inputs that differ in every element from all before, and look at every output: what is claimed must hold there, too.
 
         In a timed block only single elements change and only some outputs are looked at, so that whoever keeps results and mends them, or leaves calls out
-        by knowing the block's loop, has nothing to do there. Here all of it has to be done.
+        by knowing the block's loop, has nothing to do there. Here all of it has to be done. On the CPU the candidate is held still while the draws are made,
+        is called on them where they lie, and finds them destroyed before it is asked for its outputs: nothing can be computed before or after the clock runs.
 
         Raises:
             Rejected: An output is wrong, or a call takes much longer than claimed where the baseline's does not.
@@ -347,24 +350,41 @@ class WorkloadTimer:
         if count == 0:
             self._record.notes.append("no calls on fresh inputs: they are too large")
             return
-        found = FreshCalls(self._session.device, count, Sweeps(evaluation.candidate.latency_ms, eager_ms), used)
+        in_place = on_cpu and not self._is_restored
+        found = FreshCalls(self._session.device, count, Sweeps(evaluation.candidate.latency_ms, eager_ms), used, in_place=in_place)
         while found.rounds < MIN_ROUNDS or (found.complaint() and found.rounds < MAX_ROUNDS):
-            novel = self._session.ask("novel", _REFERENCE_S, seeds=[secrets.randbits(62) for _ in range(count)])
-            if not novel["draws"]:
-                self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
-                return
+            chosen = secrets.randbelow(count)
+            with self._process.stopped():
+                novel = self._session.ask("novel", _REFERENCE_S, seeds=[secrets.randbits(62) for _ in range(count)])
+                if not novel["draws"]:
+                    self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
+                    return
+                sweeps = [self._swept(self._session, functools.partial(self._sweep_baseline, "empty", in_place=False))]
+                sweeps.append(self._swept(self._session, functools.partial(self._sweep_baseline, "eager", in_place=in_place)))
+                if in_place:
+                    self._session.ask("store", _REFERENCE_S)
             self._process.share(self._session.arenas, self._deadline)
-            with self._alone(self._process):
-                sweeps = [self._swept(self._session, lambda: self._session.request("sweep", _REFERENCE_S, arm="empty"))]
-                sweeps.append(self._swept(self._session, lambda: self._session.request("sweep", _REFERENCE_S, arm="eager")))
+            waited_s = 0.0
             with self._alone(self._session):
+                before = self._process.waits()
                 sweeps.append(
-                    self._swept(self._process, functools.partial(self._process.sweep, novel["draws"], novel["outputs"], self._deadline))
+                    self._swept(
+                        self._process,
+                        functools.partial(self._process.sweep, novel["draws"], novel["outputs"], self._deadline, in_place=in_place),
+                    )
                 )
+                after = self._process.waits()
+                waited_s = math.inf if before is None or after is None else max(after[item] - before.get(item, 0.0) for item in after)
             for clock, taken in zip((found.wall, found.processor), zip(*sweeps, strict=True), strict=True):
                 if clock is not None:
                     clock.add(*taken)
-            self._verify_fresh(prepared["outputs"], secrets.randbelow(count))
+            found.waited_s.append(waited_s)
+            if in_place:
+                with self._process.stopped():
+                    self._session.ask("overwrite", _REFERENCE_S, chosen=chosen)
+                self._process.store(novel["outputs"], self._deadline)
+            with self._process.stopped():
+                self._verify_fresh(prepared["outputs"], chosen)
         self._record.fresh = found.as_json()
         complaint = found.complaint()
         if complaint:
@@ -373,6 +393,9 @@ class WorkloadTimer:
                 complaint,
                 Feedback(error="each call must do all of its work from its own inputs; nothing may be kept between calls"),
             )
+
+    def _sweep_baseline(self, arm: str, *, in_place: bool) -> Reply:
+        return self._session.request("sweep", _REFERENCE_S, arm=arm, in_place=in_place)
 
     def _swept(self, side: CandidateProcess | ReferenceSession, work: Callable[[], Reply]) -> tuple[float, float]:
         """Return wall and processor time of a sweep, in s; the latter 0.0 on an accelerator."""

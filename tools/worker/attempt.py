@@ -16,6 +16,7 @@ from typing import Any
 
 from tools.check.verdict import Rejected, digest_error, failure
 from tools.errors import HarnessError
+from tools.timing.turns import Interruption
 from tools.types import Feedback, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 from tools.worker.sampling import Whereabouts
@@ -58,10 +59,11 @@ class CandidateProcess:
         self.source = source
         self._serial = 0
         self._fault = ""
+        self._is_loaded = False
         self.opened: Answer = {}
         """What the process said when it had initialised its device: `profiler`, why that does not start (empty if it does), and `profiler_s`."""
-        self.turn: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
-        """What each command of the process is wrapped in; its time limit does not run before."""
+        self.turn: Callable[[], AbstractContextManager[Interruption | None]] = contextlib.nullcontext
+        """What each command of the process is wrapped in; its time limit does not run before, nor while it is interrupted."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         # The log lies beside the directory, not in it: the candidate must not be able to put a link or a pipe in its place.
@@ -92,10 +94,17 @@ class CandidateProcess:
     def await_device(self) -> None:
         """Wait until the device is initialised. What goes wrong is the next command's error, and not the candidate's."""
         try:
-            self.opened = self._worker.settle(_OPEN_S) or self.opened
+            settled = self._worker.settle(_OPEN_S)
+            self.opened = settled if "profiler" in settled else self.opened
         except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError) as err:
             self._worker.kill()
             self._fault = f"{err}; its log ends with: {self._worker.log_tail(1500)}"
+
+    def is_idle(self) -> bool:
+        """True if the device does nothing, as far as this process can see, into which nothing of the candidate has been loaded; False if it cannot tell."""
+        if self._is_loaded or not self.opened or self._fault:
+            return False
+        return self._worker.finds_idle()
 
     def load(self, init: Answer, arenas: Arenas, state: Answer, deadline: Deadline, *, source: Path | None = None) -> None:
         """Import the source, construct the model, give it the reference's weights; `source`: another one than the process was made for.
@@ -104,6 +113,7 @@ class CandidateProcess:
             Rejected: Any of that fails.
         """
         self._serial = arenas.serial
+        self._is_loaded = True
         reply = self._request("load", deadline, "the import", arenas.fds, path=str(source or self.source), init=init, arenas=arenas.names)
         theirs = reply.data.get("state")
         _require_same_state(theirs if isinstance(theirs, dict) else {}, state)
@@ -173,16 +183,21 @@ class CandidateProcess:
         """Run one timed block like any other and count the files that its threads were found executing in, at random moments."""
         found: Counter[str] = Counter()
 
-        def look() -> None:
+        def look() -> float:
             time.sleep(_WATCH_S * (0.5 + secrets.randbelow(1000) / 1000.0))
             found.update(self._worker.executing(whereabouts))
+            return 0.0
 
         self._request("block", deadline, "a timed call", meanwhile=look, calls=calls, seed=seed, ahead_ms=0.0)
         return found
 
-    def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:
-        """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards."""
-        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs))
+    def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline, *, in_place: bool = False) -> Reply:
+        """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards, with `in_place` after `store` only."""
+        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs), in_place=in_place)
+
+    def store(self, outputs: Sequence[Answer], deadline: Deadline) -> None:
+        """Have the outputs of a sweep in place written to the output arena."""
+        self._request("store", deadline, "writing the outputs for fresh inputs", outputs=list(outputs))
 
     def log_tail(self, limit: int) -> str:
         """Return the end of what the process printed."""
@@ -191,6 +206,10 @@ class CandidateProcess:
     def cpu_seconds(self) -> float:
         """Return the processor time of the process tree so far, in s."""
         return self._worker.cpu_seconds()
+
+    def waits(self) -> dict[int, float] | None:
+        """Return how long each thread was ready and had no processor so far, in s, by its number; None where the kernel does not say."""
+        return self._worker.waits()
 
     def stopped(self) -> AbstractContextManager[None]:
         """Hold the process tree still inside the context."""
@@ -225,13 +244,28 @@ class CandidateProcess:
             )
 
     def _request(
-        self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), meanwhile: Callable[[], None] | None = None, **fields: Any
+        self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), meanwhile: Callable[[], float] | None = None, **fields: Any
     ) -> Reply:  # Any: JSON
-        with self.turn():
-            return self._request_now(op, deadline, where, fds, meanwhile, fields)
+        held_s = 0.0
+        with self.turn() as interruption:
+
+            def look() -> float:
+                nonlocal held_s
+                held_now_s = interruption.look(self._worker) if interruption is not None else 0.0
+                held_s += held_now_s
+                return held_now_s
+
+            return self._request_now(op, deadline, where, fds, meanwhile if interruption is None else look, fields, lambda: held_s)
 
     def _request_now(
-        self, op: str, deadline: Deadline, where: str, fds: Sequence[int], meanwhile: Callable[[], None] | None, fields: Answer
+        self,
+        op: str,
+        deadline: Deadline,
+        where: str,
+        fds: Sequence[int],
+        meanwhile: Callable[[], float] | None,
+        fields: Answer,
+        held_s: Callable[[], float],
     ) -> Reply:
         self.await_device()
         if self._fault:
@@ -247,7 +281,7 @@ class CandidateProcess:
         except WorkerDiedError as err:
             raise self._death(where) from err
         finally:
-            deadline.spend(time.monotonic() - began)
+            deadline.spend(time.monotonic() - began - held_s())
         if not reply.is_ok:
             raise failure(str(reply.data.get("kind", "error")), str(reply.data.get("text", "")), where)
         return reply

@@ -43,6 +43,7 @@ class CandidateWorker:
         self._outputs: mmap.mmap | None = None
         self._slots: TimedSlots | None = None
         self._last: Any = None
+        self._swept: list[Any] = []
         self._launched: dict[str, int] = {}
         """Triton kernels launched in checked calls: a call that replays a recording launches nothing by name any more."""
 
@@ -54,7 +55,7 @@ class CandidateWorker:
                 "probe": self._probe, "open": self._open,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
                 "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace, "repeat": self._repeat,
-                "ghost": self._ghost, "sweep": self._sweep,
+                "idle": self._idle, "ghost": self._ghost, "sweep": self._sweep, "store": self._store,
             },
         )  # fmt: skip
 
@@ -69,10 +70,14 @@ class CandidateWorker:
         """Initialise the device, and the profiler if asked to; nothing of the candidate is loaded yet."""
         self._device = open_device(self._config["device"], self._config["num_threads"])
         if message.get("profiler") is not True or self._device.name != "cuda":
-            return {}
+            return {"profiler": "not asked for"}
         began = time.monotonic()
         note = start_profiler()
         return {"profiler": note, "profiler_s": time.monotonic() - began}
+
+    def _idle(self, message: Answer, fds: list[int]) -> Answer:
+        """Tell whether the device does nothing; asked only before the candidate is loaded."""
+        return {"idle": self._device is not None and self._device.is_idle()}
 
     def _load(self, message: Answer, fds: list[int]) -> Answer:
         self._device = self._device or open_device(self._config["device"], self._config["num_threads"])
@@ -247,14 +252,25 @@ class CandidateWorker:
         return {"device_ms": times}
 
     def _sweep(self, message: Answer, fds: list[int]) -> Answer:
-        """Call once on each of the draws and write every output to the output arena before the next call."""
+        """Call once on each of the draws; write every output to the output arena before the next call or, with `in_place`, once it is asked for."""
         device, model = self._ready()
         if self._slots is None:
             raise CommandError("order", "sweep before prepare")
+        if message["in_place"]:
+            self._swept = []
+            draws_there = [tensors.read(spec, self._input_memory(), device.name, in_place=True) for spec in message["draws"]]
+            self._swept = self._slots.calls_in_place(model, draws_there)
+            return {}
         memory, places = self._output_memory(), message["outputs"]
         draws = ([tensors.view(self._input_memory(), entry) for entry in tensors.tensor_specs(spec)] for spec in message["draws"])
         self._slots.sweep(model, draws, lambda number, result: tensors.write(result, places[number], memory))
         device.synchronize()
+        return {}
+
+    def _store(self, message: Answer, fds: list[int]) -> Answer:
+        """Write the outputs of the last sweep to the output arena."""
+        for result, place in zip(self._swept, message["outputs"], strict=True):
+            tensors.write(result, place, self._output_memory())
         return {}
 
     def _ready(self) -> tuple[Device, Callable[..., Any]]:

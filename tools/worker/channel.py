@@ -107,9 +107,9 @@ class Channel:
             _wait(self._sock, select.POLLIN, deadline)
             self._fill()
 
-    def is_readable(self) -> bool:
-        """Tell whether something came in, or the peer is gone."""
-        return bool(self._buffer) or _is_ready(self._sock)
+    def is_readable(self, timeout_s: float = 0.0) -> bool:
+        """Tell whether something comes in within a time limit, or the peer is gone."""
+        return bool(self._buffer) or _is_ready(self._sock, timeout_s)
 
     def has_data(self) -> bool:
         """Tell whether bytes of an unread message are there (an unsolicited message)."""
@@ -193,10 +193,10 @@ def _clean(value: Any) -> Any:  # Any: JSON
     return [_clean(item) for item in value] if isinstance(value, list) else value
 
 
-def _is_ready(sock: socket.socket) -> bool:
+def _is_ready(sock: socket.socket, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def _wait(sock: socket.socket, event: int, deadline: float) -> None:

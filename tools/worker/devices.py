@@ -6,7 +6,9 @@ A device is created in the worker process after the fork, so that no CUDA contex
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -21,6 +23,10 @@ _CUDA_MIN_FLUSH_BYTES = 64 << 20
 _CUDA_TRIM_BYTES = 4 << 30
 _CUDA_LATE_BYTES = 8 << 30
 _CUDA_CYCLES_PER_MS = 2_000_000  # at 2 GHz; a slower clock only makes a wait longer
+_IDLE_STEPS, _IDLE_FILLS = 200, 2
+_IDLE_AHEAD_CYCLES = 10 * _CUDA_CYCLES_PER_MS
+_IDLE_GAP_MS = 0.5
+"""What a step may take beyond the median one; the slices of time in which contexts take turns on a GPU are longer."""
 _CUDA_LATE_CYCLES = 20 * _CUDA_CYCLES_PER_MS  # longer than a model takes to launch its kernels
 
 
@@ -59,6 +65,9 @@ class Device(Protocol):
     def trim(self) -> None:
         """Give cached memory back if there is a lot of it, so that other processes on the device have room."""
 
+    def is_idle(self) -> bool:
+        """True if nothing else is at work on the device now."""
+
     def facts(self) -> dict[str, Any]:
         """Return what a receipt records: device name, driver, library versions, numeric flags."""
 
@@ -69,6 +78,11 @@ _INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int6
 def flat_bits(tensor: torch.Tensor) -> torch.Tensor:
     """Return a 1-D integer view of a dense tensor's elements in storage order."""
     return tensor.as_strided((tensor.numel(),), (1,)).view(_INTEGER_OF_SIZE[tensor.element_size()])
+
+
+def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a 1-D view of a contiguous tensor's bytes."""
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 class CpuDevice:
@@ -118,6 +132,10 @@ class CpuDevice:
     def trim(self) -> None:
         """Do nothing: freed CPU memory goes back by itself."""
 
+    def is_idle(self) -> bool:
+        """Return True: nobody has the cores to himself anyway."""
+        return True
+
     def facts(self) -> dict[str, Any]:
         """Return versions and the thread count."""
         return {"device": "cpu", "torch": torch.__version__, "num_threads": self._num_threads, "numeric_flags": numeric_flags()}
@@ -148,10 +166,7 @@ class CudaDevice:
         self, steps: Sequence[Callable[[], Any]], before: Callable[[int], None], ahead_ms: float = 0.0
     ) -> tuple[list[float], Any]:
         """Poke, flush, record, call, record; one synchronisation at the end."""
-        if self._flush_buffer is None:
-            self._flush_buffer = torch.empty(
-                max(_CUDA_MIN_FLUSH_BYTES, _CUDA_FLUSH_MULTIPLE * self._l2_bytes), dtype=torch.int8, device="cuda"
-            )
+        flush_buffer = self._flush()
         torch.cuda.set_stream(self._stream)
         self._reset_persisting()
         starts = [torch.cuda.Event(enable_timing=True) for _ in steps]
@@ -161,12 +176,19 @@ class CudaDevice:
             torch.cuda._sleep(int(ahead_ms * _CUDA_CYCLES_PER_MS))
         for number, step in enumerate(steps):
             before(number)
-            self._flush_buffer.fill_(number & 1)
+            flush_buffer.fill_(number & 1)
             starts[number].record(self._stream)
             result = step()
             ends[number].record(self._stream)
         torch.cuda.synchronize()
         return [start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)], result
+
+    def _flush(self) -> torch.Tensor:
+        """Return memory that fills the L2 cache when it is written."""
+        if self._flush_buffer is None:
+            nbytes = max(_CUDA_MIN_FLUSH_BYTES, _CUDA_FLUSH_MULTIPLE * self._l2_bytes)
+            self._flush_buffer = torch.empty(nbytes, dtype=torch.int8, device="cuda")
+        return self._flush_buffer
 
     def delay_values(self, inputs: list[torch.Tensor]) -> None:
         """Zero the inputs, then let the stream wait for about 20 ms and restore them; returns before any of that has happened on the device."""
@@ -222,6 +244,22 @@ class CudaDevice:
         if torch.cuda.memory_reserved() - torch.cuda.memory_allocated() > _CUDA_TRIM_BYTES:
             torch.cuda.empty_cache()
 
+    def is_idle(self) -> bool:
+        """Write memory steadily for about 20 ms: whoever else computes gets slices of that time, in which this stops for milliseconds."""
+        buffer = self._flush()
+        torch.cuda.set_stream(self._stream)
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(_IDLE_STEPS + 1)]
+        buffer.fill_(0)
+        torch.cuda.synchronize()
+        torch.cuda._sleep(_IDLE_AHEAD_CYCLES)  # all is launched before any of it runs, so that a gap is not the host's
+        marks[0].record(self._stream)
+        for mark in marks[1:]:
+            for _ in range(_IDLE_FILLS):
+                buffer.fill_(0)
+            mark.record(self._stream)
+        torch.cuda.synchronize()
+        return is_steady([start.elapsed_time(end) for start, end in itertools.pairwise(marks)])
+
     def facts(self) -> dict[str, Any]:
         """Return the chip, its uuid, the driver and library versions."""
         properties = self._properties
@@ -238,6 +276,11 @@ class CudaDevice:
             "triton": _triton_version(),
             "numeric_flags": numeric_flags(),
         }
+
+
+def is_steady(steps_ms: Sequence[float]) -> bool:
+    """True if no step of equal work took longer than the median by a slice of the device's time or more."""
+    return max(steps_ms) < statistics.median(steps_ms) + _IDLE_GAP_MS
 
 
 def open_device(name: str, num_threads: int) -> Device:

@@ -24,6 +24,7 @@ from tools.worker.sampling import Whereabouts
 _START_S = 120.0
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kevolve-starter")
 _KILL_S = 25.0
+_IDLE_S = 2.0
 _PROCESS_CLOCK = 2
 """A process's own clock is numbered by its complement and this (linux/posix-timers.h: CPUCLOCK_SCHED)."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -85,15 +86,20 @@ class Worker:
         Raises:
             WorkerDiedError: The process ended.
         """
-        self._posted = secrets.randbits(53)
+        number = secrets.randbits(53)
         try:
-            self._channel.send({"op": op, "id": self._posted, **fields})
+            self._channel.send({"op": op, "id": number, **fields})
         except (ChannelClosedError, ChannelTimeoutError) as err:
             raise WorkerDiedError("the process ended") from err
+        self._posted = number
 
     def is_busy(self) -> bool:
         """True while a posted command has no answer yet."""
         return self._posted is not None and not self._channel.is_readable()
+
+    def await_answer(self, timeout_s: float) -> None:
+        """Wait until an answer comes in, or the process is gone, for so long at most; nothing is read."""
+        self._channel.is_readable(timeout_s)
 
     def settle(self, timeout_s: float) -> dict[str, Any]:  # Any: JSON
         """Wait for the answer to a posted command and return it, nothing if none is due; errors are those of `request`."""
@@ -116,7 +122,7 @@ class Worker:
         return data, received
 
     def request(
-        self, op: str, timeout_s: float, fds: Sequence[int] = (), meanwhile: Callable[[], None] | None = None, **fields: Any
+        self, op: str, timeout_s: float, fds: Sequence[int] = (), meanwhile: Callable[[], float] | None = None, **fields: Any
     ) -> Reply:  # Any: JSON
         """Send a command and wait for its answer.
 
@@ -124,7 +130,7 @@ class Worker:
             op: The command.
             timeout_s: Limit for the answer, in s.
             fds: Descriptors that travel with it.
-            meanwhile: Called again and again until something comes in.
+            meanwhile: Called again and again until something comes in; returns for how long it held the process still, in s, by which the limit moves.
             fields: What the command needs.
 
         Raises:
@@ -143,10 +149,21 @@ class Worker:
             raise WorkerDiedError("the process ended") from err
         except ChannelTimeoutError as err:
             raise WorkerTimeoutError("the process does not read") from err
-        while meanwhile is not None and time.perf_counter() < began + timeout_s and not self._channel.is_readable():
-            meanwhile()
-        data, received = self._answer(number, timeout_s)
+        limit = began + timeout_s
+        while meanwhile is not None and time.perf_counter() < limit and not self._channel.is_readable():
+            limit += meanwhile()
+        data, received = self._answer(number, limit - time.perf_counter())
         return Reply(data, tuple(received), time.perf_counter() - began)
+
+    def finds_idle(self) -> bool:
+        """True if the process sees nothing else at work on its device; False, too, where it cannot tell soon. For processes whose code is ours."""
+        try:
+            if self._posted is None:
+                self.post("idle")
+            self.await_answer(_IDLE_S)  # of an earlier look, if that one has not come to its end
+            return not self.is_busy() and self.settle(_IDLE_S).get("idle") is True
+        except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError):
+            return False  # the next command says so
 
     def cpu_seconds(self) -> float:
         """Return the processor time of the process and everything it started so far, in s; 0.0 once it is gone."""

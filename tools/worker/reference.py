@@ -31,9 +31,10 @@ from tools.check.variation import distinct_values, perturb_weights, poke_rule, v
 from tools.check.variation_kinds import KINDS
 from tools.sandbox.memory import limit_allocations
 from tools.worker import objects, tensors
+from tools.worker.allowed import Tf32Operands
 from tools.worker.arena import Arena, align
 from tools.worker.channel import Channel
-from tools.worker.devices import Device, open_device
+from tools.worker.devices import Device, flat_bytes, open_device
 from tools.worker.server import Answer, CommandError, classify, serve
 from tools.worker.timed import TimedSlots, last_slot, raw_bits, replay
 from tools.worker.trace import OperatorTrace
@@ -75,6 +76,8 @@ class ReferenceWorker:
         self._draw_now: _Draw | None = None
         self._undecided: set[int] = set()
         """Workloads for which ties in the inputs have several right answers."""
+        self._rounds = True
+        """Whether the settings may round anything of this problem, as far as is known."""
         self._slots: TimedSlots | None = None
         self._slot_plan: tuple[int, list[int], list[Answer], Answer] | None = None
         self._in: Arena | None = None
@@ -84,6 +87,8 @@ class ReferenceWorker:
         self._snapshot: list[torch.Tensor] = []
         self._novel_plan: tuple[list[Answer], list[Answer]] = ([], [])
         self._own_outputs: mmap.mmap | None = None
+        self._swept: list[Any] = []  # Any: output trees
+        self._kept_draw: list[torch.Tensor] = []
 
     def run(self) -> None:
         """Serve until the other side closes."""
@@ -92,7 +97,8 @@ class ReferenceWorker:
             {
                 "open": self._open, "ping": lambda message, fds: {}, "survey": self._survey, "draw": self._draw, "held_out": self._held_out, "compare": self._compare, "unchanged": self._unchanged,
                 "prepare": self._prepare, "compile": self._compile, "warm": self._warm, "block": self._block, "verify": self._verify, "release": self._release,
-                "novel": self._novel, "sweep": self._sweep, "verify_sweep": self._verify_sweep,
+                "novel": self._novel, "sweep": self._sweep, "verify_sweep": self._verify_sweep, "store": self._store, "overwrite": self._overwrite,
+                "idle": lambda message, fds: {"idle": self._device.is_idle()},
             },
         )  # fmt: skip
 
@@ -175,6 +181,22 @@ class ReferenceWorker:
             with torch.no_grad():
                 for name, value in self._model.named_buffers():
                     value.copy_(saved[name])
+
+    def _call_allowed(self, inputs: list[Any]) -> list[torch.Tensor]:  # Any: argument trees
+        """Return the outputs with the rounding that the settings allow to convolutions and matrix products; none where they allow none, or nothing is rounded."""
+        flags = torch.backends
+        if not self._device.name.startswith("cuda") or not (flags.cudnn.allow_tf32 or flags.cuda.matmul.allow_tf32) or not self._rounds:
+            return []
+        with Tf32Operands(matmul=flags.cuda.matmul.allow_tf32) as mode:
+            try:
+                result = [tensor.detach() for tensor in tensors.tensors_of(self._call_native(_copies(inputs)))]
+            except Exception as err:
+                self._device.reset_memory()
+                if classify(err) != "oom":
+                    raise
+                return []
+        self._rounds = mode.used
+        return result if mode.used else []
 
     def _call_float64(self, inputs: list[Any], native: Any) -> tuple[list[torch.Tensor], str]:  # Any: trees
         """Return the reference outputs and how they were computed (`float64`, `float64 on cpu` or `native`)."""
@@ -284,7 +306,7 @@ class ReferenceWorker:
         reference, how = self._call_float64(draw.inputs, draw.native)
         native = list(tensors.tensors_of(draw.native))
         answer: Answer = {
-            "stats": self._statistics(actual, reference, native),
+            "stats": self._statistics(actual, reference, native, self._call_allowed(draw.inputs)),
             "reference": how,
             "shapes": [list(tensor.shape) for tensor in native],
         }
@@ -306,14 +328,22 @@ class ReferenceWorker:
         pairs = zip(self._snapshot, actual, strict=False)
         return {"unchanged": all(bool((raw_bits(a) == raw_bits(b)).all()) for a, b in pairs if a.numel())}
 
-    def _statistics(self, actual: list[torch.Tensor], reference: list[torch.Tensor], native: list[torch.Tensor]) -> list[Answer]:
+    def _statistics(
+        self,
+        actual: list[torch.Tensor],
+        reference: list[torch.Tensor],
+        native: list[torch.Tensor],
+        allowed: list[torch.Tensor] | None = None,
+    ) -> list[Answer]:
+        """Compare outputs one by one; `allowed`: the same outputs with what rounding PyTorch's settings allow, if they allow any."""
         declared = getattr(self._module, "TOLERANCE", None)
         found: list[ErrorStats] = []
-        for got, expected, own in zip(actual, reference, native, strict=True):
+        for number, (got, expected, own) in enumerate(zip(actual, reference, native, strict=True)):
+            rounded = allowed[number] if allowed else None
             if got.numel() == 0:
                 found.append(compare_exact(got.flatten(), own.flatten(), own.flatten()))
             elif own.is_floating_point():
-                found.append(compare(got, expected, own, calibrate(expected, own, declared)))
+                found.append(compare(got, expected, own, calibrate(expected, own, declared, rounded)))
             elif own.is_complex():
                 parts = [torch.view_as_real(tensor.resolve_conj()) for tensor in (got, expected, own)]
                 found.append(compare(parts[0], parts[1].double(), parts[2], calibrate(parts[1], parts[2], declared)))
@@ -458,7 +488,7 @@ class ReferenceWorker:
         native = self._call_native(_copies(inputs))
         reference, _ = self._call_float64(inputs, native)
         actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(output_spec)]
-        return {"stats": self._statistics(actual, reference, list(tensors.tensors_of(native)))}
+        return {"stats": self._statistics(actual, reference, list(tensors.tensors_of(native)), self._call_allowed(inputs))}
 
     def _novel(self, message: Answer, fds: list[int]) -> Answer:
         """Draw inputs that nobody has seen, one set for each seed, into the arena; no draws where their shapes differ from the prepared ones."""
@@ -488,6 +518,11 @@ class ReferenceWorker:
         """Do with a baseline what a candidate does with the fresh draws; arm `empty` moves the same bytes and computes nothing."""
         draws, places = self._novel_plan
         memory = self._own_outputs
+        if message["in_place"]:
+            self._swept = []
+            draws_there = [tensors.read(spec, self._memory(), self._device.name, in_place=True) for spec in draws]
+            self._swept = self._timed().calls_in_place(self._arm(message["arm"]), draws_there)
+            return {}
         if message["arm"] == "empty":
             nothing = tensors.map_tensors(tensors.read(places[0], memory, self._device.name), torch.zeros_like)
             model: _Model = lambda *arguments: nothing  # noqa: E731 - one expression
@@ -498,16 +533,36 @@ class ReferenceWorker:
         self._device.synchronize()
         return {}
 
+    def _store(self, message: Answer, fds: list[int]) -> Answer:
+        """Write the outputs of a baseline's sweep in place to where the candidate's are compared with them."""
+        for result, place in zip(self._swept, self._novel_plan[1], strict=True):
+            tensors.write(result, place, self._own_outputs)
+        self._swept = []
+        return {}
+
+    def _overwrite(self, message: Answer, fds: list[int]) -> Answer:
+        """Keep one of the fresh draws here and destroy them all in the arena: what has not been computed by now never will be."""
+        self._kept_draw = [
+            tensors.view(self._memory(), entry).clone() for entry in tensors.tensor_specs(self._novel_plan[0][int(message["chosen"])])
+        ]
+        for spec in self._novel_plan[0]:
+            for entry in tensors.tensor_specs(spec):
+                flat_bytes(tensors.view(self._memory(), entry)).fill_(0x33)
+        return {}
+
     def _verify_sweep(self, message: Answer, fds: list[int]) -> Answer:
         """Compare all outputs of the candidate's sweep with the baseline's, and one of them with the float64 reference."""
         draws, places = self._novel_plan
         chosen = int(message["chosen"])
         slots = self._timed().arguments
-        fresh = iter([tensors.view(self._memory(), entry).to(self._device.name) for entry in tensors.tensor_specs(draws[chosen])])
+        values = self._kept_draw or [tensors.view(self._memory(), entry) for entry in tensors.tensor_specs(draws[chosen])]
+        fresh = iter([tensor.to(self._device.name) for tensor in values])
+        self._kept_draw = []
         inputs = tensors.map_tensors(slots[chosen % len(slots)], lambda tensor: torch.empty_like(tensor).copy_(next(fresh)))
         native = self._call_native(_copies(inputs))
         reference, _ = self._call_float64(inputs, native)
-        stats = self._statistics(self._written_as(places[chosen]), reference, list(tensors.tensors_of(native)))
+        native = list(tensors.tensors_of(native))
+        stats = self._statistics(self._written_as(places[chosen]), reference, native, self._call_allowed(inputs))
         others = []
         for number, place in enumerate(places):
             if number == chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import statistics
@@ -16,6 +17,7 @@ from tools.check.decision import reject
 from tools.check.operators import arithmetic, reads_all_inputs
 from tools.check.verdict import Crowded, Rejected, Unmeasurable
 from tools.errors import HarnessError, ProblemError
+from tools.timing.turns import Interruption
 from tools.types import Problem, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 
@@ -65,8 +67,8 @@ class ReferenceSession:
         self.problem = problem
         self.device = device
         self.arenas = Arenas()
-        self.turn: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
-        """What each command of the process is wrapped in."""
+        self.turn: Callable[[], AbstractContextManager[Interruption | None]] = contextlib.nullcontext
+        """What each command of the process is wrapped in; its time limit does not run while it is interrupted."""
         self._surveys: dict[int, Survey] = {}
         self._compiled: dict[tuple[int, str], str] = {}
         source = directory / "problem.py"
@@ -98,8 +100,9 @@ class ReferenceSession:
     def request(self, op: str, timeout_s: float, **fields: Any) -> Reply:  # Any: JSON
         """Like `ask`, with the parent's clock."""
         try:
-            with self.turn():
-                reply = self._worker.request(op, timeout_s, **fields)
+            with self.turn() as interruption:
+                meanwhile = functools.partial(interruption.look, self._worker) if interruption is not None else None
+                reply = self._worker.request(op, timeout_s, meanwhile=meanwhile, **fields)
         except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError) as err:
             if self.device != "cpu" and "out of memory" in self._worker.log_tail(1500):
                 raise Crowded(Status.NOT_MEASURED, f"the reference process found no memory on the device at {op!r}") from err
@@ -165,6 +168,10 @@ class ReferenceSession:
     def measure_round_trip(self) -> None:
         """Measure the cost of an empty command, which block times are corrected by."""
         self.round_trip_s = statistics.median(self.request("ping", 30.0).seconds for _ in range(_PINGS))
+
+    def is_idle(self) -> bool:
+        """True if the device does nothing, as far as the process can see; False if it cannot tell."""
+        return self._worker.finds_idle()
 
     def is_alive(self) -> bool:
         """True if the process answers."""

@@ -120,10 +120,12 @@ def write(tree: Tree, spec: dict[str, Any], memory: Any) -> None:  # Any: JSON; 
             view(memory, entry).copy_(tensor.detach())
 
 
-def read(spec: dict[str, Any], memory: Any, device: str) -> Tree:  # Any: JSON; a buffer
-    """Rebuild a tree with fresh tensors on `device`, strides restored where no two elements overlap."""
+def read(spec: dict[str, Any], memory: Any, device: str, *, in_place: bool = False) -> Tree:  # Any: JSON; a buffer
+    """Rebuild a tree with fresh tensors on `device`, strides restored where no two elements overlap; `in_place`: what lies there as it should is not copied."""
     if "tensor" in spec:
         entry = spec["tensor"]
+        if in_place and device == "cpu" and (entry["nbytes"] == 0 or entry["stride"] == row_major(entry["shape"])):
+            return view(memory, entry)
         stride = entry["stride"] if is_dense(entry["shape"], entry["stride"]) else None
         dtype = DTYPES[entry["dtype"]]
         fresh = (
@@ -139,9 +141,18 @@ def read(spec: dict[str, Any], memory: Any, device: str) -> Tree:  # Any: JSON; 
     if "dtype" in spec:
         return DTYPES[spec["dtype"]]
     if "dict" in spec:
-        return {key: read(item, memory, device) for key, item in spec["dict"].items()}
-    items = [read(item, memory, device) for item in spec.get("list", spec.get("tuple", ()))]
+        return {key: read(item, memory, device, in_place=in_place) for key, item in spec["dict"].items()}
+    items = [read(item, memory, device, in_place=in_place) for item in spec.get("list", spec.get("tuple", ()))]
     return tuple(items) if "tuple" in spec else items
+
+
+def row_major(shape: list[int]) -> list[int]:
+    """Return the strides of a contiguous tensor."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return strides[::-1]
 
 
 def is_dense(shape: list[int], stride: list[int]) -> bool:

@@ -126,6 +126,11 @@ class TimedSlots:
                     target.copy_(source)
                 store(number, model(*arguments))
 
+    def calls_in_place(self, model: Callable[..., Any], draws: Sequence[list[Any]]) -> list[Any]:  # Any: argument trees; trees of tensors
+        """Call once on each of several draws where they lie, and return all outputs in the layout that a timed call delivers."""
+        with torch.no_grad():
+            return [self._laid_out(model(*arguments)) for arguments in draws]
+
 
 def _settled(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
     return tensor if not strides or tensor.stride() == strides or tensor.is_contiguous() else tensor.contiguous()

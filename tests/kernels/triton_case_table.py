@@ -59,12 +59,15 @@ def cases() -> dict[str, list[Case]]:
         x = n(5, 3, 7)
         add("reduce_rows", {"self": x, "dim": [-2, -1], "keepdim": False}, reduce, {"BLOCK": 16, "ROWS": 2}, **more)
         add("reduce_columns", {"self": x, "dim": [-2], "keepdim": True}, reduce, {"BLOCK_R": 2, "BLOCK_C": 4}, **more)
+        add("reduce_columns", {"self": n(2, 19, 7), "dim": [1], "keepdim": False}, reduce, {"BLOCK_R": 2, "BLOCK_C": 4, "PARTS": 4}, **more)
         if name == "logsumexp.default":
             x = x.clone()
             x[1] = -inf
             x[2, 1] = inf
             add("reduce_rows", {"self": x, "dim": [1, 2], "keepdim": False}, reduce, {"BLOCK": 16, "ROWS": 2}, slots=False, **more)
-            add("reduce_columns", {"self": x, "dim": [1], "keepdim": False}, reduce, {"BLOCK_R": 2, "BLOCK_C": 4}, slots=False, **more)
+            for parts in (1, 2):
+                tiles = {"BLOCK_R": 2, "BLOCK_C": 4, "PARTS": parts}
+                add("reduce_columns", {"self": x, "dim": [1], "keepdim": False}, reduce, tiles, slots=False, **more)
     for name, op in (("argmax.default", torch.argmax), ("argmin.default", torch.argmin), ("max.dim", torch.max), ("min.dim", torch.min)):
 
         def extreme(self: Any, dim: int, keepdim: bool, op: Any = op) -> Any:

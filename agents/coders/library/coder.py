@@ -15,7 +15,7 @@ from agents.coders.library.capture import Capture, capture
 from agents.coders.library.compose import Piece, compose, compose_reference, tunables_key
 from agents.coders.library.documents import Kernel, kernels_from_base
 from agents.coders.library.errors import CaptureError, DocumentError, LibraryError
-from agents.coders.library.graph import Graph, Node, refs_in
+from agents.coders.library.graph import Graph, Node, TensorSpec, refs_in
 from agents.coders.library.proposals import (
     CHANNELS_LAST,
     Measured,
@@ -324,7 +324,7 @@ def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kerne
     kernels: dict[str, Kernel] = {}
     for workload, plan in zip(bench.workloads, plans, strict=True):
         chosen = {tunables_key(region): tunables_of(proposal, region, plan, bench.limits) for region in plan.regions}
-        pieces.append(Piece(workload.name, workload.captured, plan, chosen, proposal.is_rest_compiled))
+        pieces.append(Piece(workload.name, workload.captured, plan, chosen, proposal.is_rest_compiled, workload.rewritten.simplified))
         for region in plan.regions:
             kernels[region.kernel.name] = region.kernel
             regions[tunables_key(region)] = {
@@ -346,6 +346,7 @@ def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kerne
         "anchors": list(bench.keys()),
         "choices": {key: [choice.kernel, choice.prologue, choice.epilogue] for key, choice in proposal.choices.items()},
         "rest": "compiled" if proposal.is_rest_compiled else "eager",
+        "simplified": sorted({note for workload in bench.workloads for note in workload.rewritten.simplified}),
         "precision": sorted({kernel.precision_class for kernel in kernels.values()}),
     }
     return Candidate(source, bench.language if kernels else "torch", {}, provenance), tuple(kernels.values())
@@ -412,6 +413,7 @@ def _kernel_proposals(
         is_launch_bound=is_recorded,
         is_recurrent=bool(nature.get("is_recurrent")),
         is_network=bool(nature.get("is_network")),
+        is_simplified=any(workload.rewritten.simplified for workload in bench.workloads),
     ):
         merged = {**avoid, **{key: choice for key, choice in proposal.choices.items() if (key, choice.kernel) not in without}}
         yield replace(proposal, choices=merged) if proposal.kind == "kernels" else proposal
@@ -509,15 +511,30 @@ def _nature(bench: _Bench) -> dict[str, bool]:
 
 
 def _is_launch_bound(graph: Graph, limits: Mapping[str, float]) -> bool:
-    """Say whether launching the operators takes the host about as long as the chip needs to run them; no where the chip's documents lack a peak."""
+    """Say whether launching the operators takes the host about as long as the chip needs to run them; no where the chip's documents lack a peak.
+
+    A recording copies inputs in and outputs out, so what it costs counts against it.
+    """
     if any(node.op in RECURRENT for node in graph.nodes):
         return True
     try:
         found = estimate(graph, limits, "eager")
+        copied = sum(spec.numel * 4 for spec in _passed(graph)) * 2e-9 / limits["dram_gb_per_s"]
     except KeyError as error:
         logger.debug("no estimate without the limit %s", error)
         return False
-    return len(found.passes) * _HOST_S > 0.5 * found.seconds  # the estimate is at peak rates; real kernels reach about half of them
+    return (
+        len(found.passes) * _HOST_S > 0.5 * found.seconds + copied
+    )  # the estimate is at peak rates; real kernels reach about half of them
+
+
+def _passed(graph: Graph) -> Iterator[TensorSpec]:
+    """Yield the inputs and outputs of a forward."""
+    inputs = [item.name for item in graph.placeholders if item.kind == "input"]
+    for name in [*inputs, *refs_in(graph.outputs)]:
+        spec = graph.spec(name)
+        if spec is not None:
+            yield spec
 
 
 def _is_gpu(target: str) -> bool:

@@ -52,6 +52,8 @@ class Piece:
     """Tunables by region key and kernel name: `f"{key}|{kernel}"`."""
     is_rest_compiled: bool = False
     """True if what stays with PyTorch goes through torch.compile."""
+    simplified: tuple[str, ...] = ()
+    """What algebra saved, a sentence a place."""
 
 
 @dataclass
@@ -193,6 +195,7 @@ def _docstring(headline: str, pieces: Sequence[Piece], *, is_recorded: bool) -> 
     lines = [f'"""{headline}', ""]
     for piece in pieces:
         where = f" ({piece.name})" if len(pieces) > 1 else ""
+        lines += [f"- algebra{where}: {note}" for note in dict.fromkeys(piece.simplified)]
         for region in piece.plan.regions:
             fused = [name for name, fusion in (("prologue", region.prologue), ("epilogue", region.epilogue)) if fusion is not None]
             with_ = f", {' and '.join(fused)} fused" if fused and region.kernel.matches != ("pointwise",) else ""

@@ -87,6 +87,7 @@ def structures(
     is_launch_bound: bool = False,
     is_recurrent: bool = False,
     is_network: bool = False,
+    is_simplified: bool = False,
 ) -> Iterator[Proposal]:
     """Yield the structures worth a measurement, most promising first.
 
@@ -98,6 +99,7 @@ def structures(
         layouts: Of the reference, most promising first; `channels_last` where convolutions may like it.
         is_launch_bound: Launches are expected to take longer than the work: what is recorded as a CUDA graph comes first.
         is_recurrent: It holds recurrent layers, which PyTorch's library runs better than what the compiler makes of them.
+        is_simplified: Algebra took work out: what the compiler makes of the simplified forward is measured too.
         is_network: Convolutions for which cuDNN is made follow each other: the compiled reference comes before the kernels.
     """
     yield from start
@@ -116,6 +118,10 @@ def structures(
         if heavy and len(heavy) < len(keys):
             yield from_libraries(heavy, is_recorded=True)
     yield first
+    if is_simplified:
+        if not is_launch_bound:
+            yield replace(first, is_recorded=True, note=f"{first.note}, {_RECORDED}")
+        yield Proposal(choices=dict.fromkeys([*keys, POINTWISE], Choice("")), is_rest_compiled=True, note=_SIMPLIFIED)
     if CHANNELS_LAST in layouts:
         yield references((CHANNELS_LAST,), is_recorded=False)[0]
     for rank in range(1, 4):
@@ -238,6 +244,7 @@ def _tensors(value: Any) -> Iterator[str]:  # Any: a graph value
     yield from refs_in(value)
 
 
+_SIMPLIFIED = "the simplified forward through torch.compile, without kernels: what the compiler makes of the same algebra"
 _RECORDED = "recorded as a CUDA graph"
 _CHANNELS_LAST_NOTE = "the whole forward through torch.compile on channels-last inputs and weights"
 _HEAVY = ("conv", "linear", "matmul", "mm.", "bmm", "addmm", "baddbmm", "scaled_dot_product", "einsum", "lstm", "gru")

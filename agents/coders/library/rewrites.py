@@ -1,4 +1,4 @@
-"""Rewrites of a captured graph that make it easier to match and keep its meaning: no-ops go, in-place becomes functional, synonyms and some composites unfold."""
+"""Rewrites of a captured graph that make it easier to match and keep its meaning: no-ops go, in-place becomes functional, synonyms and some composites unfold, algebra saves work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from agents.coders.library.algebra import simplified
 from agents.coders.library.expressions import OPERATORS
 from agents.coders.library.graph import Argument, Graph, Node, Ref, TensorSpec, Value, replace_uses, substitute
 
@@ -92,6 +93,8 @@ class Rewritten:
     graph: Graph
     pinned: frozenset[str] = frozenset()
     """Values that are written in place somewhere (or share memory with one): only PyTorch may touch them, in the captured order."""
+    simplified: tuple[str, ...] = ()
+    """What algebra saved, a sentence a place (`algebra`)."""
 
 
 def rewrite(graph: Graph, anchored: Collection[str] = ()) -> Rewritten:
@@ -105,7 +108,8 @@ def rewrite(graph: Graph, anchored: Collection[str] = ()) -> Rewritten:
     graph = _without_copies(graph, pinned)
     graph = _renamed(graph)
     graph = _unfolded(graph, frozenset(anchored), pinned)
-    return Rewritten(_without_dead(graph, pinned), pinned)
+    graph, saved = simplified(graph, pinned, VIEWS)
+    return Rewritten(_without_dead(graph, pinned), pinned, saved)
 
 
 def is_in_place(node: Node) -> bool:

@@ -195,9 +195,9 @@ class CandidateProcess:
         """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards, with `in_place` after `store` only."""
         return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs), in_place=in_place)
 
-    def store(self, outputs: Sequence[Answer], deadline: Deadline) -> None:
+    def store(self, outputs: Sequence[Answer], deadline: Deadline) -> Reply:
         """Have the outputs of a sweep in place written to the output arena."""
-        self._request("store", deadline, "writing the outputs for fresh inputs", outputs=list(outputs))
+        return self._request("store", deadline, "writing the outputs for fresh inputs", outputs=list(outputs))
 
     def log_tail(self, limit: int) -> str:
         """Return the end of what the process printed."""

@@ -55,7 +55,7 @@ from tools.timing.exclusive import Hold, exclusive_device, shared_device
 from tools.timing.pair import FreshPair
 from tools.timing.parts import part
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
-from tools.timing.residence import alone, beside_others
+from tools.timing.residence import Residence, residence
 from tools.timing.stats import combine_speedups, geometric_mean
 from tools.timing.turns import Turns
 from tools.types import (
@@ -126,6 +126,8 @@ class _Attempt:
     """Calibrated spread between sessions on this device."""
     turns_s: dict[str, float] = field(default_factory=dict)
     """Waiting for the device, as `tools.timing.turns.Turns` counts it, and `waited_for_timing`."""
+    room: Residence | None = None
+    """Memory on the accelerator; None on the CPU."""
     opened: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     """What the check's process said of its device, before it loaded the candidate."""
 
@@ -344,17 +346,8 @@ class LocalEvaluator:
 
     def _run_with_room(self, attempt: _Attempt, limits: dict[str, Limit], device: str) -> None:
         """Run beside others, and alone if the device's memory was too small for all."""
-        if device == "cpu":
-            self._run_beside_others(attempt, limits)
-            return
-
-        def make_room(is_wanted: bool) -> None:
-            session = self._sessions.get((attempt.problem.source_hash, device))
-            if session is not None and (is_wanted or session.call_bytes > _MOST_IDLE_BYTES):
-                self._drop_session(attempt.problem, attempt.info)
-
-        try:
-            with beside_others(self._slot.accelerator, make_room):
+        with residence(device, self._slot.accelerator) as attempt.room:
+            try:
                 try:
                     self._run_beside_others(attempt, limits)
                 except DeviceNotOpenedError as err:
@@ -364,15 +357,26 @@ class LocalEvaluator:
                     _log.warning("once more without starting the profiler ahead: %s", err)
                     attempt.start_again()
                     self._run_beside_others(attempt, limits)
-        except Rejected as rejected:
-            if not (isinstance(rejected, Crowded) or rejected.status is Status.OUT_OF_MEMORY):
-                raise
-            _log.info("once more with nothing beside it on the device: %s", rejected.reason)
-            self._drop_session(attempt.problem, attempt.info)
-            attempt.start_again()
-            with alone(self._slot.accelerator), exclusive_device(device, self._slot.accelerator), self._alone():
-                self._run_beside_others(attempt, limits)
-                self._drop_session(attempt.problem, attempt.info)  # what needs the device whole leaves nothing on it
+            except Rejected as rejected:
+                if attempt.room is None or not (isinstance(rejected, Crowded) or rejected.status is Status.OUT_OF_MEMORY):
+                    raise
+                _log.info("once more with nothing beside it on the device: %s", rejected.reason)
+                self._drop_session(attempt.problem, attempt.info)
+                attempt.start_again()
+                self._reserve(attempt, sys.maxsize)
+                with exclusive_device(device, self._slot.accelerator), self._alone():
+                    self._run_beside_others(attempt, limits)
+            finally:
+                session = self._sessions.get((attempt.problem.source_hash, device))
+                if attempt.room is not None and session is not None and session.call_bytes > _MOST_IDLE_BYTES:
+                    self._drop_session(attempt.problem, attempt.info)
+
+    def _reserve(self, attempt: _Attempt, num_bytes: int) -> None:
+        """Have memory on the accelerator for an evaluation, all of it if it is alone there."""
+        total = self._facts.get(str(attempt.info.torch_device), {}).get("memory_bytes")
+        if attempt.room is not None and total and not self._is_alone:
+            with part(attempt.turns_s, "waited_for_memory"):
+                attempt.room.reserve(num_bytes, int(total))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -403,8 +407,10 @@ class LocalEvaluator:
             session = self._session(attempt.problem, device, lambda: self._shared(device))
         if self._use_calibration:
             attempt.spread = read_spread(self._home, session.facts)
+        self._reserve(attempt, session.needed_bytes)  # a guess before the first survey
         with attempt.phase("survey"), self._by_turns(attempt, session):
             surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
+        self._reserve(attempt, session.needed_bytes)
         untestable = next((item.untestable for item in surveys if item.untestable), "")
         if untestable:
             raise Unmeasurable(untestable)

@@ -1,66 +1,73 @@
-"""The memory of an accelerator: shared by evaluations, or one's alone."""
+"""The memory of an accelerator, shared out among evaluations."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import secrets
+import signal
 import time
 from multiprocessing.synchronize import Event
 
-from tools.timing import residence
-from tools.timing.residence import alone, beside_others
+from tools.timing.residence import Residence
 
-Place = tuple[str, int]
-"""Name of an accelerator that nobody else uses, and the pipe into which processes say at once what they do."""
+TOTAL = 1000
+"""Bytes of an invented device, of which 920 are shared out."""
 
 
-def _beside(place: Place, leave: Event) -> None:
-    accelerator, told = place
-    with beside_others(accelerator, lambda is_wanted: _say(told, "leaves, wanted" if is_wanted else "leaves")):
-        _say(told, "beside")
+def _hold(accelerator: str, num_bytes: int, told: int, leave: Event) -> None:
+    with Residence(accelerator) as made:
+        made.reserve(num_bytes, TOTAL)
+        os.write(told, f"{num_bytes}\n".encode())
         leave.wait(60)
 
 
-def _alone(place: Place, leave: Event) -> None:
-    accelerator, told = place
-    with alone(accelerator):
-        _say(told, "alone")
-        leave.wait(60)
-
-
-def _say(told: int, text: str) -> None:
-    os.write(told, f"{text}\n".encode())
-
-
-def test_one_that_needs_the_whole_memory_waits_for_those_that_run_and_is_waited_for_by_those_that_come() -> None:
+def test_reservations_that_fit_are_held_together_and_others_wait_in_the_order_they_came() -> None:
     context = multiprocessing.get_context("fork")
     reading, writing = os.pipe()
-    place = secrets.token_hex(8), writing
-    first_leaves, whole_leaves, later_leaves = (context.Event() for _ in range(3))
-    later_leaves.set()
+    accelerator, leave = secrets.token_hex(8), [context.Event() for _ in range(4)]
+    sizes = (400, 500, 5000, 10)  # the third wants more than there is: the whole; the fourth would fit and comes later
+
     with os.fdopen(reading) as lines, os.fdopen(writing, "wb"):
-        first = context.Process(target=_beside, args=(place, first_leaves))
-        first.start()
-        assert lines.readline() == "beside\n"
-        neighbour = context.Process(target=_beside, args=(place, later_leaves))
-        neighbour.start()
-        assert [lines.readline() for _ in range(2)] == ["beside\n", "leaves\n"]
-        whole = context.Process(target=_alone, args=(place, whole_leaves))
-        whole.start()
-        while not _is_wanted(place[0]):
-            time.sleep(0.01)
-        later = context.Process(target=_beside, args=(place, later_leaves))
-        later.start()
-        first_leaves.set()
-        assert [lines.readline() for _ in range(2)] == ["leaves, wanted\n", "alone\n"]
-        whole_leaves.set()
-        assert [lines.readline() for _ in range(2)] == ["beside\n", "leaves\n"]
-    for process in (first, neighbour, whole, later):
-        process.join(60)
-        assert process.exitcode == 0
+        processes = []
+        for number, size in enumerate(sizes):
+            processes.append(context.Process(target=_hold, args=(accelerator, size, writing, leave[number])))
+            processes[-1].start()
+            if size < 5000 and number < 2:
+                assert lines.readline() == f"{size}\n"
+            elif number == 2:
+                _wait_for_a_queue(accelerator)
+        leave[0].set()
+        os.kill(processes[1].pid or 0, signal.SIGKILL)  # what it held ends with it
+        assert lines.readline() == "5000\n"
+        leave[2].set()
+        assert lines.readline() == "10\n"
+        leave[3].set()
+        for process in processes:
+            process.join(60)
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL, 0, 0]
 
 
-def _is_wanted(accelerator: str) -> bool:
-    with residence._files(accelerator) as (_, wanted):
-        return not residence._try(wanted, residence.fcntl.LOCK_SH)
+def test_a_smaller_reservation_is_had_at_once_and_frees_the_rest() -> None:
+    accelerator = secrets.token_hex(8)
+    with Residence(accelerator) as first, Residence(accelerator) as second:
+        first.reserve(900, TOTAL)
+        first.reserve(300, TOTAL)
+        second.reserve(600, TOTAL)
+        assert (first.reserved_bytes, second.reserved_bytes) == (300, 600)
+        first.release()
+        second.reserve(5000, TOTAL)
+        assert (first.reserved_bytes, second.reserved_bytes) == (0, 920)
+
+
+def _wait_for_a_queue(accelerator: str) -> None:
+    import fcntl
+
+    queue = Residence(accelerator)._directory / "queue"
+    while True:
+        with queue.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+        time.sleep(0.01)

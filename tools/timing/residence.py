@@ -1,4 +1,8 @@
-"""Whose memory may be on an accelerator: that of many evaluations at a time, or of one that needs it whole. By file locks, which end with their process."""
+"""Whose memory may be on an accelerator: evaluations beside each other reserve what they will need, and wait until it is there.
+
+A reservation is a file whose lock ends with its process; its content is the number of bytes. They are served in the order in which they were asked for, so one
+that needs nearly everything waits for those before it only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -16,58 +20,97 @@ from tools.types import Status
 
 _WAIT_S = 900.0
 _POLL_S = 0.02
+_USABLE = 0.92
+"""Share of the device's memory that is shared out; contexts of processes and what others hold take the rest."""
 
 
-@contextlib.contextmanager
-def beside_others(accelerator: str, make_room: Callable[[bool], None]) -> Iterator[None]:
-    """Keep memory on the device beside other evaluations; none begins while one waits for the whole device.
+class Residence:
+    """Memory of one evaluation on an accelerator, as far as evaluations of this user on this machine agree on it."""
 
-    Args:
-        accelerator: Which one; empty: what `CUDA_VISIBLE_DEVICES` says.
-        make_room: Called at the end, before others may rely on the memory; it is told whether somebody waits for the whole device.
+    def __init__(self, accelerator: str) -> None:
+        """Take note of the device; empty: what `CUDA_VISIBLE_DEVICES` says. Nothing is reserved yet."""
+        name = (accelerator or os.environ.get("CUDA_VISIBLE_DEVICES", "all")).replace(",", "_").replace("/", "_")
+        self._directory = Path(tempfile.gettempdir()) / f"kevolve-memory-{name}-{os.getuid()}"
+        self._held: IO[str] | None = None
+        self.reserved_bytes = 0
 
-    Raises:
-        Rejected: Somebody had or wanted the whole device for 15 minutes.
-    """
-    deadline = time.monotonic() + _WAIT_S
-    with _files(accelerator) as (house, wanted):
-        _lock(wanted, fcntl.LOCK_SH, deadline)
-        _lock(house, fcntl.LOCK_SH, deadline)
-        fcntl.flock(wanted, fcntl.LOCK_UN)
-        try:
-            yield
-        finally:
-            make_room(not _try(wanted, fcntl.LOCK_SH))
+    def reserve(self, num_bytes: int, total_bytes: int) -> None:
+        """Replace the reservation; what is asked for beyond the device's usable memory is the whole of it.
+
+        More than before is waited for without what was reserved before, so that no two wait for each other.
+
+        Args:
+            num_bytes: Needed at the most.
+            total_bytes: The device's memory.
+
+        Raises:
+            Rejected: Others held the memory for 15 minutes.
+        """
+        usable = int(_USABLE * total_bytes)
+        wanted = min(num_bytes, usable)
+        if self._held is not None and wanted <= self.reserved_bytes:
+            self._write(wanted)
+            return
+        self.release()
+        deadline = time.monotonic() + _WAIT_S
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        with (self._directory / "queue").open("a") as queue:
+            while not _try_lock(queue) or self._taken() + wanted > usable:  # who waits holds the queue
+                if time.monotonic() > deadline:
+                    raise Rejected(Status.NOT_MEASURED, "other evaluations on this machine have held the device's memory for 15 minutes")
+                time.sleep(_POLL_S)
+            handle, path = tempfile.mkstemp(prefix="held-", dir=self._directory)
+            self._held = os.fdopen(handle, "w+")
+            self._path = Path(path)
+            _try_lock(self._held)
+            self._write(wanted)
+
+    def release(self) -> None:
+        """Give the reservation back; harmless where there is none."""
+        if self._held is not None:
+            self._path.unlink(missing_ok=True)
+            self._held.close()
+            self._held = None
+        self.reserved_bytes = 0
+
+    def __enter__(self) -> Residence:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    def _write(self, num_bytes: int) -> None:
+        if self._held is not None:
+            self._held.seek(0)
+            self._held.write(f"{num_bytes:020d}")
+            self._held.flush()
+            self.reserved_bytes = num_bytes
+
+    def _taken(self) -> int:
+        """Return the bytes that others have reserved, and clear away what ended processes left."""
+        total = 0
+        for path in self._directory.glob("held-*"):
+            with contextlib.suppress(OSError, ValueError), path.open() as file:
+                if _try_lock(file):
+                    path.unlink(missing_ok=True)
+                else:
+                    total += int(file.read())
+        return total
 
 
-@contextlib.contextmanager
-def alone(accelerator: str) -> Iterator[None]:
-    """Have the device's whole memory, as soon as the evaluations that run have ended; arguments and errors as for `beside_others`."""
-    deadline = time.monotonic() + _WAIT_S
-    with _files(accelerator) as (house, wanted):
-        _lock(wanted, fcntl.LOCK_EX, deadline)
-        _lock(house, fcntl.LOCK_EX, deadline)
-        yield
-
-
-@contextlib.contextmanager
-def _files(accelerator: str) -> Iterator[tuple[IO[str], IO[str]]]:
-    name = (accelerator or os.environ.get("CUDA_VISIBLE_DEVICES", "all")).replace(",", "_").replace("/", "_")
-    path = Path(tempfile.gettempdir()) / f"kevolve-memory-{name}-{os.getuid()}.lock"
-    with path.open("a") as house, path.with_suffix(".wanted").open("a") as wanted:
-        yield house, wanted
-
-
-def _lock(file: IO[str], kind: int, deadline: float) -> None:
-    while not _try(file, kind):
-        if time.monotonic() > deadline:
-            raise Rejected(Status.NOT_MEASURED, "another evaluation on this machine has held the device's memory for 15 minutes")
-        time.sleep(_POLL_S)
-
-
-def _try(file: IO[str], kind: int) -> bool:
+def _try_lock(file: IO[str]) -> bool:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def residence(device: str, accelerator: str) -> Iterator[Residence | None]:
+    """Yield a residence on an accelerator; None on `cpu`, whose memory is asked for otherwise."""
+    if device == "cpu":
+        yield None
+        return
+    with Residence(accelerator) as made:
+        yield made

@@ -133,7 +133,18 @@ class ReferenceWorker:
             "workloads": [_workload_name(item, number) for number, item in enumerate(self._workloads)],
             "facts": self._device.facts(),
             "pid": os.getpid(),
+            "model_bytes": sum(item.numel() * item.element_size() for item in self._model.state_dict().values()),
+            "inputs_bytes": max(map(self._expected_bytes, self._workloads)),
         }
+
+    def _expected_bytes(self, arguments: Mapping[str, Any]) -> int:  # Any: the workload's arguments
+        """Return the size of a workload's inputs without making them; 0 where the generator needs values."""
+        try:
+            with torch.device("meta"):
+                made = self._module.get_inputs(**arguments)
+            return sum(tensor.numel() * tensor.element_size() for tensor in tensors.tensors_of(made) if tensor.is_meta)
+        except Exception:  # the problem's code may raise anything for tensors without values
+            return 0
 
     def _generate(self, workload: int, seed: int, kind: str) -> list[Any]:  # Any: argument trees
         arguments = self._workloads[workload]

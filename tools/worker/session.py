@@ -25,6 +25,10 @@ Answer = dict[str, Any]  # Any: JSON
 _OPEN_S = 120.0
 _COMPILE_S = 900.0
 _PINGS = 15
+_CONTEXT_BYTES = 3 << 30
+"""Contexts of three processes with the workspaces of their libraries, and room for intermediate results; chosen generously, what does not fit is tried alone."""
+_CALL_COPIES = 6
+"""Of what a call reads and writes: in the reference's process as drawn and in float64, with PyTorch's own result, and in the candidate's."""
 
 
 @dataclass
@@ -83,6 +87,7 @@ class ReferenceSession:
             raise
         self.workloads: list[str] = opened["workloads"]
         self.facts: Answer = opened["facts"]
+        self._model_bytes, self._inputs_bytes = int(opened["model_bytes"]), int(opened["inputs_bytes"])
         self.round_trip_s = 0.0
         """Median time of an empty command, in s."""
         self.measure_round_trip()
@@ -136,8 +141,13 @@ class ReferenceSession:
 
     @property
     def call_bytes(self) -> int:
-        """Bytes of inputs and outputs of a call of the largest workload that was surveyed; 0 before."""
-        return max((item.call_bytes for item in self._surveys.values()), default=0)
+        """Bytes of inputs, outputs and weights of a call of the largest workload; before a survey a guess, with outputs as large as the inputs."""
+        return max((item.call_bytes for item in self._surveys.values()), default=2 * self._inputs_bytes + self._model_bytes)
+
+    @property
+    def needed_bytes(self) -> int:
+        """Memory that an evaluation of this problem takes on an accelerator at the most, as far as is known."""
+        return _CONTEXT_BYTES + _CALL_COPIES * self.call_bytes
 
     def compile(self, workload: int, arm: str = "compiled") -> str:
         """Compile the reference for the prepared workload; returns an error text, empty if that baseline works. Done once per workload.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, overload
 from weakref import WeakValueDictionary
 
+from agents.chat_models.keys import scrub
 from agents.coders.base import Coder, Draft
 from agents.config import RunConfig
 from agents.errors import BudgetExhausted
@@ -143,6 +144,7 @@ class RunContext:
             lambda call_id, tokens, dollars: self.store.spend(self.run_id, call_id, tokens=tokens, dollars=dollars),
             lambda call: self.tell("model_call", **call.to_json()),
             lambda role, tokens: self.report(Event("answering", {"role": role, "tokens": tokens})),
+            lambda role, outcome, detail: self.tell("advice", role=role, outcome=outcome.value, detail=scrub(detail)[:200]),
         )
         """Counts what chat models cost, request by request."""
 

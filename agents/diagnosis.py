@@ -5,19 +5,21 @@ The rules state what was observed and never more: where no counter supports a cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from agents.explain_diagnosis import sharpened
 from agents.subject import TUNING, family, questions, subject
 from agents.types import Attempt, Diagnosis
 from tools.profiling.causes import ProfileDiagnosis
-from tools.types import Composition, Evaluation, Problem, Status
+from tools.types import Composition, Evaluation, Evidence, Problem, Status
 
 _NEAR_FLOOR = 0.8
 """From this roofline fraction on, a kernel is as good as its design allows; 1.0 is the physical floor."""
 _LAUNCH_BOUND_MS = 0.02
 """Below this latency a call is mostly overhead: launching a kernel takes in the order of 5 to 10 µs."""
 _MAX_FAILED_IDEAS = 12
+_WIDE = 1.5
+"""An interval whose ends differ by more than this factor is called wide."""
 
 _FAILURES: dict[Status, tuple[str, str]] = {
     Status.LINT_ERROR: ("lint", "The candidate breaks rules that are checked before it runs."),
@@ -35,7 +37,13 @@ _FAILURES: dict[Status, tuple[str, str]] = {
 
 
 def diagnose(
-    problem: Problem, target: str, parents: Sequence[Attempt], remembered: Sequence[Attempt], *, profiled: ProfileDiagnosis | None = None
+    problem: Problem,
+    target: str,
+    parents: Sequence[Attempt],
+    remembered: Sequence[Attempt],
+    *,
+    profiled: ProfileDiagnosis | None = None,
+    ancestors: Set[str] = frozenset(),
 ) -> Diagnosis:
     """Return what to work on next, judged from the latest parent.
 
@@ -45,8 +53,11 @@ def diagnose(
         parents: What is expanded; none for a draft.
         remembered: Earlier attempts that may be mentioned, in logical order.
         profiled: What the rules found in a profile of the latest parent; sharpens the diagnosis of one that passed.
+        ancestors: Ids of what the parents descend from: what passed among them is in the parents, so it did not fail, however slow it was.
     """
-    failed = _failed_ideas(parents, remembered)
+    failed = _failed_ideas(
+        parents, [item for item in remembered if item.node_id not in ancestors or item.evaluation.status is not Status.PASSED]
+    )
     if not parents:
         return Diagnosis(
             bottleneck="none_yet",
@@ -91,7 +102,12 @@ def _diagnose_passed(problem: Problem, target: str, evaluation: Evaluation, fail
     if evaluation.latency_ms is None:
         measured = "It passes; it was not timed, as the device is not here."
     else:
-        measured = f"It passes with fitness {evaluation.fitness:.3f} and takes {evaluation.latency_ms:.4g} ms."
+        how = "takes" if evaluation.evidence is Evidence.MEASURED else f"takes by the model ({evaluation.evidence.value}, not measured)"
+        speed = f" with fitness {evaluation.fitness:.3f}" if evaluation.speedup else ""
+        measured = f"It passes{speed} and {how} {evaluation.latency_ms:.4g} ms."
+        wide = [item for item in evaluation.speedup.values() if item.low > 0 and item.high / item.low > _WIDE]
+        if wide:
+            measured += " Its intervals are wide: differences within them mean nothing."
     if counters:
         measured += f" Counters: {counters}."
     if evaluation.composition in (Composition.LIBRARY, Composition.COMPILER):
@@ -101,8 +117,13 @@ def _diagnose_passed(problem: Problem, target: str, evaluation: Evaluation, fail
         bottleneck, advice = "memory_bandwidth", f"It reaches {fraction:.0%} of its physical floor; little is left with this design."
         questions = (f"less memory traffic: {about}", f"which operators to fuse: {about}")
     elif evaluation.latency_ms is not None and evaluation.latency_ms < _LAUNCH_BOUND_MS:
-        bottleneck, advice = "latency", "One call is so short that launch overhead dominates: fewer launches count most."
-        questions = ("reduce kernel launch overhead", f"one launch for everything: {about}")
+        bottleneck = "latency"
+        if family(target) == "cpu":
+            advice = "One call is so short that the call itself counts: work in Python around it, checks and copies, the fork and join of threads."
+            questions = ("overhead of a parallel region, when one thread is faster", f"what makes it faster: {about}")
+        else:
+            advice = "One call is so short that launching and the way of the first bytes dominate: one launch if there are several, then less waiting in it."
+            questions = ("reduce kernel launch overhead", f"one launch for everything: {about}")
     elif fraction is not None:
         bottleneck, advice = "memory_bandwidth", f"It reaches {fraction:.0%} of its physical floor."
         questions = (f"what makes it faster: {about}", *TUNING.get(family(target), ()))
@@ -120,7 +141,8 @@ def _failed_ideas(parents: Sequence[Attempt], remembered: Sequence[Attempt]) -> 
         if attempt.node_id in known and attempt.evaluation.fitness >= reference:
             continue
         status = attempt.evaluation.status
-        if status is not Status.PASSED or attempt.evaluation.fitness <= reference:
+        is_timed = bool(attempt.evaluation.speedup)  # what was not compared with anything has not failed
+        if status is not Status.PASSED or (is_timed and attempt.evaluation.fitness <= reference):
             outcome = (
                 f"fitness {attempt.evaluation.fitness:.3f}" if status is Status.PASSED else f"{status.value}: {attempt.evaluation.reason}"
             )

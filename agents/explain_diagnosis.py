@@ -23,15 +23,21 @@ def sharpened(diagnosis: Diagnosis, found: ProfileDiagnosis) -> Diagnosis:
     cause = found.dominant
     if cause is None:
         return diagnosis
-    where = f" in {cause.kernel}" if cause.kernel else ""
-    seen = "" if cause.seen_by == "measured" else f" (seen in what was {cause.seen_by}, not in a run)"
-    lines = [f"Profile: {cause.name.replace('_', ' ')}{where}{seen}. {cause.claim} Evidence: {'; '.join(cause.evidence)}."]
-    deferred = list(dict.fromkeys(item.name.replace("_", " ") for item in found.deferred if item.name != cause.name))[:4]
-    if deferred:
-        lines.append(f"Deferred: {', '.join(deferred)}.")
     return dataclasses.replace(
         diagnosis,
         bottleneck=_BOTTLENECKS.get(cause.name, "latency"),
-        summary=" ".join([diagnosis.summary, *lines]).strip(),
+        summary=f"{diagnosis.summary} {cause_text(found)}".strip(),
         questions=tuple(dict.fromkeys([*found.questions, *diagnosis.questions])),
     )
+
+
+def cause_text(found: ProfileDiagnosis) -> str:
+    """Return the dominant cause of a profile with its evidence, in sentences; what the rules could not tell where they name none."""
+    cause = found.dominant
+    if cause is None:
+        return " ".join(["The profile names no dominant cause.", *found.cannot_tell[:3]])
+    where = f" in {cause.kernel}" if cause.kernel else ""
+    seen = "" if cause.seen_by == "measured" else f" (seen in what was {cause.seen_by}, not in a run)"
+    text = f"Profile: {cause.name.replace('_', ' ')}{where}{seen}. {cause.claim} Evidence: {'; '.join(cause.evidence)}."
+    deferred = list(dict.fromkeys(item.name.replace("_", " ") for item in found.deferred if item.name != cause.name))[:4]
+    return f"{text} Deferred: {', '.join(deferred)}." if deferred else text

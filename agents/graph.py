@@ -18,7 +18,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send, interrupt
 
-from agents.coders.prompt import target_facts
+from agents.advisers import outline
+from agents.coders.prompt import language_of_target, language_text, target_facts
 from agents.context import RunContext, StartingPoint
 from agents.learning import learn
 from agents.outcome import publish
@@ -27,13 +28,15 @@ from agents.planner import Plan, plan
 from agents.recording import record_round
 from agents.reflection import measure_finalists, reason_to_stop
 from agents.runs.hashing import derived_seed
-from agents.session import build_session_graph
+from agents.session import asked_brief, build_session_graph
 from agents.state import SearchState, SessionState
 from agents.strategies.base import Expansion
+from agents.subject import questions
 from agents.threads import in_thread
 from agents.types import Memory
-from agents.work_plan import WHOLE, WorkItem, next_item, plan_by_rules
+from agents.work_plan import WorkItem, is_plain, next_item, plan_by_rules
 from kb.types import WinnerMatch
+from tools.types import Status
 
 logger = logging.getLogger(__name__)
 
@@ -113,12 +116,16 @@ async def _divide(context: RunContext, signature: str, found: Plan) -> tuple[Wor
     evaluations = context.left().evaluations
     items: tuple[WorkItem, ...] = ()
     if context.advisers is not None and context.advisers.has("planner"):
+        asked = questions(context.problem, context.target)
         told = {
-            "By rules": "\n".join(item.text() for item in plan_by_rules(signature, context.target, evaluations)),
             "The target": target_facts(context.target),
+            "Knowledge": outline(await asked_brief(context, asked)) if context.base is not None and context.config.deep_search else "",
             "Earlier winners": "\n\n".join(match.winner.source for match in (*found.same, *found.siblings)[:2]),
         }
-        items = await context.advisers.plan(context.problem, context.target, told, evaluations, context.meter, run_id=context.run_id)
+        language = language_text(language_of_target(context.target))
+        items = await context.advisers.plan(
+            context.problem, context.target, told, evaluations, context.meter, language, run_id=context.run_id
+        )
     by = "model" if items else "rules"
     items = items or plan_by_rules(signature, context.target, evaluations)
     context.tell("divided", by=by, items=[dataclasses.asdict(item) for item in items])
@@ -162,7 +169,7 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
     share = most if left is None else min(most, max(1, left // len(chosen)))
     known = context.store.num_nodes(context.run_id)
     given = list(state.get("given", []))
-    directives = [_directive(state.get("items", []), given, share, seed_id) for _, seed_id in chosen]
+    directed = [_directive(state.get("items", []), given, expansion, seed_id) for expansion, seed_id in chosen]
     pending = [
         SessionState(
             session_id=f"r{state['round']:05d}-{sibling:03d}",
@@ -173,6 +180,7 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
             algorithm=dict(expansion.algorithm),
             seed_id=seed_id,
             directive=directive,
+            item=item,
             winner_ids=state["winner_ids"],
             notes=told["notes"],
             known=known,
@@ -181,20 +189,27 @@ async def select_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
             used=0,
             outcome="",
         )
-        for sibling, ((expansion, seed_id), directive) in enumerate(zip(chosen, directives, strict=True))
+        for sibling, ((expansion, seed_id), (item, directive)) in enumerate(zip(chosen, directed, strict=True))
     ]
     hold = "pause" if wishes.is_paused else "approve" if context.config.approve else ""
     return {**told, "seeds": seeds, "injectable": injectable, "adopted": adopted, "given": given, "pending": pending, "hold": hold}
 
 
-def _directive(items: Sequence[dict[str, Any]], given: list[int], share: int, seed_id: str) -> str:  # Any: JSON of a WorkItem
-    """Return what of the plan the next session works on, and count its share of evaluations in `given`; empty for a plan of one item by rules, or for a seed."""
+def _directive(
+    items: Sequence[dict[str, Any]], given: list[int], expansion: Expansion, seed_id: str
+) -> tuple[int, str]:  # Any: JSON of a WorkItem
+    """Return which item of the plan the next session works on, and its text; (-1, "") where the plan has nothing for it.
+
+    One evaluation is counted in `given`; what the session used beyond that is added when it is recorded.
+    """
     plan_items = [WorkItem(**item) for item in items]
-    if seed_id or not plan_items or [item.region for item in plan_items] == [WHOLE]:
-        return ""
-    index = next_item(plan_items, given)
-    given[index] += share
-    return plan_items[index].text()
+    if seed_id or is_plain(plan_items):
+        return -1, ""
+    index = next_item(plan_items, given, "improve" if expansion.parents else "draft")
+    if index is None:
+        return -1, ""
+    given[index] += 1
+    return index, plan_items[index].text()
 
 
 def _after_select(state: SearchState) -> list[Send] | str:
@@ -239,6 +254,15 @@ async def record_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
     context = runtime.context
     store, run_id = context.store, context.run_id
     new = record_round(context, state["pending"])
+    given = list(state.get("given", []))
+    for session in state["pending"]:
+        if 0 <= session.get("item", -1) < len(given):
+            attempts = context.attempts(session["session_id"])
+            measured = sum(
+                item.evaluation is not None and item.evaluation.status is not Status.LINT_ERROR and not item.duplicate_of
+                for item in attempts
+            )
+            given[session["item"]] += max(0, measured - 1)
     # A repeat after a kill finds the nodes there already; the round's own nodes tell whether it brought anything.
     is_idle = not any(node.round == state["round"] for node in store.node_summaries(run_id, 1))
     best = store.best_fitness(run_id)
@@ -250,7 +274,7 @@ async def record_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[
         best_fitness=best[1] if best else 0.0,
         best_node=best[0] if best else "",
     )
-    return {"round": state["round"] + 1, "idle_rounds": state["idle_rounds"] + 1 if is_idle else 0, "pending": []}
+    return {"round": state["round"] + 1, "idle_rounds": state["idle_rounds"] + 1 if is_idle else 0, "pending": [], "given": given}
 
 
 async def reflect_step(state: SearchState, runtime: Runtime[RunContext]) -> dict[str, Any]:

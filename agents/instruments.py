@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agents.errors import BudgetExhausted
+from agents.explain_diagnosis import cause_text
+from agents.profiles import profiled
 from agents.runs.hashing import normalised_hash
 from agents.threads import in_thread
 from tools.types import Candidate, Evaluation
@@ -62,6 +64,16 @@ class RunInstruments:
             return await context.evaluate(candidate, source_hash, "search")
         except BudgetExhausted:
             return None
+
+    async def profile(self, candidate: Candidate) -> str:
+        """See `Instruments.profile`."""
+        context = self._context
+        found = await profiled(context, candidate)
+        return (
+            cause_text(found)
+            if found is not None
+            else "No profile: there is no profiler here, it saw nothing, or the run's profiles are used up."
+        )
 
 
 def report_text(report: CompileReport) -> str:

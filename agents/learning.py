@@ -7,6 +7,7 @@ import difflib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from agents.coders.prompt import target_facts
 from agents.context import RunContext
 from agents.lessons import (
     MAX_KNOWN,
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_OFFERED = 8
 """Earlier lessons that a model is shown."""
-_MAX_DIFF_LINES = 60
+_MAX_DIFF_LINES = 90
 
 
 async def learn(context: RunContext, signature: str) -> None:
@@ -93,24 +94,41 @@ async def _reflect(
     offered = {match.lesson_id: match.lesson for match in known[:MAX_OFFERED]}
     told = {
         "Problem": about.problem.source,
+        "The target": target_facts(about.target).partition("\n")[0],
         "Steps": "\n\n".join(_told(number, step) for number, step in enumerate(steps, start=1)),
-        "Earlier lessons": "\n".join(f"{lesson_id}: {lesson.claim}" for lesson_id, lesson in offered.items()),
+        "Earlier lessons": "\n".join(_offer(lesson_id, lesson) for lesson_id, lesson in offered.items()),
     }
     answer = await context.advisers.reflect(about.problem.name, about.target, told, context.meter, run_id=context.run_id)
     return answer, offered
 
 
 def _told(number: int, step: MeasuredStep) -> str:
-    before, after = step.parent.candidate.source.splitlines(), step.child.candidate.source.splitlines()
-    changed = [line for line in difflib.unified_diff(before, after, lineterm="", n=1) if not line.startswith(("---", "+++"))]
-    more = [f"[… {len(changed) - _MAX_DIFF_LINES} more lines …]"] if len(changed) > _MAX_DIFF_LINES else []
     sure = "certain" if step.is_certain else "not certain: it bears no lesson"
     effect = step.effect
-    return "\n".join(
-        [
-            f"Step {number}: effect {effect.value:.3f} (95 % interval {effect.low:.3f} to {effect.high:.3f}; {sure})",
-            f"what its writer said: {step.child.notes}",
-            *changed[:_MAX_DIFF_LINES],
-            *more,
-        ]
-    )
+    said = [
+        f"Step {number}: effect {effect.value:.3f} (95 % interval {effect.low:.3f} to {effect.high:.3f}; {sure})",
+        f"what the parent's writer said: {step.parent.notes or 'nothing'}",
+        f"what the child's writer said: {step.child.notes or 'nothing'}",
+    ]
+    if not step.is_certain:
+        return "\n".join(said)
+    before, after = step.parent.candidate.source.splitlines(), step.child.candidate.source.splitlines()
+    changed = [line for line in difflib.unified_diff(before, after, lineterm="", n=1) if not line.startswith(("---", "+++"))]
+    return "\n".join([*said, *_shortened(changed)])
+
+
+def _shortened(changed: list[str]) -> list[str]:
+    """Return a diff of at most `_MAX_DIFF_LINES` lines that keeps as much of what was taken away as of what came."""
+    if len(changed) <= _MAX_DIFF_LINES:
+        return changed
+    taken, came = ([index for index, line in enumerate(changed) if line.startswith(sign)] for sign in "-+")
+    half = _MAX_DIFF_LINES // 2
+    room = max(half, _MAX_DIFF_LINES - len(came))
+    kept = {*taken[:room], *came[: _MAX_DIFF_LINES - min(len(taken), room)]}
+    shown = [line for index, line in enumerate(changed) if index in kept]
+    return [*shown, f"[… {len(changed) - len(shown)} more lines of the diff …]"]
+
+
+def _offer(lesson_id: str, lesson: Lesson) -> str:
+    stated = "; ".join(f"{key}: {value}" for key, value in lesson.preconditions.items())
+    return f"{lesson_id}: {lesson.claim} Holds for: {stated or 'not stated'}."

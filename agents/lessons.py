@@ -174,7 +174,7 @@ def confirmation_of(step: MeasuredStep, about: RunFacts) -> Confirmation:
 
 
 def lessons_of(answer: Mapping[str, Any], steps: Sequence[MeasuredStep], about: RunFacts) -> list[Lesson]:  # Any: JSON
-    """Return the lessons in a model's answer that a certain step bears; the others are dropped.
+    """Return the lessons in a model's answer that a certain step bears and that state when they hold; the others are dropped.
 
     The claim is the model's, the effect, its interval and the evidence are the step's.
     """
@@ -191,6 +191,8 @@ def lessons_of(answer: Mapping[str, Any], steps: Sequence[MeasuredStep], about: 
             for key in PRECONDITIONS
             if isinstance(stated, Mapping) and isinstance(stated.get(key), str) and stated[key].strip()
         }
+        if not conditions:
+            continue  # what is said to hold always was seen in one place
         conditions |= {"target": about.target, COMPARED_WITH: PARENT, "precision_class": step.child.evaluation.precision_class}
         if about.signature:
             conditions["anchor"] = about.signature

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agents.types import BudgetLeft
 
 if TYPE_CHECKING:
-    from agents.chat_models.calls import ModelCall
+    from agents.chat_models.calls import AdviceOutcome, ModelCall
 
 
 class RunMeter:
@@ -21,6 +21,7 @@ class RunMeter:
         spend: Stores tokens and dollars under a key, once.
         tell: Announces a finished request.
         hear: Announces how many tokens an answer under way has by now, with its role; kept nowhere.
+        advise: Announces what an adviser's answer was worth.
     """
 
     def __init__(
@@ -29,8 +30,9 @@ class RunMeter:
         spend: Callable[[str, int, float], None],
         tell: Callable[[ModelCall], None],
         hear: Callable[[str, int], None] = lambda role, tokens: None,
+        advise: Callable[[str, AdviceOutcome, str], None] = lambda role, outcome, detail: None,
     ) -> None:
-        self._left, self._spend, self._tell, self._hear = left, spend, tell, hear
+        self._left, self._spend, self._tell, self._hear, self._advise = left, spend, tell, hear, advise
         self._reserved: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
@@ -64,3 +66,7 @@ class RunMeter:
     def heard(self, role: str, tokens: int) -> None:
         """See `Meter.heard`."""
         self._hear(role, tokens)
+
+    def advised(self, role: str, outcome: AdviceOutcome, detail: str = "") -> None:
+        """See `Meter.advised`."""
+        self._advise(role, outcome, detail)

@@ -60,14 +60,25 @@ async def profile_latest(context: RunContext, parents: tuple[Attempt, ...]) -> N
     """Profile the latest parent if it passed, was not looked at before, and the run may; store what was found, also that nothing was."""
     if not parents or context.profiler is None or parents[-1].evaluation.status is not Status.PASSED:
         return
-    candidate, profiler = parents[-1].candidate, context.profiler
+    await profiled(context, parents[-1].candidate)
+
+
+async def profiled(context: RunContext, candidate: Candidate) -> ProfileDiagnosis | None:
+    """Return what a profile of a candidate that passed shows: made now if the run may, else from the store; None if there is none."""
+    profiler = context.profiler
+    if profiler is None:
+        return None
     async with context.lock("profiles"), context.slot():
         done = _profiled(context)
         left = context.seconds_left()
-        if candidate.candidate_id in done or len(done) >= context.config.profiles or (left is not None and left < SHARE * TIMEOUT_S):
-            return
+        if candidate.candidate_id in done:
+            said = done[candidate.candidate_id]
+            return None if said is None else _from_json(said)
+        if len(done) >= context.config.profiles or (left is not None and left < SHARE * TIMEOUT_S):
+            return None
         found = await in_thread(lambda: profiler.diagnose(candidate, context.problem, context.target, seed=context.config.seed, timeout_s=TIMEOUT_S))  # fmt: skip
         context.tell("profiled", candidate_id=candidate.candidate_id, found=None if found is None else _to_json(found))
+        return found
 
 
 def known_profile(context: RunContext, parents: tuple[Attempt, ...]) -> ProfileDiagnosis | None:

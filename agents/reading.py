@@ -19,12 +19,14 @@ MAX_SECTION_BYTES = 6_000
 """A section that is longer stays at the passage that was found."""
 _LINK = re.compile(r"\]\([\w./-]+\.md[^)]*\)")
 _RULE = re.compile(r"[|:\s-]+")
+_FOR_ACCELERATORS = re.compile(r"^```(?:python triton|cuda|hip|ptx)\b.*?(?:^```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 
 
-def opened(base: KnowledgeBase, brief: Brief) -> Brief:
+def opened(base: KnowledgeBase, brief: Brief, target: str = "") -> Brief:
     """Return a brief whose findings hold whole sections, each once, and whole kernel documents for the best of them.
 
-    Pieces of code of other kernel documents are left out, and so are tables of contents: a writer cannot follow their links. The id of a finding stays that of the first passage found there.
+    Pieces of code of other kernel documents are left out, and so are tables of contents (a writer cannot follow their links), examples in a language that the target
+    does not take, and this product's own guide: it says how candidates are judged, not how to write them. The id of a finding stays that of the first passage found there.
     """
     from kb.types import Kind
 
@@ -34,6 +36,8 @@ def opened(base: KnowledgeBase, brief: Brief) -> Brief:
     whole = {document_id for document_id, _ in votes.most_common(MAX_KERNELS)}
     found: dict[tuple[str, tuple[str, ...], str], Finding] = {}
     for finding in brief.findings:
+        if is_own_guide(finding.hit.source.path):
+            continue
         chunk = chunks[finding.hit.chunk_id]
         is_kernel = finding.hit.kind is Kind.KERNEL
         path, text = finding.hit.section_path, finding.hit.text
@@ -47,9 +51,22 @@ def opened(base: KnowledgeBase, brief: Brief) -> Brief:
                 continue
             if len(section.encode()) <= MAX_SECTION_BYTES:
                 text = section
+            text = without_foreign_code(text, target)
+            if not text.strip():
+                continue
         hit = dataclasses.replace(finding.hit, section_path=path, text=text)
         found.setdefault((chunk.document_id, path, text), dataclasses.replace(finding, hit=hit))
     return dataclasses.replace(brief, findings=tuple(found.values()))
+
+
+def is_own_guide(path: str) -> bool:
+    """Return whether a file describes this product, not kernels or chips: a page of its user guide, or its architecture."""
+    return "/docs/guide/" in f"/{path}" or f"/{path}".endswith("/docs/architecture.md")
+
+
+def without_foreign_code(text: str, target: str) -> str:
+    """Return a text without blocks of code that the target cannot use: Triton and CUDA for a CPU."""
+    return _FOR_ACCELERATORS.sub("", text).strip("\n") if target.partition(":")[0] == "cpu" else text
 
 
 def is_index(section: str) -> bool:

@@ -16,6 +16,7 @@ from langgraph.runtime import Runtime
 
 from agents.advisers import interleaved, joined
 from agents.coders.base import CoderTask, Draft
+from agents.coders.prompt import other_candidates, target_facts
 from agents.context import History, RunContext
 from agents.diagnosis import diagnose
 from agents.instruments import RunInstruments
@@ -26,8 +27,9 @@ from agents.runs.hashing import derived_id, derived_seed
 from agents.runs.records import AttemptRecord, Outcome, Repair
 from agents.runs.store import new_attempt
 from agents.state import SessionState
+from agents.subject import standing_questions
 from agents.threads import in_thread
-from agents.types import Attempt, Diagnosis, Memory
+from agents.types import REPEATS, Attempt, Diagnosis, Memory
 from tools.types import UNMEASURABLE, Candidate, Status
 
 logger = logging.getLogger(__name__)
@@ -101,9 +103,21 @@ async def _take_advice(state: SessionState, context: RunContext, attempt: int) -
         advised = Diagnosis(said["bottleneck"], said["summary"], tuple(said["questions"]), tuple(said["failed_ideas"]))
     else:
         about = {"run_id": context.run_id, "session_id": session_id, "attempt": attempt}
-        found = await context.advisers.diagnose(
-            context.problem, context.target, situation.parents, situation.diagnosis, context.meter, **about
-        )
+        found = None
+        if situation.parents:
+            best = [node.to_attempt() for node in context.store.best_nodes(context.run_id, 1)]
+            told = {
+                "Other candidates of this search": other_candidates(
+                    (*situation.remembered, *situation.parents[:-1], *best), situation.parents[-1:]
+                ),
+                "The target": target_facts(context.target),
+            }
+            found = await context.advisers.diagnose(
+                context.problem, context.target, situation.parents, situation.diagnosis, context.meter, told, **about
+            )
+        if found is not None:
+            kept = (*found.questions, *standing_questions(context.target))
+            found = dataclasses.replace(found, questions=tuple(dict.fromkeys(kept)))
         advised = found or situation.diagnosis
         context.tell("advised", session=session_id, attempt=attempt, diagnosis=dataclasses.asdict(advised), is_used=found is not None)
     context.situations[session_id, attempt] = dataclasses.replace(situation, diagnosis=advised)
@@ -222,7 +236,10 @@ def _work_out(state: SessionState, context: RunContext, attempt: int) -> _Situat
     own, parents = _own(state, context, attempt), _parents(state, context, attempt)
     nodes = remember(context, state["parents"], Memory(state["memory"]), state["known"])
     remembered = tuple(node.to_attempt() for node in nodes) + own[:-1]
-    diagnosis = diagnose(context.problem, context.target, parents, remembered, profiled=known_profile(context, parents))
+    ancestors = frozenset(store.ancestors(run_id, state["parents"])) if state["parents"] else frozenset()
+    diagnosis = diagnose(
+        context.problem, context.target, parents, remembered, profiled=known_profile(context, parents), ancestors=ancestors
+    )
     advice = [f"A person advises: {note}" for note in state.get("notes", [])]
     if parents and parents[-1].evaluation.status is not Status.PASSED:
         advice += [_advice(item) for item in store.repairs(run_id, parents[-1].evaluation, known=state["known"])]
@@ -249,7 +266,7 @@ def _to_attempt(state: SessionState, context: RunContext, record: AttemptRecord,
         nodes = context.store.nodes_by_id(context.run_id, [record.duplicate_of])
         own = (item for item in attempts if node_id_of(context.run_id, state["session_id"], item.attempt) == record.duplicate_of)
         evaluation = nodes[0].evaluation if nodes else next(own).evaluation
-        notes = f"{notes} (this repeats an earlier candidate; propose something else)".strip()
+        notes = f"{notes} {REPEATS}".strip()
     assert evaluation is not None, "an earlier attempt of a session was evaluated before the next one began"
     return Attempt(record.candidate, evaluation, notes, node_id_of(context.run_id, state["session_id"], record.attempt))
 
@@ -285,21 +302,39 @@ async def _ask(context: RunContext, diagnosis: Diagnosis, state: SessionState) -
 
         while len(context.briefs) >= _MAX_BRIEFS:
             context.briefs.pop(next(iter(context.briefs)))
-        # One by one: a question that the base cannot answer must not silence the others.
-        answers = [
-            await in_thread(lambda text=text: DeepSearch(base).ask(text, Filters(target=context.target)))  # type: ignore[misc]  # the default binds the text
-            for text in diagnosis.questions
-        ]
-        brief = interleaved(answers)
+        brief = await asked_brief(context, diagnosis.questions)
         if context.advisers is not None and context.advisers.has("deep_search"):
             about = {"run_id": context.run_id, "session_id": state["session_id"], "attempt": state["attempt"]}
-            further = await context.advisers.further_questions(brief, context.target, context.meter, **about)
+            told = {
+                "Problem": context.problem.source,
+                "Plan": state.get("directive", ""),
+                "Diagnosis": "" if diagnosis.bottleneck == "none_yet" else f"{diagnosis.bottleneck}: {diagnosis.summary}",
+                "Asked already": "\n".join(f"- {question}" for question in diagnosis.questions),
+            }
+            further = await context.advisers.further_questions(brief, context.target, context.meter, told, **about)
             more = await asyncio.gather(
                 *(in_thread(lambda text=text: DeepSearch(base).ask(text, Filters(target=context.target))) for text in further)  # type: ignore[misc]  # the default binds the text
             )
             brief = joined(brief, more)
-        context.briefs[diagnosis.questions] = await in_thread(lambda: opened(base, brief))
+        context.briefs[diagnosis.questions] = await in_thread(lambda: opened(base, brief, context.target))
     return context.briefs[diagnosis.questions]
+
+
+async def asked_brief(context: RunContext, questions: tuple[str, ...]) -> Any:  # Any: kb.deep_search.Brief
+    """Return what the knowledge base answers to some questions, as passages; once per process and set of questions. The run has a base."""
+    from kb.deep_search import DeepSearch
+    from kb.types import Filters
+
+    base, key = context.base, ("passages", *questions)
+    assert base is not None
+    if key not in context.briefs:
+        # One by one: a question that the base cannot answer must not silence the others.
+        answers = [
+            await in_thread(lambda text=text: DeepSearch(base).ask(text, Filters(target=context.target)))  # type: ignore[misc]  # the default binds the text
+            for text in questions
+        ]
+        context.briefs[key] = interleaved(answers)
+    return context.briefs[key]
 
 
 async def _draft(state: SessionState, context: RunContext, situation: _Situation, instruments: RunInstruments) -> Draft | None:

@@ -18,6 +18,8 @@ class SessionState(TypedDict, total=False):
     """Winner to evaluate as the first attempt instead of asking the coder; empty: none."""
     directive: str
     """What of the plan this session works on; empty: the whole problem."""
+    item: int
+    """Position of that item in the plan; -1: none."""
     winner_ids: list[str]
     """Winners that the coder may start from."""
     notes: list[str]
@@ -45,7 +47,7 @@ class SearchState(TypedDict, total=False):
     items: list[dict[str, Any]]
     """The plan: `WorkItem`s."""
     given: list[int]
-    """Evaluations that the sessions of each item were allotted."""
+    """Evaluations that the sessions of each item had."""
     adopted: int
     """Winners that sessions were started from."""
     winner_ids: list[str]

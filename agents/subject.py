@@ -49,14 +49,23 @@ _PLUMBING = frozenset(
         "len",
         "int",
         "print",
+        "ParameterList",
+        "ModuleList",
+        "zip",
+        "enumerate",
+        "randn",
+        "rand",
+        "full",
     ]
 )
 """Calls that say nothing about what is computed."""
+_QUESTION_WORDS = ("where",)
+"""Operators whose names would be taken for the beginning of another question."""
 MAX_WORDS = 40
 MAX_OPERATORS = 8
 
 LEGALITY = {
-    "mtia": "rules for Triton on MTIA that are rejected: row alignment 32 bytes, masks, scatter stores, where in loops, allow-listed operations",
+    "mtia": "rules for Triton on MTIA that are rejected: row alignment 32 bytes, masks, scatter stores, tl.where in loops, allow-listed operations",
     "amd": "what differs on AMD for a Triton kernel: wavefront of 64, LDS limits, occupancy",
     "nvidia": "what limits a Triton kernel on this GPU: launch limits, coalescing, registers, numerics",
     "cpu": "C++ kernel on the CPU: vectorised loops, threads, cache blocking, memory traffic",
@@ -135,11 +144,16 @@ def operators(problem: Problem) -> tuple[str, ...]:
     except (SyntaxError, ValueError):
         return ()
     bodies = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    calls = [node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Call)]
+    calls = [node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Call) and not _is_own(node.func)]
     named = [node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "") for node in calls]
     if any(isinstance(node, ast.MatMult) for body in bodies for node in ast.walk(body)):
         named.insert(0, "matmul")
     return tuple(dict.fromkeys(name for name in named if name and name not in _PLUMBING))[:MAX_OPERATORS]
+
+
+def _is_own(function: ast.expr) -> bool:
+    """Return whether a call is of the module's own attribute, for example `self.first(x)`: a name that says nothing."""
+    return isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "self"
 
 
 def description(problem: Problem) -> str:
@@ -167,7 +181,7 @@ def family(target: str) -> str:
 
 def subject(problem: Problem, target: str) -> str:
     """Return what a kernel for the problem is, as one phrase: its language, the problem's description and the operators."""
-    called = ", ".join(name.replace("_", " ") for name in operators(problem))
+    called = ", ".join(f"torch.{name}" if name in _QUESTION_WORDS else name.replace("_", " ") for name in operators(problem))
     language = "C++" if family(target) == "cpu" else "Triton"
     return f"{language} kernel for {description(problem).rstrip('.')}" + (f" ({called})" if called else "")
 
@@ -185,6 +199,11 @@ def questions(problem: Problem, target: str) -> tuple[str, ...]:
     """Return what to ask a knowledge base before the first draft for a target: about the problem, its kinds of work, and what the target forbids."""
     rules = LEGALITY.get(family(target))
     return (subject(problem, target), *topics(problem, target), *([rules] if rules else []))
+
+
+def standing_questions(target: str) -> tuple[str, ...]:
+    """Return what is asked for a target whatever a diagnosis raises: the rules of chips that writers do not know by heart."""
+    return (LEGALITY["mtia"],) if family(target) == "mtia" else ()
 
 
 def _words(name: str) -> str:

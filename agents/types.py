@@ -33,6 +33,10 @@ class Attempt:
     """The node that records it; empty until it is recorded."""
 
 
+REPEATS = "(this repeats an earlier candidate; propose something else)"
+"""Stands at the end of the notes of an attempt whose source is known already."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What stands in the way of the parent, by its evaluation: one dominant bottleneck and what need not be tried again."""

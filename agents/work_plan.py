@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 WHOLE = "the whole problem"
+_FUSE = "fuse as much as one kernel can hold, with everything pointwise in the kernel of its neighbour"
+STAGES = ("draft", "improve")
 MAX_ITEMS = 5
-MAX_TEXT = 400
+MAX_REGION = 200
+MAX_TEXT = 800
+"""Longest approach; the planner is told."""
 _WHOLE_SHARE = 0.5
 """Of the budget, kept for the problem as one region where there are others."""
 _HEAVY = re.compile(
@@ -37,11 +41,12 @@ class WorkItem:
     """Of the evaluations, 0 to 1; the shares of a plan add up to 1."""
     evaluations: int | None = None
     """What the share comes to; None without a limit on evaluations."""
+    stage: str = ""
+    """`draft`: for sessions that start from nothing; `improve`: for those that build on a candidate; empty: for both."""
 
     def text(self) -> str:
         """Return it as a coder is told."""
-        budget = "" if self.evaluations is None else f" ({self.evaluations} evaluations are planned for it)"
-        return f"{self.region}{budget}: {self.approach}".rstrip(": ")
+        return f"{self.region}: {self.approach}".rstrip(": ")
 
 
 def plan_by_rules(signature: str, target: str, evaluations: int | None = None) -> tuple[WorkItem, ...]:
@@ -56,16 +61,17 @@ def plan_by_rules(signature: str, target: str, evaluations: int | None = None) -
         token.partition("(")[0].partition("×")[0] for token in re.findall(r"[\w.]+(?:\([^)]*\))?(?:×\d+)?", signature.partition(" | ")[0])
     ]
     heavy = [name for name in names if _HEAVY.match(name)][: MAX_ITEMS - 1]
-    whole = WorkItem(WHOLE, "fuse as much as one kernel can hold, with everything pointwise in the kernel of its neighbour", target)
+    whole = WorkItem(WHOLE, _FUSE, target)
     if len(heavy) < 2:
         return budgeted((whole,), evaluations)
     share = (1 - _WHOLE_SHARE) / len(heavy)
     parts = [
         WorkItem(
             f"operator {number} of {len(heavy)}: {name}",
-            "give it the best kernel of its own, with the pointwise work around it fused, and leave the rest as it is",
+            "give it the best kernel, with the pointwise work around it fused, and keep the rest as the last attempt has it",
             target,
             share,
+            stage="improve",
         )
         for number, name in enumerate(heavy, start=1)
     ]
@@ -75,13 +81,14 @@ def plan_by_rules(signature: str, target: str, evaluations: int | None = None) -
 def plan_of(answer: Mapping[str, Any], targets: Sequence[str], evaluations: int | None) -> tuple[WorkItem, ...]:  # Any: JSON
     """Return the plan in a model's answer; empty where it is of no use.
 
-    Items without a region, for another target or with a share that is none are left out; the shares of the others are scaled to 1.
+    Items without a region, for another target or with a share that is none are left out; the shares of the others are scaled to 1. A plan without any item that
+    a first draft could follow is of no use either.
     """
     given = answer.get("items")
     if not isinstance(given, list):
         return ()
     items = [item for item in (_item(data, targets) for data in given) if item is not None][:MAX_ITEMS]
-    return budgeted(tuple(items), evaluations)
+    return budgeted(tuple(items), evaluations) if any(item.stage != "improve" for item in items) else ()
 
 
 def budgeted(items: Sequence[WorkItem], evaluations: int | None) -> tuple[WorkItem, ...]:
@@ -94,20 +101,31 @@ def budgeted(items: Sequence[WorkItem], evaluations: int | None) -> tuple[WorkIt
             item.target,
             item.share / total,
             None if evaluations is None else max(1, int(item.share / total * evaluations)),
+            item.stage,
         )
         for item in items
     )
 
 
-def next_item(items: Sequence[WorkItem], given: Sequence[int]) -> int:
+def is_plain(items: Sequence[WorkItem]) -> bool:
+    """Return whether a plan says nothing that goes without saying: none, or the one item by rules for the whole problem."""
+    return not items or [(item.region, item.approach) for item in items] == [(WHOLE, _FUSE)]
+
+
+def next_item(items: Sequence[WorkItem], given: Sequence[int], stage: str = "") -> int | None:
     """Return which item the next session works on: the one that has had least of its share, and while others are left none that has used its evaluations.
 
     Args:
         items: The plan, not empty.
-        given: Evaluations that each item's sessions were allotted so far.
+        given: Evaluations that each item's sessions have had so far.
+        stage: `draft` or `improve`: what kind of session it is; empty: any item will do.
+
+    Returns:
+        The item's position; None if the plan has nothing for sessions of this stage.
     """
-    open_items = [index for index, item in enumerate(items) if item.evaluations is None or given[index] < item.evaluations]
-    return min(open_items or range(len(items)), key=lambda index: (given[index] / items[index].share, index))
+    fitting = [index for index, item in enumerate(items) if not (stage and item.stage) or item.stage == stage]
+    open_items = [index for index in fitting if (most := items[index].evaluations) is None or given[index] < most]
+    return min(open_items or fitting, key=lambda index: (given[index] / items[index].share, index), default=None)
 
 
 def _item(data: object, targets: Sequence[str]) -> WorkItem | None:
@@ -119,4 +137,11 @@ def _item(data: object, targets: Sequence[str]) -> WorkItem | None:
         return None
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 100:
         return None
-    return WorkItem(" ".join(region.split())[:MAX_TEXT], " ".join(approach.split())[:MAX_TEXT], str(target), float(share))
+    stage = data.get("stage")
+    return WorkItem(
+        " ".join(region.split())[:MAX_REGION],
+        " ".join(approach.split())[:MAX_TEXT],
+        str(target),
+        float(share),
+        stage=stage if stage in STAGES else "",
+    )

@@ -39,6 +39,24 @@ class CallOutcome(StrEnum):
     """Not sent: it could have exceeded the budget."""
 
 
+class AdviceOutcome(StrEnum):
+    """What an answer of a role beside the coder's was worth. Closed set; only `used` changes anything."""
+
+    USED = "used"
+    NOTHING = "nothing"
+    """It says in the right form that there is nothing to say."""
+    EMPTY = "empty"
+    NO_JSON = "no_json"
+    """Text without a JSON object."""
+    WRONG_FORM = "wrong_form"
+    """A JSON object without what was asked for."""
+    TOO_LONG = "too_long"
+    TOOL_CALL = "tool_call"
+    """It called a tool although none was offered."""
+    NO_ANSWER = "no_answer"
+    """The request failed; the ledger says how."""
+
+
 MAY_PASS = frozenset({CallOutcome.RATE_LIMITED, CallOutcome.TIMED_OUT, CallOutcome.UNREACHABLE})
 """Outcomes after which another try may succeed."""
 
@@ -101,6 +119,9 @@ class Meter(Protocol):
     def heard(self, role: str, tokens: int) -> None:
         """Take note that an answer which is still being written has about so many tokens by now; nothing is counted."""
 
+    def advised(self, role: str, outcome: AdviceOutcome, detail: str = "") -> None:
+        """Take note of what an adviser's answer was worth, and of what was wrong with it."""
+
 
 class OpenMeter:
     """Counts in memory, against a fixed allowance: for use without a run."""
@@ -108,6 +129,7 @@ class OpenMeter:
     def __init__(self, allowance: BudgetLeft | None = None) -> None:
         self._allowance = allowance or BudgetLeft()
         self.calls: list[ModelCall] = []
+        self.advice: list[tuple[str, AdviceOutcome, str]] = []
 
     def left(self) -> BudgetLeft:
         """See `Meter.left`."""
@@ -129,3 +151,7 @@ class OpenMeter:
 
     def heard(self, role: str, tokens: int) -> None:
         """See `Meter.heard`."""
+
+    def advised(self, role: str, outcome: AdviceOutcome, detail: str = "") -> None:
+        """See `Meter.advised`."""
+        self.advice.append((role, outcome, detail))

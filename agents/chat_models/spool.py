@@ -60,7 +60,13 @@ class SpoolChatModel(ToolBinding):
     def _ask(self, name: str, messages: list[BaseMessage], tools: list[Any]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         told = [essence(message) for message in messages]
-        prompt = render("spool_prompt.md", request=name, messages=told, tools=[tool["function"] for tool in tools])
+        shown = [dict(message) for message in told]
+        called: list[str] = []
+        for message in shown:
+            called = [call["name"] for call in message.get("tool_calls", [])] or called
+            if message["role"] == "tool" and called:
+                message["tool"] = called.pop(0)
+        prompt = render("spool_prompt.md", request=name, messages=shown, tools=[tool["function"] for tool in tools])
         request = json.dumps({"id": name, "messages": told, "tools": tools}, indent=2)
         for path, text in ((self.directory / f"{name}.prompt.md", prompt), (self.directory / f"{name}.request.json", request)):
             if not path.exists():

@@ -32,6 +32,9 @@ class Instruments(Protocol):
     async def test(self, candidate: Candidate) -> Evaluation | None:
         """Return the evaluation of a candidate, counted in the budget and made once; None if none is left for this session."""
 
+    async def profile(self, candidate: Candidate) -> str:
+        """Return what a profiler says about a candidate that passed: the dominant cause with its evidence, or why there is none."""
+
 
 @dataclass(frozen=True)
 class CoderTask:
@@ -59,6 +62,8 @@ class CoderTask:
     winners: tuple[Winner, ...] = ()
     """Earlier winners for this problem or its siblings (same signature), best first. Those of the very same problem were already
     evaluated as first drafts."""
+    amounts: str = ""
+    """What the reference moves and computes, one fact a line; empty: unknown. A coder may fill it in for itself."""
     seed: int = 0
     """Equal seeds and equal tasks give equal drafts; differs for every session and attempt of a run."""
     attempt: int = 1

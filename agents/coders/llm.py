@@ -15,11 +15,12 @@ from agents.chat_models.calls import CallOutcome, ModelCallError, OpenMeter
 from agents.chat_models.client import ChatClient, outcome_of, text_of, tokens_of
 from agents.chat_models.keys import scrub
 from agents.coders.base import CoderTask, Draft
-from agents.coders.prompt import Prompt, PromptTooLong, compose, language_of_target
+from agents.coders.prompt import Prompt, PromptTooLong, compose, language_of_target, language_text
 from agents.coders.repair import calls_in, code_in, is_open, loose_object
 from agents.coders.workspace import KERNEL, Workspace, tools_for
 from agents.prompts import render
 from agents.runs.records import Message
+from agents.threads import in_thread
 from tools.types import Candidate, Problem
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class LlmCoder:
         lint: Findings for a candidate on a target, one line each, for the tool `lint`.
         use_tools: False: ask for fenced code blocks even if the model could call tools.
         describe: Says what a problem computes, without sizes; see `Coder.signature`.
+        amounts: Says what a problem moves and computes; called in a thread.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class LlmCoder:
         lint: Lint = lambda candidate, target: (),
         use_tools: bool = True,
         describe: Describe = _unknown,
+        amounts: Callable[[Problem], str] = lambda problem: "",
     ) -> None:
         self._client = client
         self._lint = lint
         self._use_tools = use_tools
         self._describe = describe
+        self._amounts = amounts
 
     async def signature(self, problem: Problem, target: str) -> str:
         """See `Coder.signature`."""
@@ -79,6 +83,8 @@ class LlmCoder:
         if task.meter is None:
             own = OpenMeter(task.budget_left)
             task = dataclasses.replace(task, meter=own)
+        if not task.amounts:
+            task = dataclasses.replace(task, amounts=await in_thread(lambda: self._amounts(task.problem)))
         limit = min(task.limits.prompt_tokens, int(self._client.input_tokens * _TURNS_SHARE) - _SYSTEM_TOKENS)
         for shrink in range(MAX_SHRINKS + 1):
             try:
@@ -113,10 +119,9 @@ class _Conversation:
         self._prompt: Prompt = compose(task, prompt_tokens)
         self._workspace = Workspace(task, lambda candidate: lint(candidate, task.target), self._language)
         self._tools = tools_for(task) if has_tools else []
-        described = "C++ (OpenMP and vector code, compiled when the file is loaded)" if self._language == "cpp" else "Triton"
         names = [tool["function"]["name"] for tool in self._tools]
         self._messages: list[BaseMessage] = [
-            SystemMessage(render("coder_system.md", language=described, tools=names, rules=render("rules.md"))),
+            SystemMessage(render("coder_system.md", language=language_text(self._language), tools=names, rules=render("rules.md"))),
             HumanMessage(self._prompt.text),
         ]
         if self._prompt.left_out:

@@ -13,12 +13,14 @@ from agents.chat_models.client import BYTES_PER_TOKEN
 from agents.coders.base import CoderTask
 from agents.coders.feedback import describe
 from agents.prompts import render
-from agents.types import Attempt
+from agents.types import REPEATS, Attempt
 from tools.types import Status
 
 _LEAST_PART = 300
 """A part that would be cut below so many bytes is left out instead."""
-_FRAME_BYTES = 700
+_MAX_KNOWN = 12
+"""Latest candidates that a draft is told not to repeat."""
+_FRAME_BYTES = 800
 """What the frame of the prompt takes, without its parts."""
 _PART_FRAME_BYTES = 60
 
@@ -141,9 +143,12 @@ def _parts(task: CoderTask) -> list[Part]:
         parts.append(Part("Last attempt: parent.py", parent.candidate.source, 0.5))
     if task.directive:
         parts.append(Part("Plan: what this session is for", task.directive, 0.05))
+    parts += [Part("Known candidates: write something else", known, 0.06)] if (known := _known(task)) else []
     parts += _diagnosis(task)
     if not task.parents or task.parents[-1].evaluation.status is not Status.PASSED:
-        parts.append(Part("A frame that works here", render(f"skeleton_{_language(task)}.md"), 0.5, is_data=False, keep="start"))
+        has_warps = task.target.partition(":")[0] in ("cuda", "rocm")
+        frame = render(f"skeleton_{_language(task)}.md", has_warps=has_warps)
+        parts.append(Part("A frame that works here", frame, 0.5, is_data=False, keep="start"))
     parts += _target(task)
     parts += _brief(task)
     for number, winner in enumerate(task.winners[:2], start=1):
@@ -163,9 +168,18 @@ def language_of_target(target: str) -> str:
     return "cpp" if target.partition(":")[0] == "cpu" else "triton"
 
 
+def language_text(language: str) -> str:
+    """Return a language of kernels in words."""
+    return "C++ (OpenMP and vector code, compiled when the file is loaded)" if language == "cpp" else "Triton"
+
+
 def _intent(task: CoderTask) -> str:
     if not task.parents:
+        if _known(task):
+            return "This is another draft: correct before clever, and different from the known candidates in its algorithm, its layout or its division into kernels."
         return "This is a first draft: correct before clever, but choose the right algorithm and fusion now."
+    if REPEATS in task.parents[-1].notes:
+        return "Your last answer repeats a known candidate, so it was not measured again. Write one that differs in what decides its speed."
     if len(task.parents) > 1 and task.attempt == 1:
         return "Combine the strengths of the two parents."
     if task.parents[-1].evaluation.status is Status.PASSED:
@@ -179,7 +193,7 @@ def _verdict(attempt: Attempt) -> str:
 
 
 def _diagnosis(task: CoderTask) -> list[Part]:
-    if task.diagnosis is None:
+    if task.diagnosis is None or task.diagnosis.bottleneck == "none_yet":
         return []
     parts = [Part("Diagnosis", f"dominant bottleneck: {task.diagnosis.bottleneck}\n{task.diagnosis.summary}", 0.1)]
     if task.diagnosis.failed_ideas:
@@ -188,7 +202,8 @@ def _diagnosis(task: CoderTask) -> list[Part]:
 
 
 def _target(task: CoderTask) -> list[Part]:
-    return [Part(f"Target {task.target}", target_facts(task.target), 0.1, keep="start")]
+    amounts = Part("What the reference amounts to", task.amounts, 0.05, keep="start")
+    return [Part(f"Target {task.target}", target_facts(task.target), 0.1, keep="start"), amounts]
 
 
 def target_facts(target: str) -> str:
@@ -223,11 +238,32 @@ def _brief(task: CoderTask) -> list[Part]:
     return parts
 
 
+def _known(task: CoderTask) -> str:
+    """Return what a draft must not repeat, without outcomes: equal prompts get equal answers, and independent drafts are no use if they are one."""
+    is_repeat = bool(task.parents) and REPEATS in task.parents[-1].notes
+    if task.parents and not is_repeat:
+        return ""
+    latest = task.history[max(0, len(task.history) - _MAX_KNOWN) :]
+    notes = (attempt.notes.replace(REPEATS, "").strip()[:300] for attempt in latest)
+    return "\n".join(dict.fromkeys(f"- {note}" for note in notes if note))
+
+
 def _remembered(task: CoderTask) -> list[Part]:
-    shown = {parent.node_id for parent in task.parents}
+    failed = task.diagnosis.failed_ideas if task.diagnosis is not None else ()
+    told = [attempt for attempt in task.remembered if not any(attempt.notes and idea.startswith(attempt.notes[:200]) for idea in failed)]
+    text = other_candidates(told, task.parents)
+    return [Part("Earlier attempts", text, 0.1)] if text else []
+
+
+def other_candidates(attempts: Sequence[Attempt], shown: Sequence[Attempt]) -> str:
+    """Return what became of attempts, one a line, each once, without those that are shown anyway."""
+    known = {parent.node_id for parent in shown} | {parent.candidate.candidate_id for parent in shown}
     lines = []
-    for attempt in task.remembered:
-        if attempt.node_id not in shown:
-            outcome = f"fitness {attempt.evaluation.fitness:.3f}" if attempt.evaluation.fitness else attempt.evaluation.status.value
+    for attempt in attempts:
+        if attempt.node_id not in known and attempt.candidate.candidate_id not in known:
+            evaluation = attempt.evaluation
+            outcome = f"fitness {evaluation.fitness:.3f}" if evaluation.fitness else evaluation.status.value
+            if not evaluation.fitness and evaluation.latency_ms is not None:
+                outcome = f"{evaluation.status.value}, {evaluation.latency_ms:.4g} ms {evaluation.evidence.value}"
             lines.append(f"- {outcome}: {attempt.notes[:300] or attempt.candidate.candidate_id}")
-    return [Part("Earlier attempts", "\n".join(lines[-30:]), 0.1)] if lines else []
+    return "\n".join(list(dict.fromkeys(lines))[-30:])

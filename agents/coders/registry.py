@@ -28,12 +28,13 @@ def _llm(options: ModelOptions, home: Path) -> Coder:
     from agents.chat_models.registry import create_client
     from agents.coders.library import LibraryCoder
     from agents.coders.llm import LlmCoder
+    from agents.coders.work import work_of
     from tools.targets.registry import get_target
 
     def lint(candidate: Candidate, target: str) -> tuple[str, ...]:
         return tuple(str(finding) for finding in get_target(target).lint(candidate))
 
-    return LlmCoder(create_client(options, "coder", home, _transcript(home)), lint=lint, describe=LibraryCoder().signature)
+    return LlmCoder(create_client(options, "coder", home, _transcript(home)), lint=lint, describe=LibraryCoder().signature, amounts=work_of)
 
 
 def _reference(options: ModelOptions, home: Path) -> Coder:
@@ -61,8 +62,10 @@ def create_advisers(config: RunConfig, home: Path) -> Advisers | None:
         return None
     from agents.advisers import Advisers
     from agents.chat_models.registry import create_client
+    from agents.coders.work import work_of
 
-    return Advisers({role: create_client(options, role, home, _transcript(home)) for role, options in config.role_models.items()})
+    clients = {role: create_client(options, role, home, _transcript(home)) for role, options in config.role_models.items()}
+    return Advisers(clients, work_of)
 
 
 def _transcript(home: Path) -> Transcript:

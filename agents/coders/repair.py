@@ -66,7 +66,7 @@ def loose_object(text: str) -> dict[str, Any] | None:  # Any: JSON
     for candidate in (stripped, _TRAILING_COMMA.sub(r"\1", stripped), stripped + "}", stripped + '"}'):
         try:
             data = json.loads(candidate, strict=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(data, dict):
             return data

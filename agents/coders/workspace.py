@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ from agents.coders.base import CoderTask
 from agents.coders.feedback import describe
 from agents.coders.repair import known_names
 from agents.coders.stages import StageEditor, can_replay, is_edited
+from agents.reading import is_own_guide
 from agents.threads import in_thread
-from tools.types import Candidate
+from tools.types import Candidate, Status
 
 if TYPE_CHECKING:
     from agents.coders.base import Instruments
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 KERNEL = "kernel.py"
 MAX_ANSWER = 12_000
 """Most characters that a tool answers with."""
+_OWN_GUIDE = re.compile(r'<(retrieved-\w+) [^>]*source="(?:[^">]*/)?docs/(?:guide/|architecture\.md)[^>]*>.*?</\1>\n*', re.DOTALL)
 MAX_FILE = 400_000
 """Most characters of `kernel.py`."""
 
@@ -62,7 +65,10 @@ _INSTRUMENTS = (
         "test",
         "Check kernel.py against the reference and time it. Costs one evaluation of this session; submitting the same file afterwards costs nothing more.",
     ),
-    _schema("profile", "Return the counters of the last test of kernel.py, and how far it is from its physical floor."),
+    _schema(
+        "profile",
+        "Run kernel.py under a profiler, if it passed a test as it is now; else return the counters of the last test. Returns the dominant cause with its evidence.",
+    ),
 )
 _STAGES = (
     _schema(
@@ -90,7 +96,8 @@ def tools_for(task: CoderTask) -> list[dict[str, Any]]:  # Any: JSON schema
     """Return the schemas of the tools that a task offers."""
     offered = [*_FILES]
     if task.instruments is not None:
-        offered += _INSTRUMENTS
+        is_built_when_tested = task.target.partition(":")[0] == "cpu"  # C++ in a Python file has nothing to compile before
+        offered += [tool for tool in _INSTRUMENTS if not (is_built_when_tested and tool["function"]["name"] == "compile")]
         if can_replay(task.target):
             offered += _STAGES
     if task.base is not None:
@@ -118,6 +125,8 @@ class Workspace:
         self.submitted: str | None = None
         self.chunk_ids: list[str] = []
         self._last_test = ""
+        self._tested: Candidate | None = None
+        """The latest candidate that passed a test."""
         self._stages = StageEditor(task.problem, task.target)
         self._edit: Mapping[str, Any] = {}  # Any: JSON
         self._schemas = {tool["function"]["name"]: tool["function"]["parameters"]["required"] for tool in tools_for(task)}
@@ -161,7 +170,8 @@ class Workspace:
         unknown = sorted(set(args) - set(wanted))
         if wrong or unknown:
             return f"{name} takes {', '.join(wanted) or 'no arguments'} as text. Missing or not text: {', '.join(wrong) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
-        answer = await self._tools[name](**{key: str(args[key]) for key in wanted})
+        # A lone surrogate, as JSON can bring one, is no text that could be stored.
+        answer = await self._tools[name](**{key: str(args[key]).encode("utf-8", "replace").decode() for key in wanted})
         return answer if len(answer) <= MAX_ANSWER else f"{answer[:MAX_ANSWER]}\n[cut after {MAX_ANSWER} characters]"
 
     async def _read_file(self, path: str) -> str:
@@ -205,10 +215,15 @@ class Workspace:
         if evaluation is None:
             return "No evaluation is left for tests in this session; submit instead."
         self._last_test = describe(evaluation)
+        self._tested = self.candidate() if evaluation.status is Status.PASSED else None
         return self._last_test if not findings else "\n".join([self._last_test, "lint:", *findings[:10]])
 
     async def _profile(self) -> str:
-        return self._last_test or "Nothing was tested yet; call test first. Its answer holds the counters."
+        look = getattr(self._given, "profile", None)
+        if look is None or self._tested is None or self._tested.source != self.files[KERNEL]:
+            return self._last_test or "Nothing was tested yet; call test first. Its answer holds the counters."
+        found: str = await look(self._tested)
+        return "\n".join([found, self._last_test])
 
     async def _emit_ir(self, stage: str) -> str:
         if KERNEL not in self.files:
@@ -245,8 +260,9 @@ class Workspace:
         except (KnowledgeError, ValueError) as error:
             return f"The search cannot be made: {error}"
         if not result.abstained:
-            self.chunk_ids += [hit.chunk_id for hit in result.hits]
-        return answer
+            self.chunk_ids += [hit.chunk_id for hit in result.hits if not is_own_guide(hit.source.path)]
+        # How candidates are judged is no knowledge for writing them.
+        return _OWN_GUIDE.sub("", answer)
 
     async def _submit(self, summary: str) -> str:
         if KERNEL not in self.files or not self.is_written:

@@ -336,7 +336,7 @@ def test_coder_tests_its_file_before_it_hands_it_in(tmp_path: Path) -> None:
     evaluator = LandscapeEvaluator()
     tools = machinery(evaluator, LlmCoder(client(model)))  # type: ignore[arg-type]  # another coder
     store, run_id, result = search(tmp_path, config("one_shot", 4, finalists=1, strategy_options={"drafts": "1"}), tools)
-    assert "status: passed" in str(model.asked[2][-1].content) and model.asked[3][-1].content == model.asked[2][-1].content
+    assert "status: passed" in str(model.asked[2][-1].content) and str(model.asked[3][-1].content).endswith(str(model.asked[2][-1].content))
     assert result["best"]["notes"] == "tested"  # type: ignore[index]  # JSON
     assert [effort for _, effort in evaluator.calls] == ["quick", "full"], "what was tested is not measured again when it is handed in"
     assert [message.role for message in store.messages(run_id, store.sessions(run_id)[0].session_id, 1)][:2] == ["system", "human"]

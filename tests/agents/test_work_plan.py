@@ -24,7 +24,7 @@ from agents.config import ModelOptions
 from agents.driver import create_run, drive
 from agents.runs.store import RunStore
 from agents.threads import in_thread
-from agents.work_plan import WHOLE, WorkItem, budgeted, next_item, plan_by_rules, plan_of
+from agents.work_plan import MAX_TEXT, WHOLE, WorkItem, budgeted, next_item, plan_by_rules, plan_of
 from kb.store import KnowledgeBase
 
 TWO_HEAVY = "addmm(f32:1,f32:2,f32:2) gelu(f32:2) addmm(f32:1,f32:2,f32:2) sum.dim_IntList(f32:2)"
@@ -99,7 +99,7 @@ def test_plan_without_a_usable_item_is_no_plan(answer: dict[str, Any]) -> None:
 def test_plan_of_a_model_is_scaled_cut_and_budgeted() -> None:
     given = [{"region": f"region {number}", "approach": "x" * 2000, "share": 50} for number in range(9)]
     items = plan_of({"items": given}, ("cpu",), 10)
-    assert len(items) == 5 and [item.evaluations for item in items] == [2] * 5 and len(items[0].approach) == 400
+    assert len(items) == 5 and [item.evaluations for item in items] == [2] * 5 and len(items[0].approach) == MAX_TEXT
 
 
 def test_planner_model_divides_a_search_and_every_session_is_told_its_part(tmp_path: Path) -> None:

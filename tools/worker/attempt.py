@@ -102,9 +102,10 @@ class CandidateProcess:
 
     def is_idle(self) -> bool:
         """True if the device does nothing, as far as this process can see, into which nothing of the candidate has been loaded; False if it cannot tell."""
-        if self._is_loaded or not self.opened or self._fault:
+        if self._is_loaded or self.is_opening():
             return False
-        return self._worker.finds_idle()
+        self.await_device()
+        return bool(self.opened) and not self._fault and self._worker.finds_idle()
 
     def load(self, init: Answer, arenas: Arenas, state: Answer, deadline: Deadline, *, source: Path | None = None) -> None:
         """Import the source, construct the model, give it the reference's weights; `source`: another one than the process was made for.
@@ -247,6 +248,7 @@ class CandidateProcess:
         self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), meanwhile: Callable[[], float] | None = None, **fields: Any
     ) -> Reply:  # Any: JSON
         held_s = 0.0
+        self.await_device()  # before the turn: what initialises keeps the device as it is
         with self.turn() as interruption:
 
             def look() -> float:
@@ -267,7 +269,6 @@ class CandidateProcess:
         fields: Answer,
         held_s: Callable[[], float],
     ) -> Reply:
-        self.await_device()
         if self._fault:
             raise DeviceNotOpenedError(f"a process did not initialise its device: {self._fault}")
         limit_s = deadline.remaining_s()

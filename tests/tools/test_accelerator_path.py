@@ -1,0 +1,110 @@
+"""What an evaluation does for an accelerator and not for the CPU, with the CPU standing in for the device: turns, processes that open early, events as clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools.evaluator import LocalEvaluator
+from tools.problems import problem_from_source
+from tools.targets.base import Target
+from tools.targets.registry import get_target
+from tools.types import Candidate, Evaluation, Problem, Status
+
+STAND_IN = """
+import time
+from tools.worker import devices
+
+class StandIn(devices.CpuDevice):
+    def timed_loop(self, steps, before, ahead_ms=0.0):
+        times, result = [], None
+        for number, step in enumerate(steps):
+            before(number)
+            began = time.perf_counter()
+            result = step()
+            times.append((time.perf_counter() - began) * 1000.0 + 1e-6)
+        return times, result
+
+devices.open_device = lambda name, num_threads: StandIn(num_threads)
+
+from tools.worker import candidate, reference
+
+def standing_in(main):
+    return lambda channel, config: main(channel, {**config, "device": "cpu"})
+
+candidate.main, reference.main = standing_in(candidate.main), standing_in(reference.main)
+"""
+MODEL = """
+import torch
+from torch import nn
+class {name}(nn.Module):
+    def forward(self, x):
+        return torch.tanh(x)
+"""
+INPUTS = "def get_inputs():\n    return [torch.randn(64, 512)]\ndef get_init_inputs():\n    return []\n"
+PROBLEM = problem_from_source(MODEL.format(name="Model") + INPUTS, problem_id="tanh")
+
+
+class OnAccelerator:
+    """A target whose device is said to be an accelerator."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._target, name)
+
+    def describe(self) -> object:
+        return dataclasses.replace(self._target.describe(), torch_device="cuda")
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str, Problem], Evaluation]:
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("tools.evaluator._PRELOAD", ("triton", "torch._inductor.config", "stand_in"))
+    monkeypatch.setattr("tools.evaluator.get_target", lambda name: OnAccelerator(get_target("cpu")))
+    monkeypatch.setattr("tools.timing.phase._CLOCK_SHARE", 0.0)  # a busy machine's clocks prove nothing
+    monkeypatch.setattr("tools.timing.fresh._FACTOR", 1e9)
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "locks"))
+
+    def run(home: Path, source: str, problem: Problem) -> Evaluation:
+        with LocalEvaluator(home, use_lint=False, use_compiled_baseline=False, num_threads=1) as evaluator:
+            return evaluator.evaluate(Candidate(source), problem, "cuda")
+
+    return run
+
+
+@pytest.mark.slow
+def test_an_evaluation_takes_turns_and_opens_its_processes_early(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
+    evaluation = evaluate(tmp_path / "home", MODEL.format(name="ModelNew"), PROBLEM)
+    assert (evaluation.status, evaluation.reason) == (Status.PASSED, "")
+    receipt = json.loads(Path(evaluation.receipt).read_text())
+    assert receipt["ahead"] == {"opened": receipt["ahead"]["opened"], "profiler_fault": "", "import_fault": ""}
+    assert receipt["ahead"]["opened"]["profiler"] == "not asked for"  # the stand-in has none
+    assert {"turns.waited", "turns.waited_for_timing"} <= set(evaluation.phases_s)
+
+
+@pytest.mark.slow
+def test_one_that_compiles_long_stands_still_for_the_timing_of_another(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
+    (tmp_path / "signals").mkdir()
+    waits = f"import pathlib, time\nprint('compiling', flush=True)\nwhile not pathlib.Path({str(tmp_path / 'signals' / 'go')!r}).exists():\n    time.sleep(0.01)\n"
+    found: list[Evaluation] = []
+    slow = threading.Thread(target=lambda: found.append(evaluate(tmp_path / "slow", waits + MODEL.format(name="ModelNew"), PROBLEM)))
+    slow.start()
+    began = time.monotonic()
+    while not any("compiling" in log.read_text() for log in (tmp_path / "locks").glob("kevolve-*/candidate-*/check.log")):
+        assert time.monotonic() < began + 120 and slow.is_alive(), found
+        time.sleep(0.05)
+    quick = evaluate(tmp_path / "quick", MODEL.format(name="ModelNew"), PROBLEM)  # it would wait for 15 minutes
+    (tmp_path / "signals" / "go").touch()
+    slow.join()
+    assert [item.status for item in (quick, *found)] == [Status.PASSED] * 2, [item.reason for item in (quick, *found)]
+    assert found[0].phases_s["turns.held"] > 0 and "turns.held" not in quick.phases_s

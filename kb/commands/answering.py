@@ -17,7 +17,11 @@ _Answer = TypeVar("_Answer")
 
 
 def answered(
-    home: Path | None, embedder: str | None, remote: Callable[[KnowledgeClient], _Answer], local: Callable[[KnowledgeBase], _Answer]
+    home: Path | None,
+    embedder: str | None,
+    remote: Callable[[KnowledgeClient], _Answer],
+    local: Callable[[KnowledgeBase], _Answer],
+    url: str | None = None,
 ) -> _Answer:
     """Return the server's answer, else our own: a server that is dead, of another version or of another catalogue is passed over in silence.
 
@@ -26,7 +30,19 @@ def answered(
         embedder: As given on the command line; with one, the server is not asked.
         remote: Asks the server.
         local: Asks the base.
+        url: As given on the command line: this server and nothing else is asked.
+
+    Raises:
+        ValueError: An address together with a home or an embedder, or one that is none.
+        ServerUnreachable: Nothing answers at the given address.
     """
+    if url is not None:
+        if home is not None or embedder is not None:
+            raise ValueError("--url asks a server, which has a base and an embedder of its own; leave out --home and --embedder")
+        from kb.client import KnowledgeClient
+
+        with KnowledgeClient(url) as chosen:
+            return remote(chosen)
     from kb.home import catalogue_place, default_home, without_password
 
     folder = (home or default_home()).expanduser().absolute()

@@ -21,6 +21,12 @@ EmbedderOption = Annotated[
         help="minilm, minilm-int8, hashing, sentence-transformers:FOLDER or openai-compatible:MODEL@URL (default: the one the base was built with, else minilm).",
     ),
 ]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help="Ask the `kb serve` at this address instead of a base here, for example http://host:8377; token: KEVOLVE_KB_TOKEN."
+    ),
+]
 BaseUrlOption = Annotated[
     str | None,
     typer.Option("--base-url", help="Address of the endpoint for --embedder openai-compatible:MODEL; the key: KEVOLVE_EMBEDDINGS_KEY."),

@@ -20,6 +20,7 @@ from kb.commands.options import (
     SourceOption,
     TargetOption,
     TrustOption,
+    UrlOption,
     ValidOption,
     parse_filters,
 )
@@ -49,6 +50,7 @@ def query(
     any_target: Annotated[bool, typer.Option("--any-target", help="Do not restrict to the target that the text names.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     mode: Annotated[str, typer.Option("--mode", help="hybrid, dense or lexical.")] = "hybrid",
+    url: UrlOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     embedder: EmbedderOption = None,
@@ -60,6 +62,7 @@ def query(
         embedder,
         lambda client: client.query(text, top_k, filters, explain, mode=mode, infer_target=not any_target),
         lambda base: base.query(text, top_k, filters, explain, mode=mode, infer_target=not any_target),
+        url,
     )
     if as_json:
         print_json(
@@ -140,6 +143,7 @@ def ask(
     base_url: ModelUrlOption = None,
     model_id: ModelIdOption = None,
     record: RecordOption = None,
+    url: UrlOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -147,7 +151,9 @@ def ask(
     filters = parse_filters(target, kind, source, trust, valid_for)
     with advised(model, base_url, model_id, record) as advisor:
         if advisor is None:
-            brief = answered(home, None, lambda client: client.ask(question, filters), lambda base: _ask(base, question, filters))
+            brief = answered(home, None, lambda client: client.ask(question, filters), lambda base: _ask(base, question, filters), url)
+        elif url is not None:
+            raise ValueError("a model is asked beside a base that is here; leave out --url or --model")
         else:
             with open_base(home) as base:
                 brief = _ask(base, question, filters, advisor)

@@ -188,6 +188,20 @@ def test_commands_print_the_same_with_and_without_the_server(server: ServerRecor
     assert (with_server.returncode, with_server.stdout, with_server.stderr) == (without.returncode, without.stdout, without.stderr)
 
 
+def test_a_server_elsewhere_is_asked_by_its_address(
+    server: ServerRecord, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEVOLVE_KB_TOKEN", TOKEN)
+    for question in (("query", "LDS", "--json"), ("ask", "what is LDS?", "--json")):
+        there = kb(tmp_path, *question, "--url", server.url)
+        assert (there.returncode, there.stdout) == (0, kb(home, *question).stdout)
+    mixed = kb(tmp_path, "query", "LDS", "--url", server.url, "--home", str(home))
+    assert mixed.returncode == 2 and "leave out --home" in mixed.stderr
+    monkeypatch.setenv("KEVOLVE_KB_TOKEN", "wrong" * 8)
+    refused = kb(tmp_path, "query", "LDS", "--url", server.url)
+    assert refused.returncode == 3 and "Traceback" not in refused.stderr
+
+
 def test_commands_really_ask_the_server_and_pass_over_a_dead_one(tmp_path: Path, home: Path) -> None:
     import socket
 

@@ -172,6 +172,7 @@ def overhead(evaluations: int, target: str, is_large: bool = False, seconds: flo
     problem = _LARGE if is_large else _PROBLEM
     shared = {"study": "overhead", "target": target, "problem": problem.problem_id}
     counted: list[dict[str, Any]] = []  # Any: JSON
+    facts: dict[str, Any] = {}  # Any: JSON
     began, longest_s = time.monotonic(), 0.0
     with _within(seconds), tempfile.TemporaryDirectory() as folder, LocalEvaluator(Path(folder)) as evaluator:
         for number in range(evaluations + _UNCOUNTED):
@@ -181,10 +182,10 @@ def overhead(evaluations: int, target: str, is_large: bool = False, seconds: flo
             evaluation = evaluator.evaluate(item, problem, target, QUICK)
             longest_s = max(longest_s, evaluation.seconds) if number >= _UNCOUNTED else 0.0
             record = {**shared, **beyond(evaluation, is_cpu=is_cpu), "number": number, "counts": number >= _UNCOUNTED}
+            facts = evaluator.device_facts(target)
             yield record
             if evaluation.status is Status.PASSED and record["counts"]:
                 counted.append(record)
-        facts = evaluator.device_facts(target)
     if not counted:
         yield {
             **shared,
@@ -313,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = throughput(options.kind, options.evaluations)
     host = {**host_facts(), "command": ["python", "-m", "evaluation.service_study", *(arguments or sys.argv[1:])]}
     options.records.parent.mkdir(parents=True, exist_ok=True)
-    with options.records.open("a", encoding="utf-8") as file:
+    with options.records.open("a", encoding="utf-8") as file, contextlib.suppress(_TimeUpError):  # it may be over while a record is written
         for item in found:
             file.write(json.dumps({**item, "host": host}, sort_keys=True) + "\n")
             file.flush()

@@ -56,7 +56,7 @@ def test_a_study_whose_evaluation_hangs_ends_with_what_it_has(tmp_path: Path, mo
     monkeypatch.setattr("tools.evaluator.LocalEvaluator", Stuck)
     monkeypatch.setattr(service_study, "time", SimpleNamespace(monotonic=lambda: 0.0))
     path = tmp_path / "records.jsonl"
-    assert main(["overhead", "--records", str(path), "--evaluations", "9", "--seconds", "3"]) == 0
+    assert main(["overhead", "--records", str(path), "--evaluations", "9", "--seconds", "4.5"]) == 0
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [item.get("counts") for item in records] == [False, False, True, True, None]
     assert records[-1]["evaluations"] == 2 and records[-1]["asked_for"] == 9 and records[-1]["median_s"] == records[2]["overhead_s"]

@@ -31,6 +31,7 @@ _KNOWN_KEYS = [
     "matches",
     "requires",
     "slots",
+    "reduces",
     "tunables",
     "constraints",
     "precision_class",

@@ -336,6 +336,21 @@ def cases() -> dict[str, list[Case]]:
         x = {"input": n(2, c, *shape), "weight": n(o, c // g, *k), "bias": n(o), "stride": s, "padding": p, "dilation": d, "groups": g}
         add("conv_nhwc_gemm", x, conv, tiles, tolerance=5e-3)  # the copy rounds to TF32: 2^-11 of each factor
         add("conv_nhwc_gemm", x, conv, {**tiles, "PRECISION": "ieee"})
+        if g == 1:
+            for name, reduction in (("amin", torch.amin), ("mean", torch.mean), ("logsumexp", torch.logsumexp)):
+
+                def reduced(conv: Any = conv, reduction: Any = reduction, **more: Any) -> Any:
+                    return reduction(conv(**more), dim=1, keepdim=True)
+
+                add("conv_nhwc_gemm", x, reduced, {**tiles, "PRECISION": "ieee"}, slots=False, extra={"reduce": name}, tolerance=1e-4)
+            for name, reduction in (("amax", torch.amax), ("mean", torch.mean)):
+
+                def pooled(conv: Any = conv, reduction: Any = reduction, **more: Any) -> Any:
+                    result = conv(**more)
+                    return reduction(result, dim=tuple(range(2, result.ndim)), keepdim=True)
+
+                more = {"extra": {"reduce": f"{name}_positions"}, "slots": False, "tolerance": 1e-4}
+                add("conv_nhwc_gemm", x, pooled, {**tiles, "PRECISION": "ieee"}, **more)
     for c, o, g, shape, tiles in ((20, 18, 1, (5, 6), small), (32, 16, 2, (40,), small), (16, 70, 1, (2, 3, 5), {**small, "BLOCK_C": 64})):
         op = (F.conv1d, F.conv2d, F.conv3d)[len(shape) - 1]
 

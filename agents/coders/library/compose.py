@@ -514,7 +514,11 @@ class _Forward:
             parts.append(f"lib={name}_lib")
         parts += [f"{key}={value!r}" for key, value in tunables.items() if key in keywords]
         item = "" if region.item is None else f"[{region.item}]"
-        if region.epilogue is not None and region.epilogue.source is not None:
+        reduced = self.graph.spec(region.produces) if region.reduces else None
+        if reduced is not None:
+            parts.append(f'reduce="{region.reduces}"')
+            item += f".view({_tuple(reduced.shape)})"
+        elif region.epilogue is not None and region.epilogue.source is not None:
             before = self.graph.spec(region.epilogue.source)
             if before is not None and before.shape != region.output.shape:
                 item += f".view({_tuple(region.output.shape)})"

@@ -32,6 +32,18 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Reductions:
+    """Reductions of its results that a kernel makes while it holds them: `launch` gets `reduce="amin"` or `reduce="amin_positions"`."""
+
+    operators: tuple[str, ...]
+    """ATen operators over the second axis: `aten.amin.default`, `aten.min.dim` (its values alone), …"""
+    positions: tuple[str, ...]
+    """ATen operators over all axes after the second."""
+    requires: tuple[Expression, ...]
+    """As `requires` of the document."""
+
+
+@dataclass(frozen=True)
 class Tunable:
     """One number or word a kernel may be built with."""
 
@@ -65,6 +77,8 @@ class Kernel:
     """Parameter names of `launch`."""
     priority: float = 0
     precision_class: str = "ieee_fp32"
+    reduces: Reductions | None = None
+    """What it can do to its own results before it writes them; None: nothing."""
     chunk_ids: tuple[str, ...] = ()
     content_hash: str = ""
     front_matter: Mapping[str, Any] = field(default_factory=dict)  # Any: YAML as written
@@ -170,10 +184,16 @@ def _read(
         keywords=_launch_parameters(code["python kernel"]),
         priority=float(front.get("priority", 0)),
         precision_class=str(front.get("precision_class", "")),
+        reduces=_reductions(front["reduces"]) if front.get("reduces") else None,
         chunk_ids=chunk_ids,
         content_hash=content_hash,
         front_matter=front,
     )
+
+
+def _reductions(value: Mapping[str, Any]) -> Reductions:
+    operators, positions = (tuple(map(str, value.get(name, ()))) for name in ("operators", "positions"))
+    return Reductions(operators, positions, tuple(parse(str(text)) for text in value.get("requires") or ()))
 
 
 def _tunable(name: str, value: Mapping[str, Any]) -> Tunable:

@@ -64,6 +64,8 @@ class Region:
     """Shape that the prologue's source must be viewed as."""
     item: int | None = None
     """Which part of the returned tuple `produces` is; None: the whole."""
+    reduces: str = ""
+    """Name of the reduction of `output` that the launch makes last: over its second axis, or (`…_positions`) over all after it; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -217,10 +219,15 @@ def make_plan(
         taken |= chosen[-1].nodes
     order = view.order
     chosen.sort(key=lambda region: order[region.produces])
+    absorbed: frozenset[str] = frozenset()
     for position, region in enumerate(chosen):
+        if region.nodes <= absorbed:
+            continue
         if choices.get(region.key, Choice("")).epilogue or region.key not in choices:
-            chosen[position] = _with_epilogue(region, view, taken, limits)
+            chosen[position] = _with_reduction(_with_epilogue(region, view, taken, limits), view, chosen, limits)
             taken |= chosen[position].nodes
+            absorbed |= chosen[position].nodes if chosen[position].reduces else frozenset()
+    chosen = [region for region in chosen if region.reduces or not region.nodes <= absorbed]
     for position, region in enumerate(chosen):
         if choices.get(region.key, Choice("")).prologue or region.key not in choices:
             chosen[position] = _with_prologue(region, view, taken, limits)
@@ -283,6 +290,36 @@ def _with_epilogue(region: Region, view: Scene, taken: frozenset[str], limits: M
     )
 
 
+def _with_reduction(region: Region, view: Scene, chosen: Sequence[Region], limits: Mapping[str, float]) -> Region:
+    """Let the kernel reduce its results, over their second axis or all after it, where that is the only thing done with them.
+
+    The region of the reduction's own kernel is contained in the returned one.
+    """
+    offered, spec, users = region.kernel.reduces, view.graph.spec(region.produces), view.users[region.produces]
+    node = view.graph.node(users[0]) if len(users) == 1 else None
+    if offered is None or spec is None or node is None or spec.shape != region.output.shape or node.argument("dtype") is not None:
+        return region
+    dim = node.argument("dim")
+    axes = sorted(axis % spec.ndim for axis in (dim if isinstance(dim, tuple) else (dim,)) if isinstance(axis, int))
+    is_inner = axes == list(range(2, spec.ndim))
+    if node.op not in (offered.positions if is_inner else offered.operators if axes == [1] else ()):
+        return region
+    names, result = {node.name}, node
+    if node.spec is None:  # values and indices: the values alone
+        parts = [view.graph.node(user) for user in view.users[node.name]]
+        if len(parts) != 1 or parts[0] is None or parts[0].op != "getitem" or parts[0].argument("index") != 0:
+            return region
+        names, result = {node.name, parts[0].name}, parts[0]
+    others = [other for other in chosen if other is not region and other.nodes & names]
+    scope = _slot_scope(region, view, limits)
+    is_free = not (names & view.pinned) and all(other.nodes <= names for other in others)
+    if result.spec is None or result.spec.dtype != spec.dtype or not is_free or not holds(offered.requires, scope):
+        return region
+    kind = node.op.split(".")[1]
+    kind = {"min": "amin", "max": "amax"}.get(kind, kind)
+    return replace(region, nodes=region.nodes | names, produces=result.name, reduces=f"{kind}_positions" if is_inner else kind)
+
+
 def _with_prologue(region: Region, view: Scene, taken: frozenset[str], limits: Mapping[str, float]) -> Region:
     slot = region.kernel.slots.get("prologue")
     if slot is None or "prologue_extra" not in region.kernel.keywords:
@@ -295,7 +332,7 @@ def _with_prologue(region: Region, view: Scene, taken: frozenset[str], limits: M
     if of.name in others:
         return region
     anchor_output = region.epilogue.source if region.epilogue else region.produces
-    before = view.spec(anchor_output) if anchor_output else region.output
+    before = view.spec(anchor_output) if anchor_output and not (region.reduces and region.epilogue is None) else region.output
     for fusion in grow_prologue(view, of.name, anchor, taken):
         assert fusion.source is not None  # grow_prologue gives one
         source, wanted = view.spec(fusion.source), view.spec(of.name)

@@ -152,6 +152,7 @@ class Advisers:
         evaluations: int | None,
         meter: Meter,
         language: str = "Triton",
+        drafts: int | None = None,
         **about: Any,  # Any: JSON for the transcript
     ) -> tuple[WorkItem, ...]:
         """Return how the planner model divides the search; empty without one or where its answer is of no use.
@@ -163,10 +164,12 @@ class Advisers:
             evaluations: What may be spent; None: no limit.
             meter: Counts the request.
             language: What kernels are written in.
+            drafts: With how many the search begins, if its strategy says so.
         """
         if "planner" not in self._clients:
             return ()
         budget = f"there are {evaluations}" if evaluations is not None else "time limits them, not a number"
+        budget += f", and the search begins with {drafts} drafts" if drafts else ""
         system = render("planner_system.md", targets=(target,), most=MAX_ITEMS, budget=budget, language=language, length=MAX_TEXT)
         opening = f"A fast kernel for {problem.name} on {target} is to be found."
         amounts = await in_thread(lambda: self._amounts(problem))

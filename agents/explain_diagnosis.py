@@ -35,7 +35,8 @@ def cause_text(found: ProfileDiagnosis) -> str:
     """Return the dominant cause of a profile with its evidence, in sentences; what the rules could not tell where they name none."""
     cause = found.dominant
     if cause is None:
-        return " ".join(["The profile names no dominant cause.", *found.cannot_tell[:3]])
+        unseen = ", ".join(name.replace("_", " ") for name in found.cannot_tell[:3])
+        return "The profile names no dominant cause" + (f"; what it cannot see: {unseen}." if unseen else ".")
     where = f" in {cause.kernel}" if cause.kernel else ""
     seen = "" if cause.seen_by == "measured" else f" (seen in what was {cause.seen_by}, not in a run)"
     text = f"Profile: {cause.name.replace('_', ' ')}{where}{seen}. {cause.claim} Evidence: {'; '.join(cause.evidence)}."

@@ -122,9 +122,9 @@ async def _divide(context: RunContext, signature: str, found: Plan) -> tuple[Wor
             "Knowledge": outline(await asked_brief(context, asked)) if context.base is not None and context.config.deep_search else "",
             "Earlier winners": "\n\n".join(match.winner.source for match in (*found.same, *found.siblings)[:2]),
         }
-        language = language_text(language_of_target(context.target))
+        language, drafts = language_text(language_of_target(context.target)), getattr(context.strategy, "drafts", None)
         items = await context.advisers.plan(
-            context.problem, context.target, told, evaluations, context.meter, language, run_id=context.run_id
+            context.problem, context.target, told, evaluations, context.meter, language, drafts, run_id=context.run_id
         )
     by = "model" if items else "rules"
     items = items or plan_by_rules(signature, context.target, evaluations)

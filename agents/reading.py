@@ -19,6 +19,7 @@ MAX_SECTION_BYTES = 6_000
 """A section that is longer stays at the passage that was found."""
 _LINK = re.compile(r"\]\([\w./-]+\.md[^)]*\)")
 _RULE = re.compile(r"[|:\s-]+")
+_OWN = re.compile(r"(?:^|/)docs/(?:guide/(?!lint-rules\.md)|architecture\.md)")
 _FOR_ACCELERATORS = re.compile(r"^```(?:python triton|cuda|hip|ptx)\b.*?(?:^```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -60,8 +61,11 @@ def opened(base: KnowledgeBase, brief: Brief, target: str = "") -> Brief:
 
 
 def is_own_guide(path: str) -> bool:
-    """Return whether a file describes this product, not kernels or chips: a page of its user guide, or its architecture."""
-    return "/docs/guide/" in f"/{path}" or f"/{path}".endswith("/docs/architecture.md")
+    """Return whether a file describes this product, not kernels or chips: a page of its user guide, or its architecture.
+
+    The lint rules are an exception: a writer must keep them.
+    """
+    return bool(_OWN.search(path))
 
 
 def without_foreign_code(text: str, target: str) -> str:

@@ -38,6 +38,8 @@ _MAX_REPAIR_LINES = 24
 """Most changed lines that are shown of how an earlier failure was mended."""
 _MAX_SITUATIONS = 32
 """What so many attempts know is kept in memory: more than run at the same time."""
+_MAX_OTHERS = 12
+"""Latest candidates of the run that a diagnosis model is shown."""
 _MAX_BRIEFS = 64
 """Briefs that are kept in memory."""
 
@@ -106,10 +108,9 @@ async def _take_advice(state: SessionState, context: RunContext, attempt: int) -
         found = None
         if situation.parents:
             best = [node.to_attempt() for node in context.store.best_nodes(context.run_id, 1)]
+            latest = situation.history[max(0, len(situation.history) - _MAX_OTHERS) :]
             told = {
-                "Other candidates of this search": other_candidates(
-                    (*situation.remembered, *situation.parents[:-1], *best), situation.parents[-1:]
-                ),
+                "Other candidates of this search": other_candidates((*best, *latest, *situation.remembered), situation.parents[-1:]),
                 "The target": target_facts(context.target),
             }
             found = await context.advisers.diagnose(

@@ -115,6 +115,8 @@ def is_plain(items: Sequence[WorkItem]) -> bool:
 def next_item(items: Sequence[WorkItem], given: Sequence[int], stage: str = "") -> int | None:
     """Return which item the next session works on: the one that has had least of its share, and while others are left none that has used its evaluations.
 
+    A design is drafted once: what follows from it are improvements, and another draft of it would be the same kernel again.
+
     Args:
         items: The plan, not empty.
         given: Evaluations that each item's sessions have had so far.
@@ -124,6 +126,8 @@ def next_item(items: Sequence[WorkItem], given: Sequence[int], stage: str = "") 
         The item's position; None if the plan has nothing for sessions of this stage.
     """
     fitting = [index for index, item in enumerate(items) if not (stage and item.stage) or item.stage == stage]
+    if stage == "draft":
+        fitting = [index for index in fitting if not given[index]]
     open_items = [index for index in fitting if (most := items[index].evaluations) is None or given[index] < most]
     return min(open_items or fitting, key=lambda index: (given[index] / items[index].share, index), default=None)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from agents.chat_models.client import BYTES_PER_TOKEN
 from agents.coders.base import CoderTask
@@ -217,7 +218,20 @@ def target_facts(target: str) -> str:
         lines += [f"{name}: {limit.value:g} {limit.unit if limit.unit != '1' else ''}".rstrip() for name, limit in chip.limits().items()]
     except ToolsError:
         return ""
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_caches() if target == "cpu" else ())])
+
+
+def _caches() -> list[str]:
+    """Return the data caches of this machine's first core, one a line, as Linux states them; nothing elsewhere."""
+    found = []
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((index / name).read_text(encoding="utf-8").strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction":
+            found.append(f"cache_level_{level}: {size}")
+    return found
 
 
 def _brief(task: CoderTask) -> list[Part]:

@@ -157,7 +157,7 @@ def test_drafts_follow_drafts_and_improvements_improvements() -> None:
         8,
     )
     assert [next_item(items, [0, 0, 0], "draft"), next_item(items, [1, 0, 0], "draft"), next_item(items, [1, 0, 0], "improve")] == [0, 1, 2]
-    assert next_item(items[:2], [4, 2], "improve") is None
+    assert next_item(items[:2], [4, 2], "improve") is None and next_item(items, [1, 1, 0], "draft") is None
     assert next_item([WorkItem("any", "", "cpu")], [0], "improve") == 0
 
 

@@ -6,12 +6,13 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from landscape import PROBLEM
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from test_llm_coder import KERNEL, ScriptedModel, call, client
 
 from agents.chat_models.client import tokens_of
@@ -19,6 +20,7 @@ from agents.chat_models.registry import create_chat_model
 from agents.chat_models.replay import ReplayChatModel
 from agents.coders.base import CoderTask
 from agents.coders.llm import LlmCoder
+from agents.coders.repair import loose_object
 from agents.coders.workspace import tools_for
 from agents.config import ModelOptions
 from agents.types import Limits
@@ -28,9 +30,17 @@ RECORDED = sorted((Path(__file__).resolve().parents[2] / "evaluation" / "results
 
 
 def requests(path: Path) -> Iterator[list[BaseMessage]]:
-    kinds: dict[str, Any] = {"system": SystemMessage, "human": HumanMessage, "ai": AIMessage}
+    kinds: dict[str, Any] = {
+        "system": SystemMessage,
+        "human": HumanMessage,
+        "ai": AIMessage,
+        "tool": partial(ToolMessage, tool_call_id="x"),
+    }
     for line in path.read_text(encoding="utf-8").splitlines():
-        yield [kinds[message["role"]](message["content"]) for message in json.loads(line)["messages"]]
+        told = json.loads(line)["messages"]
+        calls = [[{**call, "id": "x"} for call in message.get("tool_calls", [])] for message in told]
+        more = [{"tool_calls": named} if named else {} for named in calls]
+        yield [kinds[message["role"]](message["content"], **with_calls) for message, with_calls in zip(told, more, strict=True)]
 
 
 def test_recordings_are_there() -> None:
@@ -40,8 +50,11 @@ def test_recordings_are_there() -> None:
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_recording_is_what_replay_reads_and_holds_no_place_of_its_machine(path: Path) -> None:
     model = create_chat_model(ModelOptions(name=f"replay:{path}"))
-    answers = [json.loads(line)["answer"]["data"]["content"] for line in path.read_text(encoding="utf-8").splitlines()]
-    assert isinstance(model, ReplayChatModel) and all("class ModelNew" in answer for answer in answers)
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    answers = [entry["answer"]["data"] for entry in entries if entry["role"] == "coder"]
+    assert isinstance(model, ReplayChatModel) and answers
+    assert all(answer["tool_calls"] or "class ModelNew" in answer["content"] for answer in answers)
+    assert all(loose_object(entry["answer"]["data"]["content"]) for entry in entries if entry["role"] != "coder")
     assert "/tmp/" not in path.read_text(encoding="utf-8")
 
 

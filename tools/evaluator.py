@@ -687,7 +687,13 @@ class LocalEvaluator:
             hidden.append(Path(os.environ["KEVOLVE_KERNELBENCH"]))
         if problem is not None and problem.path:
             hidden.append(Path(problem.path))
-        libraries = [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).resolve() != _ROOT]
+        # The directory that a program was started in is on the path, too: what lies above our state is no library.
+        private = [_ROOT, *(path.resolve() for path in hidden)]
+        libraries = [
+            Path(entry)
+            for entry in sys.path
+            if Path(entry).is_absolute() and not any(path.is_relative_to(Path(entry).resolve()) for path in private)
+        ]
         return {
             "layers": list(layers),
             "hidden": [str(path) for path in hidden],

@@ -64,6 +64,38 @@ def test_products_from_bfloat16_parts_are_a_class_of_their_own() -> None:
     assert precision_class([stats]) == "split_fp32"
 
 
+def test_where_pytorch_rounds_to_tf32_truncation_passes_and_bfloat16_does_not() -> None:
+    a, b, reference, native = product(4)
+    bits = [tensor.view(torch.int32) for tensor in (a, b)]
+    rounded = [((tensor + 0x1000) & ~0x1FFF).view(torch.float32) for tensor in bits]
+    truncated = [(tensor & ~0x1FFF).view(torch.float32) for tensor in bits]
+    halves = [tensor.bfloat16().float() for tensor in (a, b)]
+    bounds = calibrate(reference, native, allowed=rounded[0] @ rounded[1])
+    for operands, is_right in ((rounded, True), (truncated, True), (halves, False)):
+        stats = dataclasses.asdict(compare(operands[0] @ operands[1], reference, native, bounds))
+        assert (reject({**stats, "bad": 0}) == "") is is_right
+        assert not is_right or precision_class([stats]) == "tf32"
+
+
+def test_a_deep_network_in_tf32_has_the_class_of_pytorchs_own() -> None:
+    stats = {"dtype": "float32", "numel": 10_000, "rms_reference": 0.25, "rmse": 2.08e-3, "rmse_native": 2.07e-3, "rmse_allowed": 2.07e-3}
+    assert precision_class([stats]) == "tf32"
+    assert precision_class([{**stats, "rmse": 1.2e-2}]) == "bf16"
+
+
+def test_small_elements_are_not_lost_among_large_ones() -> None:
+    x = torch.randn(200, 300, generator=torch.Generator().manual_seed(3))
+    reference, native = torch.exp(x.double() * 6), torch.exp(x * 6)
+    assert verdict(torch.exp2(x * (6 / math.log(2))), reference, native) == ""
+    assert "all small ones" in verdict(torch.where(x > -1.5, native, 0.0), reference, native)
+
+
+def test_small_elements_that_cancellation_made_may_be_as_far_off_as_large_ones() -> None:
+    _, _, reference, native = product(6)
+    noisy = native + 20 * 2.0**-23 * native.std() * torch.randn(native.shape, generator=torch.Generator().manual_seed(7))
+    assert verdict(noisy, reference, native) == ""
+
+
 def test_every_null_output_fails_for_a_wide_softmax() -> None:
     x = torch.rand(16, 16384)
     reference, native = torch.softmax(x.double(), -1), torch.softmax(x, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from tools.check.operators import takes_integers_as_numbers
 from tools.check.variation import perturb_weights, poke_rule, vary
 
 
@@ -28,6 +29,26 @@ def test_outliers_move_a_mean_over_a_tenth_of_the_elements() -> None:
     x = torch.rand(100_000)
     changed = vary([x], "outliers", generator())[0]
     assert abs(float(changed.mean() - changed[::10].mean())) > 1e-5
+
+
+def test_outliers_show_in_no_sample_of_the_others() -> None:
+    x = torch.rand(100_000)
+    for kind, least in (("outliers", -150.0), ("high_outliers", 0.0)):
+        changed = vary([x], kind, generator())[0]
+        assert 0 < int((changed != x).sum()) <= 8
+        assert float(changed.max()) > 150 and (float(changed.min()) < least if least else float(changed.min()) >= 0)
+
+
+def test_integers_take_their_whole_range_where_they_are_numbers() -> None:
+    few, many = torch.randint(0, 8, (4096,), dtype=torch.uint8), torch.randint(0, 100, (4096,), dtype=torch.uint8)
+    assert all(torch.equal(a, b) for a, b in zip(vary([few, many], "structured", generator()), [few, many], strict=True))
+    changed = vary([few, many], "structured", generator(), integers_are_numbers=True)
+    assert torch.equal(changed[0], few) and int(changed[1].max()) > 200
+    assert takes_integers_as_numbers({"aten.add.Tensor": 1, "aten.sum.default": 1, "aten._to_copy.default": 1})
+    assert not any(
+        takes_integers_as_numbers({name: 1, "aten.mul.Tensor": 1})
+        for name in ("aten.index.Tensor", "aten.arange.default", "aten.lt.Tensor")
+    )
 
 
 def test_default_affine_parameters_and_statistics_move_and_variances_stay_positive() -> None:

@@ -45,6 +45,22 @@ def test_on_a_loaded_machine_processor_time_decides() -> None:
     assert calls("cpu", 0.1, slow, processor=(0.1, 0.001 + 8 * 0.002)).complaint()
 
 
+def test_processor_time_excuses_only_what_was_waited_for() -> None:
+    found = calls("cpu", 1.0, [8 * 0.005], processor=(5.0, 8 * 0.005))
+    found.in_place = True
+    for waited_s, is_believed in ((0.0, False), (8 * 0.004, True)):
+        found.waited_s = [waited_s]
+        assert (found.complaint() == "") is is_believed
+
+
+def test_a_call_in_place_owes_nothing_to_copying() -> None:
+    found = FreshCalls("cpu", 8, Sweeps(0.2, 2.0), in_place=True)
+    found.wall.add(0.016, 8 * 0.002, 8 * 0.002)
+    assert "results are kept" in found.complaint()
+    found.in_place = False
+    assert found.complaint() == ""
+
+
 def test_on_a_quiet_machine_threads_that_spin_are_no_work() -> None:
     assert calls("cpu", 1.0, [0.001 + 8 * 0.001], processor=(1.0, 0.1)).complaint() == ""
 

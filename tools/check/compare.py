@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import secrets
 
 import torch
 
+from tools.check.decision import EPSILON, LOST
+
 _CHUNK = 1 << 24
+_SAMPLE = 1 << 18
+_BINADES = 8
+"""Powers of two that count as one magnitude."""
+_LEAST_SHARE, _LEAST_COUNT = 0.01, 64
+"""Magnitudes with fewer elements say nothing."""
+_ACCURATE_EPSILONS = {"float64": 16.0, "float32": 16.0, "bfloat16": 2.0, "float16": 2.0}
+_LEAST_EXPONENT = {"float64": -900, "float32": -100, "bfloat16": -100, "float16": -14}
+"""Smaller elements may be flushed to zero."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +48,8 @@ class ErrorStats:
     """Flat index of the first bad element; -1 if there is none."""
     first_expected: float = math.nan
     first_actual: float = math.nan
+    lost: float = 0.0
+    """Share of the elements that are lost among larger ones (`lost_share`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +130,39 @@ def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor,
         first_index=first[0],
         first_expected=first[1],
         first_actual=first[2],
+        lost=lost_share(*flat),
     )
+
+
+def lost_share(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor) -> float:
+    """Return the share of the elements that are lost among larger ones: their magnitude is wrong, and PyTorch has it right to the last digits.
+
+    A tolerance that follows the largest elements lets others be anything. So elements are taken together by magnitude; where PyTorch's have a few epsilons of relative
+    error (no cancellation made them small), the candidate's may have `tools.check.decision.LOST`. A random sample of at most 2^18 elements is looked at.
+
+    Args:
+        actual: One output, flat.
+        reference: The same in float64.
+        native: PyTorch's own.
+    """
+    dtype = str(native.dtype).removeprefix("torch.")
+    step = (actual.numel() // _SAMPLE + 1) | 1
+    start = secrets.randbelow(min(step, max(actual.numel(), 1)))
+    a, r, n = (tensor[start::step].to(reference.device).to(torch.float64) for tensor in (actual, reference, native))
+    used = torch.isfinite(a) & torch.isfinite(r) & torch.isfinite(n) & (r.abs() > 2.0 ** _LEAST_EXPONENT.get(dtype, 0))
+    a, r, n = a[used], r[used], n[used]
+    if dtype not in LOST or r.numel() < _LEAST_COUNT:
+        return 0.0
+    magnitude = torch.div(torch.frexp(r)[1], _BINADES, rounding_mode="floor").to(torch.int64)
+    magnitude -= magnitude.min()
+    if int(magnitude.max()) == 0:
+        return 0.0
+    count = torch.bincount(magnitude).double()
+    size, error, error_native = (torch.bincount(magnitude, weights=values.square()) for values in (r, a - r, n - r))
+    counts = (count >= max(_LEAST_COUNT, _LEAST_SHARE * r.numel())) & (size > 0)
+    accurate = error_native <= (_ACCURATE_EPSILONS[dtype] * EPSILON[dtype]) ** 2 * size
+    lost = counts & accurate & (error > LOST[dtype] ** 2 * size)
+    return float(count[lost].sum()) / float(r.numel())
 
 
 def compare_exact(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor) -> ErrorStats:

@@ -8,16 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from tools.check.operators import arithmetic, base_name
+from tools.check.operators import ELEMENTWISE, arithmetic, base_name
 
 CONTRACTIONS = frozenset(["mm", "addmm", "bmm", "baddbmm"])
-ELEMENTWISE = frozenset(
-    [
-        "add", "add_", "sub", "rsub", "mul", "mul_", "div", "div_", "neg", "abs", "relu", "relu_", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid",
-        "leaky_relu", "elu", "softplus", "mish", "clamp", "clamp_min", "clamp_max", "minimum", "maximum", "exp", "log", "sqrt", "rsqrt", "pow", "reciprocal", "erf", "sin", "cos",
-    ]
-)  # fmt: skip
-"""Operators that keep every element of a contraction's result needed."""
 _FEWER = (8.0 / 7.0) ** 2
 """Two levels of Strassen's algorithm do with this many times fewer operations; more lose the accuracy that is asked for."""
 _CYCLES_PER_S = 6.5e9

@@ -150,6 +150,26 @@ PICKS_AMONG_EQUALS = frozenset(
 """Operators whose result among equal elements is not defined: two right answers may differ where there are ties."""
 
 
+ELEMENTWISE = frozenset(
+    [
+        "add", "add_", "sub", "rsub", "mul", "mul_", "div", "div_", "neg", "abs", "relu", "relu_", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid",
+        "leaky_relu", "elu", "softplus", "mish", "clamp", "clamp_min", "clamp_max", "minimum", "maximum", "exp", "log", "sqrt", "rsqrt", "pow", "reciprocal", "erf", "sin", "cos",
+    ]
+)  # fmt: skip
+"""Operators that compute each element of their result from the same element of their operands."""
+
+_REDUCTIONS = frozenset(
+    ["sum", "mean", "amax", "amin", "mm", "addmm", "bmm", "baddbmm", "mv", "dot", "_int_mm", "softmax", "_softmax", "var", "std"]
+)
+_SIZES_AND_INDICES = frozenset(["arange", "item", "_local_scalar_dense"])
+
+
+def takes_integers_as_numbers(operators: Mapping[str, int]) -> bool:
+    """True if the operators only compute with their operands: none takes an integer as an index, a length, a label or a size."""
+    names = {base_name(name) for name in operators}
+    return not names & _SIZES_AND_INDICES and names <= ELEMENTWISE | _REDUCTIONS | MOVES_ONLY
+
+
 def arithmetic(operators: Mapping[str, int]) -> dict[str, int]:
     """Return the operators that compute, leaving out views, allocation and copies."""
     return {name: count for name, count in operators.items() if base_name(name) not in MOVES_ONLY}

@@ -2,7 +2,8 @@
 
 KernelBench files draw `torch.rand` or `torch.randn` and construct layers with their default parameters; a copy kernel then passes for LayerNorm and a
 mean over a tenth of the elements for a mean. Every change keeps the order of sorted tensors (scales are positive) and leaves integers, masks and labels alone,
-unless they hold one value only: then nothing else would show whether they are used.
+unless they hold one value only: then nothing else would show whether they are used. Where the reference only computes with integers, many-valued ones get values
+from their type's whole range, too.
 """
 
 from __future__ import annotations
@@ -27,40 +28,68 @@ _LEAST_COLUMNS = 4
 _TINY = 2.0**-10
 """A row scaled by this has a variance around the usual epsilons (1e-5, 1e-6)."""
 _FLIPPED_SHARE = 0.125
+_WIDE_SHARE = 0.125
+_WIDEST = 1 << 14
+"""Largest magnitude put into 32 and 64-bit integers: products of two do not wrap around."""
 
 
-def vary(tree: Tree, kind: str, generator: torch.Generator) -> Tree:
-    """Return the inputs with their floating tensors changed as `kind` says; each tensor gets its own random parameters."""
+def vary(tree: Tree, kind: str, generator: torch.Generator, *, integers_are_numbers: bool = False) -> Tree:
+    """Return the inputs with their floating tensors changed as `kind` says; each tensor gets its own random parameters.
+
+    Args:
+        tree: The inputs.
+        kind: One of `tools.check.variation_kinds.KINDS`.
+        generator: Source of the values.
+        integers_are_numbers: The reference computes with integers and uses none as an index, a length or a label.
+    """
     if kind == "as_given":
         return tree
     shapes = [tensor.shape for tensor in tensors_of(tree) if tensor.is_floating_point()]
-    return map_tensors(tree, lambda tensor: _vary_tensor(tensor, kind, generator, shapes))
+    widens = integers_are_numbers and kind not in ("scaled", "shifted")
+    return map_tensors(tree, lambda tensor: _vary_tensor(_widened(tensor, generator) if widens else tensor, kind, generator, shapes))
+
+
+def _widened(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return an integer tensor of many values with an eighth of them drawn anew, from the whole range of a short type; others as they are."""
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool or is_monotone(tensor):
+        return tensor
+    if tensor.numel() <= _FEW_VALUES or distinct_values(tensor) is not None:
+        return tensor
+    info = torch.iinfo(tensor.dtype)
+    low, high = (info.min, info.max) if info.bits <= 16 else (max(info.min, -_WIDEST), _WIDEST)
+    places = torch.rand(tensor.shape, generator=generator) < _WIDE_SHARE
+    values = torch.randint(low, high + 1, tensor.shape, generator=generator)
+    return torch.where(places.to(tensor.device), values.to(tensor.device, tensor.dtype), tensor)
 
 
 def _vary_tensor(tensor: torch.Tensor, kind: str, generator: torch.Generator, shapes: Sequence[torch.Size]) -> torch.Tensor:
     if kind != "scaled" and _is_constant(tensor):
         return _vary_constant(tensor, generator, shapes)
+    if kind in ("high_outliers", "outliers") and tensor.is_floating_point() and not is_monotone(tensor):
+        return tensor if tensor.numel() < 2 or distinct_values(tensor) is not None else _with_outliers(tensor, kind, generator)
     if not tensor.is_floating_point() or tensor.numel() < 2 or distinct_values(tensor) is not None:
         return tensor
     scale = 0.5 + 1.5 * float(torch.rand((), generator=generator))
     changed = tensor * scale
     if kind != "scaled":
         spread = float(tensor.flatten()[:_SAMPLE].double().std())
-        centre = 0.0 if kind == "outliers" else float(changed.flatten()[:_SAMPLE].double().mean())
+        centre = float(changed.flatten()[:_SAMPLE].double().mean())
         changed = changed - centre + (float(torch.rand((), generator=generator)) - 0.5) * spread
     if kind == "structured":
         changed = _with_odd_rows(changed, spread * scale, generator)
-    if kind == "outliers":
-        flat = changed.reshape(-1)
-        if not is_monotone(tensor):
-            places = torch.randint(0, tensor.numel(), (min(_OUTLIERS, tensor.numel() // 2),), generator=generator)
-            flat[places.to(flat.device)] *= _OUTLIER_FACTOR
-            largest = float(tensor.flatten()[:_SAMPLE].abs().max()) * scale
-            flat[torch.randint(0, tensor.numel(), (2,), generator=generator).to(flat.device)] = (
-                torch.tensor(_EXTREMES, dtype=flat.dtype, device=flat.device) * largest
-            )
-        changed = flat.reshape(tensor.shape)
     return changed.to(tensor.dtype)
+
+
+def _with_outliers(tensor: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
+    """Return a tensor with a few elements far outside, `high_outliers`: above only. All others stay: whoever looks at a sample to choose a shortcut sees nothing."""
+    flat = tensor.reshape(-1).clone()
+    places = torch.randint(0, tensor.numel(), (min(_OUTLIERS, tensor.numel() // 2),), generator=generator)
+    flat[places.to(flat.device)] *= _OUTLIER_FACTOR
+    extremes = torch.tensor(_EXTREMES, dtype=torch.float64, device=flat.device) * float(tensor.flatten()[:_SAMPLE].abs().max())
+    flat[torch.randint(0, tensor.numel(), (2,), generator=generator).to(flat.device)] = (
+        extremes.abs() if kind == "high_outliers" else extremes
+    ).to(flat.dtype)
+    return flat.reshape(tensor.shape)
 
 
 def _with_odd_rows(tensor: torch.Tensor, spread: float, generator: torch.Generator) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-KINDS = ("as_given", "scaled", "shifted", "structured", "outliers")
+KINDS = ("as_given", "scaled", "shifted", "structured", "high_outliers", "outliers")
 """From the problem's own distribution to the most changed; a kind that makes the reference non-finite gives way to the one before."""
 
 

@@ -52,17 +52,17 @@ _ARCHITECTURES = {
     # refused, line by line: ptrace, process_vm_readv, process_vm_writev, kcmp, perf_event_open, userfaultfd | mount, umount2, pivot_root, chroot, unshare, setns |
     # init_module, finit_module, delete_module, kexec_load, kexec_file_load, bpf, reboot, swapon, swapoff, acct, syslog, quotactl, vhangup | keyctl, add_key,
     # request_key | settimeofday, clock_settime, adjtimex, clock_adjtime, sethostname, setdomainname | setpriority, sched_setparam, sched_setscheduler,
-    # sched_setattr, ioprio_set | name_to_handle_at, open_by_handle_at, fanotify_init | shmget, semget, msgget (they outlive a process) | connect (Landlock
+    # sched_setattr, ioprio_set | name_to_handle_at, open_by_handle_at, fanotify_init | shmget, semget, msgget, mq_open (they outlive a process) | connect (Landlock
     # lets sockets with a path through) | x86: iopl, ioperm
     "x86_64": _Numbers(
         0xC000003E, 41, 56, 435, (203, 302, 279, 256), (62, 234, 129, 297), 200,
         (101, 310, 311, 312, 298, 323, 165, 166, 155, 161, 272, 308, 175, 313, 176, 246, 320, 321, 169, 167, 168, 163, 103, 179, 153, 250, 248, 249, 164, 227, 159, 305,
-         170, 171, 141, 142, 144, 314, 251, 303, 304, 300, 29, 64, 68, 42, 172, 173, *_ALIKE),
+         170, 171, 141, 142, 144, 314, 251, 303, 304, 300, 29, 64, 68, 240, 42, 172, 173, *_ALIKE),
     ),
     "aarch64": _Numbers(
         0xC00000B7, 198, 220, 435, (122, 261, 239, 238), (129, 131, 138, 240), 130,
         (117, 270, 271, 272, 241, 282, 40, 39, 41, 51, 97, 268, 105, 273, 106, 104, 294, 280, 142, 224, 225, 89, 116, 60, 58, 219, 217, 218, 170, 112, 171, 266, 161, 162,
-         140, 118, 119, 274, 30, 264, 265, 262, 194, 190, 186, 203, *_ALIKE),
+         140, 118, 119, 274, 30, 264, 265, 262, 194, 190, 186, 180, 203, *_ALIKE),
     ),
 }  # fmt: skip
 

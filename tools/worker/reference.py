@@ -26,7 +26,7 @@ from tools.check.compare import ErrorStats, calibrate, compare, compare_exact
 from tools.check.floor import may_be_needed, needed_flops
 from tools.check.held_out import changed, choose
 from tools.check.nulls import null_outputs
-from tools.check.operators import picks_among_equals
+from tools.check.operators import picks_among_equals, takes_integers_as_numbers
 from tools.check.variation import distinct_values, perturb_weights, poke_rule, vary
 from tools.check.variation_kinds import KINDS
 from tools.sandbox.memory import limit_allocations
@@ -76,6 +76,8 @@ class ReferenceWorker:
         self._draw_now: _Draw | None = None
         self._undecided: set[int] = set()
         """Workloads for which ties in the inputs have several right answers."""
+        self._numeric: set[int] = set()
+        """Workloads whose integers are numbers to compute with."""
         self._rounds = True
         """Whether the settings may round anything of this problem, as far as is known."""
         self._slots: TimedSlots | None = None
@@ -174,7 +176,7 @@ class ReferenceWorker:
                 "get_inputs() returns tensors that require gradients; only forward passes are evaluated, so a result would say nothing of training",
             )
         moved = tensors.map_tensors(list(made), lambda tensor: tensor.detach().to(self._device.name))
-        return list(vary(moved, kind, _generator(seed ^ 0x5EED)))
+        return list(vary(moved, kind, _generator(seed ^ 0x5EED), integers_are_numbers=workload in self._numeric))
 
     def _call_native(self, inputs: list[Any]) -> Any:  # Any: argument and output trees
         with self._unchanged_state(), torch.no_grad():
@@ -382,6 +384,8 @@ class ReferenceWorker:
             self._call_native(_copies(before))
         if picks_among_equals(trace.counts):
             self._undecided.add(message["workload"])
+        if takes_integers_as_numbers(trace.counts):
+            self._numeric.add(message["workload"])
         nulls: dict[str, list[list[Answer]]] = {}
         earlier: list[torch.Tensor] | None = None
         repeat: list[Answer] = []

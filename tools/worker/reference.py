@@ -552,7 +552,6 @@ class ReferenceWorker:
         """Write the outputs of a baseline's sweep in place to where the candidate's are compared with them."""
         for result, place in zip(self._swept, self._novel_plan[1], strict=True):
             tensors.write(result, place, self._own_outputs)
-        self._swept = []
         return {}
 
     def _overwrite(self, message: Answer, fds: list[int]) -> Answer:
@@ -572,7 +571,7 @@ class ReferenceWorker:
         slots = self._timed().arguments
         values = self._kept_draw or [tensors.view(self._memory(), entry) for entry in tensors.tensor_specs(draws[chosen])]
         fresh = iter([tensor.to(self._device.name) for tensor in values])
-        self._kept_draw = []
+        self._kept_draw, self._swept = [], []
         inputs = tensors.map_tensors(slots[chosen % len(slots)], lambda tensor: torch.empty_like(tensor).copy_(next(fresh)))
         native = self._call_native(_copies(inputs))
         reference, _ = self._call_float64(inputs, native)

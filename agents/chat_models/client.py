@@ -14,6 +14,7 @@ from agents.chat_models.calls import MAY_PASS, CallOutcome, Meter, ModelCall, Mo
 from agents.chat_models.keys import scrub
 from agents.chat_models.outcomes import as_call_error
 from agents.chat_models.prices import DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, Price
+from agents.chat_models.requests import storable
 from agents.chat_models.sizes import BYTES_PER_TOKEN, text_of, tokens_of
 from agents.chat_models.streaming import Progress, streamed
 from agents.config import ModelOptions
@@ -119,7 +120,7 @@ class ChatClient:
             with telemetry.model_call(self.name, self.role, self.model._llm_type, call_id) as span:
                 try:
                     whole = streamed(bound, messages, progress) if self.options.stream else bound.ainvoke(list(messages))
-                    answer: AIMessage = await asyncio.wait_for(whole, self.options.timeout_s + _GRACE_S)
+                    answer: AIMessage = storable(await asyncio.wait_for(whole, self.options.timeout_s + _GRACE_S))
                 except asyncio.CancelledError:
                     # The run's time ended, or a person did. The server may have counted the request already; so does the ledger.
                     span.end(

@@ -22,6 +22,21 @@ def essence(message: BaseMessage) -> dict[str, Any]:  # Any: JSON
     return data
 
 
+def storable(message: AIMessage) -> AIMessage:
+    """Return an answer whose texts can be written to files and databases: lone surrogates, which JSON can bring, become question marks."""
+    parts = {"content": message.content, "tool_calls": message.tool_calls, "invalid_tool_calls": message.invalid_tool_calls}
+    cleaned = {name: _encodable(value) for name, value in parts.items()}
+    return message if cleaned == parts else message.model_copy(update=cleaned)
+
+
+def _encodable(value: Any) -> Any:  # Any: JSON
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value
+
+
 def digest_of(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]] = ()) -> str:  # Any: JSON schema
     """Return 16 hexadecimal digits that name a request: its messages without ids, and its tools."""
     told = [essence(message) for message in messages]
@@ -41,7 +56,7 @@ def strict_calls(
             if not isinstance(args, dict):
                 raise ValueError("not an object")
             calls.append(tool_call(name=name, args=args, id=known))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             invalid.append(invalid_tool_call(name=name, args=str(text), id=known, error=str(error)))
     return calls, invalid
 

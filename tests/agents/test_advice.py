@@ -132,6 +132,17 @@ def test_text_that_no_file_can_hold_is_made_one_that_can() -> None:
     assert draft.candidate is not None and draft.candidate.source.encode() and draft.summary.encode()
 
 
+@pytest.mark.parametrize(
+    "answer", [AIMessage(f"Half \ud800.\n```python\n{KERNEL}# \udfff\n```"), AIMessage("\ud800"), call("lint", path="\ud800")]
+)
+def test_answer_that_no_database_can_hold_stops_no_search(tmp_path: Path, answer: AIMessage) -> None:
+    coder = LlmCoder(client(ScriptedModel(script=[answer, fenced()])))
+    _, _, result = search(
+        tmp_path, config("one_shot", 2, finalists=0, strategy_options={"drafts": "1"}), machinery(LandscapeEvaluator(), coder)
+    )  # type: ignore[arg-type]  # another coder
+    assert result["num_nodes"] == 1
+
+
 def test_every_adviser_of_a_search_leaves_its_outcomes_in_the_run(tmp_path: Path) -> None:
     advisers = Advisers({role: client(ScriptedModel(script=[AIMessage("no idea")])) for role in ("planner", "diagnosis")})
     store, run_id, result = search(tmp_path, config("linear", 5), machinery(LandscapeEvaluator(), advisers=advisers))

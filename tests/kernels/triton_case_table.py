@@ -405,6 +405,15 @@ def cases() -> dict[str, list[Case]]:
 
         x = {"input": n(2, c, *shape), "weight": n(c, o // g, *k), "bias": n(o), "stride": s, "padding": p, "output_padding": m}
         add("conv_transpose_nhwc", {**x, "groups": g, "dilation": d}, turned, tiles, tolerance=5e-3)
+        if g == 1 and s[-1] <= 2:
+            for name, reduction in (("amin", torch.amin), ("logsumexp", torch.logsumexp), ("mean_positions", torch.mean)):
+
+                def smaller(turned: Any = turned, reduction: Any = reduction, inner: bool = "_" in name, **more: Any) -> Any:
+                    result = turned(**more)
+                    return reduction(result, dim=tuple(range(2, result.ndim)) if inner else 1, keepdim=True)
+
+                more = {"extra": {"reduce": name}, "slots": False, "tolerance": 5e-3}
+                add("conv_transpose_nhwc", {**x, "groups": g, "dilation": d}, smaller, tiles, **more)
 
     def linear_group_norm(input: Any, weight: Any, bias: Any, gamma: Any, beta: Any, num_groups: int, shift: Any = None) -> Any:
         value = F.linear(input, weight, bias)

@@ -147,6 +147,11 @@ CASES = {
         "torch.randn(2, 3, 20, 9)",
         "self.c = nn.Conv2d(3, 18, 3)",
     ),
+    "transposed_then_logsumexp": module(
+        "return torch.sigmoid(torch.logsumexp(F.relu(self.c(x)), dim=1, keepdim=True))",
+        "torch.randn(2, 3, 3, 4, 5)",
+        "self.c = nn.ConvTranspose3d(3, 12, 3, stride=2, padding=1)",
+    ),
     "convolution_then_largest": module("return self.c(x).amax(1)", "torch.randn(1, 3, 35, 35)", "self.c = nn.Conv2d(3, 16, 3)"),
     "small_producer": module("return x * torch.sigmoid(self.b * 2) + 1", "torch.randn(5, 12)", "self.b = nn.Parameter(torch.randn(12))"),
 }

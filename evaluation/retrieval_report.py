@@ -2,6 +2,7 @@
 
 kb eval SUITE --json > evaluation/results/retrieval/SUITE.json
 kb eval SUITE --through ask --home HOME --json > evaluation/results/retrieval/SUITE-ask.json
+python -m evaluation.retrieval_failures SUITE --home HOME --out evaluation/results/retrieval/failures.jsonl
 python -m evaluation.retrieval_report evaluation/results/retrieval
 """
 
@@ -22,6 +23,20 @@ TITLE = "# Retrieval, measured\n\nMade by `python -m evaluation.retrieval_report
 def report(records: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON of `kb.measure.SuiteReport` or `kb.deep.measure.AskReport`
     """Return the report as Markdown, suites in the given order."""
     return "\n".join([TITLE, *(_suite(record) for record in records)])
+
+
+def failures(rows: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON of `evaluation.retrieval_failures.Failure`
+    """Return the failures as a table, the held-out ones first."""
+    lines = [
+        "## retrieval: every failure, with its reason\n",
+        "Made by `python -m evaluation.retrieval_failures` (`failures.jsonl`): questions whose answer is not within the first five hits, refused though answered, or answered though nothing does.\n",
+        "| question | split | failure | reason |",
+        "|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: row["split"] != "held_out"):
+        cells = (f"`{row['id']}` {row['text']}", row["split"], row["failure"], "; ".join(filter(None, (row["reason"], row["note"]))))
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, ""])
 
 
 def _suite(record: Mapping[str, Any]) -> str:  # Any: JSON
@@ -84,7 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise EvaluationError(f"no records in {str(folder)!r}; write some with `kb eval SUITE --json`")
-    (folder / "README.md").write_text(report([json.loads(path.read_text(encoding="utf-8")) for path in paths]), encoding="utf-8")
+    text = report([json.loads(path.read_text(encoding="utf-8")) for path in paths])
+    listed = folder / "failures.jsonl"
+    if listed.is_file():
+        text += "\n" + failures([json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines() if line])
+    (folder / "README.md").write_text(text, encoding="utf-8")
     return 0
 
 

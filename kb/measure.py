@@ -5,6 +5,7 @@ The suite goes through the same store, chunker and search as everything else, in
 - A suite in BEIR form is scored by documents: a document's rank is that of its best chunk.
 - A suite of questions is scored by places. A hit holds a gold place if it comes from its document and has its heading on its section path. Where any gold is
   enough, all of it counts as one relevant item; where all is needed (`multi_hop`), `section@k` asks for every place within k hits.
+- `R@5` and `R@10` count the share of the gold that was found, so that one of two needed places is a half.
 - `document@10` asks only for the document. An abstention is judged apart: the hits that come with it are scored like any others.
 
 Significance, paired by question against the default: randomisation test, two-sided (Smucker et al. 2007), and a bootstrap interval of the difference
@@ -31,7 +32,7 @@ from kb.types import Filters, Hit, QueryResult
 BATCH_DOCUMENTS = 256
 DEPTH = 100
 DOCUMENT_METRICS = ("nDCG@10", "R@10", "R@100", "RR@10")
-PLACE_METRICS = ("section@5", "section@10", "document@10", "nDCG@10", "R@10", "RR@10")
+PLACE_METRICS = ("section@5", "section@10", "document@10", "nDCG@10", "R@5", "R@10", "RR@10")
 NUM_DRAWS = 10_000
 DEFAULT_MODE = "hybrid"
 
@@ -262,7 +263,7 @@ def _measure_mode(base: KnowledgeBase, suite: Suite, mode: str, use_targets: boo
         filters = Filters(target=question.target if use_targets else None)
         result = base.query(question.text, 2 * DEPTH if suite.has_corpus else DEPTH, filters, mode=mode)
         latencies.append(1000.0 * (time.perf_counter() - begin))
-        wrong += _has_wrong_target(question, result)
+        wrong += has_wrong_target(question, result)
         runs[question.question_id] = _documents(result.hits) if suite.has_corpus else _places(question, result.hits)
         row = {"abstained": result.abstained, "hits": [hit.chunk_id for hit in result.hits[:10]]}
         rows[question.question_id] = row if suite.has_corpus or not question.gold else {**row, **_found(question, result.hits)}
@@ -295,7 +296,8 @@ def _measure_mode(base: KnowledgeBase, suite: Suite, mode: str, use_targets: boo
     )
 
 
-def _has_wrong_target(question: Question, result: QueryResult) -> bool:
+def has_wrong_target(question: Question, result: QueryResult) -> bool:
+    """Return whether a document of another target than the question's is among the first three hits."""
     first = result.hits[:3]
     allowed = set(visible(question.target)) if question.target else None
     return any(
@@ -308,7 +310,7 @@ def _documents(hits: Sequence[Hit]) -> list[str]:
     return list(dict.fromkeys(source.path for hit in hits for source in (hit.source, *hit.also)))[:DEPTH]
 
 
-def _matches(question: Question, hit: Hit) -> list[int]:
+def matches(question: Question, hit: Hit) -> list[int]:
     """Return which gold a hit holds; a text that stands in several places counts for each."""
     places = [(hit.source.path, hit.section_path), *((source.path, hit.section_path) for source in hit.also)]
     return [index for index, gold in enumerate(question.gold) if any(gold.holds(*place) for place in places)]
@@ -318,7 +320,7 @@ def _places(question: Question, hits: Sequence[Hit]) -> list[str]:
     """Return the ranking as items: `gold…` for gold places, one item for all of it where any is enough."""
     items: dict[str, None] = {}
     for hit in hits:
-        matched = _matches(question, hit)
+        matched = matches(question, hit)
         for name in [f"gold{index}" if question.needs_all else "gold0" for index in matched] or [hit.chunk_id]:
             items[name] = None
     return list(items)
@@ -328,7 +330,7 @@ def _found(question: Question, hits: Sequence[Hit]) -> dict[str, float]:
     def is_enough(found: set[int]) -> float:
         return float(len(found) == len(question.gold) if question.needs_all else bool(found))
 
-    matched = [_matches(question, hit) for hit in hits[:10]]
+    matched = [matches(question, hit) for hit in hits[:10]]
     paths = {source.path for hit in hits[:10] for source in (hit.source, *hit.also)}
     return {
         "section@5": is_enough({index for found in matched[:5] for index in found}),

@@ -83,6 +83,9 @@ def test_documents_that_state_the_target_gain_over_those_for_all(base: Knowledge
     hits = base.query("how deep should the software pipeline be", 3, Filters(target="mtia:2i"), explain=True).hits
     assert {hit.source.path for hit in hits if "target" not in hit.explain} == {"all/pipelines.md"}
     assert all(hit.explain.get("target", STATED) >= STATED for hit in hits)
+    base.add_document(make_document("both/pipelines.md", {"Pipelines": f"{body} Two vendors have it."}, ("mtia", "amd")))
+    hits = base.query("how deep should the software pipeline be", 4, Filters(target="mtia:2i"), explain=True).hits
+    assert {hit.source.path for hit in hits if "target" not in hit.explain} == {"all/pipelines.md", "both/pipelines.md"}
     everywhere = base.query("how deep should the software pipeline be", 3, explain=True, infer_target=False).hits
     assert all("target" not in hit.explain for hit in everywhere)
 

@@ -30,11 +30,6 @@ answerable ones have 0.42 and more, 14 of the unanswerable ones less than 0.38."
 QUESTION_EVIDENCE = 0.5
 """The same where the query is a whole question, whatever it shares with the base word by word: it has words for what it wants, which a symptom or a fragment may lack.
 Of 350 answerable development questions about our own documents and the manuals, the whole ones have 0.6 and more."""
-FRAGMENT_EVIDENCE = 0.65
-"""The same for a fragment of prose of at least `LEAST_FRAGMENT` content words, whatever it shares with the base: words that the base knows one by one and no passage has
-together ("best … schedule for training a …"). Of the answerable development questions about our own documents and the manuals, those that have less are
-paraphrases, whose answers are not among the first hits."""
-LEAST_FRAGMENT = 5
 LEAST_WORDS = 4
 """A question with fewer content words says too little to be refused because no passage has them."""
 HITS_LOOKED_AT = 5
@@ -59,8 +54,6 @@ COMPOUND_CHUNKS = 20
 _QUESTION = re.compile(
     r"\?|^\W*(?:what|which|who|whose|whom|where|when|why|how|is|are|was|were|do|does|did|can|could|may|should|will|would|has|have)\b", re.I
 )
-_PASTED = re.compile(r"[=(){}\[\]<>;_]|::")
-"""What code, messages and identifiers hold and prose does not."""
 _FINITE = re.compile(r"\b(?:is|are|was|were|does|do|did|has|have|had|can|cannot|may|might|must|will|would)\b", re.I)
 
 _ASKING = re.compile(r"^\W*(?:what|which|who|where|when|why|how|is|are|was|were|do|does|did|can|could|may|should)\b", re.I)
@@ -141,14 +134,11 @@ def judge(connection: Connection, query: str, candidates: Sequence[Candidate], h
     if len(properties) >= LEAST_PROPERTIES and all(word in absent for word in properties) and not is_statement(query):
         return True, f"the base says nothing about {', '.join(repr(word) for word in properties)}"
     is_whole = _ASKING.search(query) is not None
-    is_prose = not is_statement(query) and not _PASTED.search(query)
-    is_long = len(weights) >= LEAST_WORDS if is_whole else is_prose and len(weights) >= LEAST_FRAGMENT
-    if unknown_share < UNKNOWN_SHARE and not is_long:
+    if unknown_share < UNKNOWN_SHARE and not (is_whole and len(weights) >= LEAST_WORDS):
         return False, ""
     similarity = max((candidate.similarity for candidate in candidates[:20] if candidate.similarity is not None), default=None)
     coverage = max(_coverage(hit, weights) for hit in hits[:HITS_LOOKED_AT]) / total
-    least = QUESTION_EVIDENCE if is_whole else FRAGMENT_EVIDENCE if is_long else EVIDENCE
-    if coverage + (similarity if similarity is not None else 0.5) - unknown_share / 2 < least:
+    if coverage + (similarity if similarity is not None else 0.5) - unknown_share / 2 < (QUESTION_EVIDENCE if is_whole else EVIDENCE):
         missing = ", ".join(repr(term) for term in absent)
         nowhere = f"; {missing} {'occurs' if len(absent) == 1 else 'occur'} nowhere in the base" if absent else ""
         return True, f"nothing found covers the question{nowhere}"

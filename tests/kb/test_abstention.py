@@ -61,18 +61,6 @@ def test_a_whole_question_that_nothing_covers_is_refused_though_its_words_occur(
     assert not base.query("Which part of the pipeline holds buffers and waves of tiles?").abstained
 
 
-def test_a_long_fragment_whose_words_no_passage_has_together_is_refused(base: KnowledgeBase, make_document: MakeDocument) -> None:
-    for number, word in enumerate(("learning", "rate", "schedule", "vision", "transformer", "training")):
-        base.add_document(
-            make_document(f"{number}.md", {f"Part {number}": f"The {word} part of the pipeline holds buffers and waves of tiles."})
-        )
-    fragment = "schedule of the learning rate for training a vision transformer"
-    assert base.query(fragment).reason.startswith("nothing found covers the question")
-    assert not base.query("learning rate schedule").abstained, "a short fragment says too little"
-    base.add_document(make_document("all.md", {"Schedules": "The schedule of the learning rate for training a vision transformer."}))
-    assert not base.query(fragment).abstained
-
-
 def test_a_macro_of_known_words_is_unknown_while_the_askers_own_function_is_not(filled: KnowledgeBase) -> None:
     assert "SHARED_MEMORY" in filled.query("Which SHARED_MEMORY is best for banks?", infer_target=False).reason
     assert not filled.query("Which banks does my shared_memory have?", infer_target=False).abstained

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import importlib.util
+import math
 import mmap
 import os
 import sys
@@ -128,8 +129,8 @@ class ReferenceWorker:
         except Exception as err:
             raise CommandError("problem", f"Model(*get_init_inputs()) raised {_last_line(err)}") from err
         tolerance = getattr(self._module, "TOLERANCE", None)
-        if tolerance is not None and not (isinstance(tolerance, dict) and set(tolerance) <= {"atol", "rtol"}):
-            raise CommandError("problem", f"TOLERANCE must be a dict with atol and rtol, got {tolerance!r}")
+        if tolerance is not None and not _is_tolerance(tolerance):
+            raise CommandError("problem", f"TOLERANCE must be a dict of numbers from 0, atol and rtol, got {tolerance!r}")
         perturb_weights(self._model, _generator(message["seed"]))
         return {
             "workloads": [_workload_name(item, number) for number, item in enumerate(self._workloads)],
@@ -650,6 +651,14 @@ def _import_problem(path: Path) -> Any:  # Any: a module
     sys.modules["problem"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _is_tolerance(value: Any) -> bool:  # Any: whatever the problem says
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"atol", "rtol"}
+        and all(isinstance(item, (int, float)) and not isinstance(item, bool) and 0.0 <= item < math.inf for item in value.values())
+    )
 
 
 def _workloads(module: Any) -> list[dict[str, Any]]:  # Any: the problem's module and keyword arguments

@@ -51,7 +51,7 @@ from tools.targets.cpu import cpu_features
 from tools.targets.registry import get_target
 from tools.timing.calibration import read_spread, widen
 from tools.timing.device_state import state_labels
-from tools.timing.exclusive import Hold, exclusive_device, shared_device
+from tools.timing.exclusive import Alone, Hold, exclusive_device, shared_device
 from tools.timing.pair import FreshPair
 from tools.timing.parts import part
 from tools.timing.phase import TimingRecord, WorkloadTimer, num_slots
@@ -391,12 +391,14 @@ class LocalEvaluator:
         return contextlib.nullcontext(Hold()) if self._is_alone else shared_device(device, self._slot.accelerator)
 
     @contextlib.contextmanager
-    def _exclusive(self, attempt: _Attempt, device: str) -> Iterator[None]:
+    def _exclusive(self, attempt: _Attempt, device: str) -> Iterator[Alone]:
         with contextlib.ExitStack() as stack:
             with part(attempt.turns_s, "waited_for_timing"):
-                if not self._is_alone:
-                    stack.enter_context(exclusive_device(device, self._slot.accelerator))
-            yield
+                alone = Alone() if self._is_alone else stack.enter_context(exclusive_device(device, self._slot.accelerator))
+            try:
+                yield alone
+            finally:
+                attempt.turns_s["waited_aside"] = attempt.turns_s.get("waited_aside", 0.0) + alone.waited_s
 
     def _run_beside_others(self, attempt: _Attempt, limits: dict[str, Limit]) -> None:
         """Check and time. Beside a timing nothing of ours may run on the device; everything else may, command by command."""
@@ -424,7 +426,7 @@ class LocalEvaluator:
                 with (
                     attempt.phase("check"),
                     self._candidate_process(attempt, device, directory / "check", needed) as process,
-                    self._by_turns(attempt, session, process) as turns,
+                    self._by_turns(attempt, session, process, waiting=timed) as turns,
                 ):
 
                     def make_ready() -> None:
@@ -468,13 +470,19 @@ class LocalEvaluator:
         self._compare_with_floor(attempt, surveys, limits)
 
     @contextlib.contextmanager
-    def _by_turns(self, attempt: _Attempt, *sides: ReferenceSession | CandidateProcess) -> Iterator[Turns]:
-        """Let each command of some processes run beside others' and never beside a timing."""
+    def _by_turns(
+        self, attempt: _Attempt, *sides: ReferenceSession | CandidateProcess, waiting: Sequence[CandidateProcess] = ()
+    ) -> Iterator[Turns]:
+        """Let each command of some processes run beside others' and never beside a timing; those in `waiting`, which may be added to, have no commands meanwhile."""
         device = next(side.device for side in sides if isinstance(side, ReferenceSession))
         with Turns(lambda: self._shared(device), attempt.turns_s) as turns:
-            for side in sides:  # while one is busy, the other looks at what the device does
-                others = [other.is_idle for other in sides if other is not side]
-                side.turn = functools.partial(turns.turn, others[0] if others else None)
+
+            def is_idle(busy: ReferenceSession | CandidateProcess) -> bool:
+                """While one is busy, another looks at what the device does."""
+                return any(other.is_idle() for other in (*sides, *waiting) if other is not busy)
+
+            for side in sides:
+                side.turn = functools.partial(turns.turn, functools.partial(is_idle, side) if len(sides) > 1 else None)
             try:
                 yield turns
             finally:
@@ -531,7 +539,7 @@ class LocalEvaluator:
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     with attempt.phase("warm_up"):
                         timer.warm_up(prepared, note, restore=restore, more_baselines=tuned)
-                with self._exclusive(attempt, device), attempt.phase("timing"):
+                with self._exclusive(attempt, device) as timer.alone, attempt.phase("timing"):
                     attempt.workloads.append(timer.run(prepared, generator))
                     if device == "cpu" and self._can_be_watched(attempt):
                         attempt.executing[name] = timer.watch()

@@ -72,6 +72,7 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path,
     monkeypatch.setattr("tools.evaluator.get_target", lambda name: OnAccelerator(get_target("cpu")))
     monkeypatch.setattr("tools.timing.phase._CLOCK_SHARE", 0.0)  # a busy machine's clocks prove nothing
     monkeypatch.setattr("tools.timing.fresh._FACTOR", 1e9)
+    monkeypatch.setattr("tools.timing.phase._LONG_S", 0.0)  # verifying is always done beside others
     (tmp_path / "locks").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "locks"))
 
@@ -89,7 +90,7 @@ def test_an_evaluation_takes_turns_and_opens_its_processes_early(evaluate: Calla
     receipt = json.loads(Path(evaluation.receipt).read_text())
     assert receipt["ahead"] == {"opened": receipt["ahead"]["opened"], "profiler_fault": "", "import_fault": ""}
     assert receipt["ahead"]["opened"]["profiler"] == "not asked for"  # the stand-in has none
-    assert {"turns.waited", "turns.waited_for_timing"} <= set(evaluation.phases_s)
+    assert {"turns.waited", "turns.waited_for_timing", "turns.waited_aside", "timing.verifying"} <= set(evaluation.phases_s)
 
 
 @pytest.mark.slow

@@ -41,6 +41,32 @@ def test_checks_run_beside_each_other_and_a_timing_alone() -> None:
     assert order == ["check ends", "timing"]
 
 
+def test_a_timing_that_steps_aside_lets_others_in_and_has_the_device_alone_again() -> None:
+    order: list[str] = []
+
+    def time_it() -> None:
+        with exclusive_device("cuda", "0"):
+            order.append("other timing")
+
+    with exclusive_device("cuda", "0") as alone:
+        other = threading.Thread(target=time_it)
+        other.start()
+        began = time.monotonic()
+        while not order:  # it may not have asked for the device yet
+            assert time.monotonic() < began + 60
+            with alone.aside(), shared_device("cuda", "0"):
+                time.sleep(0.01)
+        other.join(60)
+        late = threading.Thread(target=time_it)
+        late.start()
+        time.sleep(0.1)
+        assert len(order) == 1
+        with alone.aside(comes_back=False):
+            pass
+    late.join(60)
+    assert len(order) == 2
+
+
 def test_checks_that_keep_coming_do_not_starve_a_timing() -> None:
     assert _gets_its_turn(exclusive_device, among=shared_device)
 

@@ -26,8 +26,39 @@ _PATIENCE_S = 30.0
 _POLL_S = 0.01
 
 
+class Alone:
+    """A timing's use of the device."""
+
+    def __init__(self, files: _Files | None = None) -> None:
+        self._files = files
+        self.waited_s = 0.0
+        """How long other uses were waited for in `aside`, in s."""
+
+    @contextlib.contextmanager
+    def aside(self, *, comes_back: bool = True) -> Iterator[None]:
+        """Let others use the device inside the context, too, for work that is no timing; errors as for `exclusive_device`.
+
+        Args:
+            comes_back: Have the device alone again afterwards, unless the context ends with an exception.
+        """
+        if self._files is None:
+            yield
+            return
+        began = time.monotonic()
+        fcntl.flock(self._files.use, fcntl.LOCK_UN)
+        fcntl.flock(self._files.timings, fcntl.LOCK_UN)
+        _join(self._files)
+        self.waited_s += time.monotonic() - began
+        yield
+        if comes_back:
+            began = time.monotonic()
+            fcntl.flock(self._files.use, fcntl.LOCK_UN)
+            _take(self._files)
+            self.waited_s += time.monotonic() - began
+
+
 @contextlib.contextmanager
-def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
+def exclusive_device(device: str, accelerator: str = "") -> Iterator[Alone]:
     """Hold the device for timing; does nothing on `cpu`, whose cores are shared with everything anyway.
 
     Args:
@@ -38,15 +69,20 @@ def exclusive_device(device: str, accelerator: str = "") -> Iterator[None]:
         Rejected: Other evaluations held the device for 15 minutes.
     """
     if device == "cpu":
-        yield
+        yield Alone()
         return
-    deadline = time.monotonic() + _WAIT_S
     with _files(device, accelerator) as files:
-        _lock(files.gate, fcntl.LOCK_SH, deadline)
-        _lock(files.timings, fcntl.LOCK_SH, deadline)
-        fcntl.flock(files.gate, fcntl.LOCK_UN)
-        _lock(files.use, fcntl.LOCK_EX, deadline)
-        yield
+        _take(files)
+        yield Alone(files)
+
+
+def _take(files: _Files) -> None:
+    """Take the device for a timing as soon as nobody uses it."""
+    deadline = time.monotonic() + _WAIT_S
+    _lock(files.gate, fcntl.LOCK_SH, deadline)
+    _lock(files.timings, fcntl.LOCK_SH, deadline)
+    fcntl.flock(files.gate, fcntl.LOCK_UN)
+    _lock(files.use, fcntl.LOCK_EX, deadline)
 
 
 class Hold:

@@ -14,7 +14,7 @@ import secrets
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from tools.check.decision import describe_mismatch, reject, reject_beside
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
 from tools.timing.device_state import DeviceState, summarise
+from tools.timing.exclusive import Alone
 from tools.timing.fresh import MAX_ROUNDS, MIN_ROUNDS, MOST_BYTES, FreshCalls, Sweeps, num_draws
 from tools.timing.parts import part
 from tools.timing.stats import median_ms, paired_speedup
@@ -50,6 +51,8 @@ _SLOT_BYTES = {3: 256 << 20, 2: 2 << 30}
 """How many input sets rotate, by the size of one set in bytes."""
 _IDLE_SHARE = 0.25
 _IDLE_FLOOR_S = 0.05
+_LONG_S, _VERIFIED_BYTES_PER_S = 0.25, 0.5e9
+"""Verifying that takes longer is done beside others; how long it takes is known from the last one, and guessed from the bytes of a call before the first."""
 _VERIFY_MORE_S = 0.06
 """What comparing outputs of further blocks may take, in s, on `cpu`."""
 _STORES = 3
@@ -116,6 +119,12 @@ class WorkloadTimer:
         self._record = record
         self._cpu_mark_s: float | None = None
         self._empty_ms = 0.0
+        self.alone = Alone()
+        """The use of the device, which work that is no timing gives up where it takes long."""
+        self._moved_bytes = 0
+        self._verifying_s = math.inf
+        """What the last verification took."""
+        self._has_rested = False
         self._is_restored = False
 
     def run(self, prepared: Answer, generator: np.random.Generator) -> WorkloadEvaluation:
@@ -137,6 +146,7 @@ class WorkloadTimer:
         """Load the timed inputs and call every arm a few times; needs no device of its own."""
         process, session = self._process, self._session
         self._is_restored = restore
+        self._moved_bytes = _nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"])
         process.prepare(prepared["slots"], prepared["layout"], self._deadline, restore=restore)
         baselines = [*(["eager"] if compile_note else ["eager", "compiled"]), *more_baselines]
         if compile_note:
@@ -188,6 +198,9 @@ class WorkloadTimer:
         for number in range(pairs):
             order = list(arms.values()) if number % 2 == 0 else list(reversed(arms.values()))
             for arm in order:
+                if self._has_rested:  # the device's clocks may have fallen meanwhile
+                    self._has_rested = False
+                    self._sample(arm)
                 milliseconds, wall = self._sample(arm)
                 arm.samples_ms.append(milliseconds)
                 arm.wall_ms.append(wall)
@@ -314,8 +327,12 @@ class WorkloadTimer:
     def _verify(self, outputs: Answer) -> None:
         """Compare the output of the block's last call with the reference on the inputs as they were then."""
         self._watch_idle()
-        self._process.rewrite(outputs, self._deadline)
-        answer = self._session.ask("verify", _REFERENCE_S, history=self._record.blocks)
+        expected_s = self._verifying_s if math.isfinite(self._verifying_s) else self._moved_bytes / _VERIFIED_BYTES_PER_S
+        with part(self._record.parts_s, "verifying"), self._aside_if_long(expected_s):
+            began = time.monotonic()
+            self._process.rewrite(outputs, self._deadline)
+            answer = self._session.ask("verify", _REFERENCE_S, history=self._record.blocks)
+            self._verifying_s = time.monotonic() - began
         for number, item in enumerate(answer["stats"]):
             reason = reject(item)
             if reason:
@@ -328,6 +345,16 @@ class WorkloadTimer:
                 )
         self._record.verified += 1
         self._cpu_mark_s = None
+
+    @contextlib.contextmanager
+    def _aside_if_long(self, expected_s: float, *, comes_back: bool = True) -> Iterator[None]:
+        """Let others use the device inside the context if what is done there takes long."""
+        if expected_s < _LONG_S:
+            yield
+            return
+        with self.alone.aside(comes_back=comes_back):
+            yield
+        self._has_rested = True
 
     def _require_fresh_work(self, evaluation: WorkloadEvaluation, prepared: Answer) -> None:
         """Call every arm on inputs that differ in every element from all before, and look at every output: what is claimed must hold there, too.
@@ -357,7 +384,8 @@ class WorkloadTimer:
         while found.rounds < MIN_ROUNDS or (found.complaint() and found.rounds < MAX_ROUNDS):
             chosen = secrets.randbelow(count)
             with self._process.stopped():
-                novel = self._session.ask("novel", _REFERENCE_S, seeds=[secrets.randbits(62) for _ in range(count)])
+                with self._aside_if_long(count * moved / _VERIFIED_BYTES_PER_S):
+                    novel = self._session.ask("novel", _REFERENCE_S, seeds=[secrets.randbits(62) for _ in range(count)])
                 if not novel["draws"]:
                     self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
                     return
@@ -389,7 +417,8 @@ class WorkloadTimer:
                     late_s = max(0.0, stored[number] - min((item[number] for item in storing), default=0.0))
                     clock.add(sweeps[0][number], sweeps[1][number], sweeps[2][number] + late_s)
             found.waited_s.append(waited_s)
-            with self._process.stopped():
+            is_last = found.rounds >= MAX_ROUNDS or (found.rounds >= MIN_ROUNDS and not found.complaint())
+            with self._process.stopped(), self._aside_if_long(count * moved / _VERIFIED_BYTES_PER_S, comes_back=not is_last):
                 self._verify_fresh(prepared["outputs"], chosen)
         self._record.fresh = found.as_json()
         complaint = found.complaint()

@@ -5,7 +5,6 @@ A record that exists is not made again (`resume`), shards of a suite run on diff
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agents.config import RunConfig
 from agents.driver import Machinery, create_run, drive, versions
 from agents.errors import AgentsError
+from agents.interrupting import run_interruptible
 from agents.reflection import published
 from agents.runs.store import RunStore
 from evaluation.errors import EvaluationError
@@ -119,7 +119,7 @@ def run_one(problem: Problem, options: BenchOptions, store: RunStore, machinery:
     """Search for one problem; what keeps it from being measured is a record too."""
     run_id = create_run(store, problem, options.target, options.config)
     try:
-        result = asyncio.run(drive(store, run_id, machinery))
+        result = run_interruptible(drive(store, run_id, machinery))
     except (ToolsError, AgentsError, KnowledgeError) as error:
         logger.warning("%s: %s", problem.problem_id, error)
         nothing = Evaluation("", problem.problem_id, options.target, Evidence.MEASURED, Status.NOT_MEASURED, reason=str(error)[:1500])

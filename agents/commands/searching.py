@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -296,6 +294,7 @@ def _workbench(home: Path, target: str, config: RunConfig, known: int) -> Iterat
 def _drive(store: RunStore, run_id: str, machinery: Any, answer: str = "") -> Mapping[str, Any]:
     from agents.driver import drive
     from agents.errors import RunPaused
+    from agents.interrupting import run_interruptible
 
     given = [answer] if answer else []
 
@@ -308,15 +307,8 @@ def _drive(store: RunStore, run_id: str, machinery: Any, answer: str = "") -> Ma
             stderr().print(f"  {what} (memory: {item['memory']})", highlight=False, markup=False)
         return str(typer.prompt("go on? yes, no (never expand these) or stop", default="yes", err=True)).strip()
 
-    def interrupt(*_: object) -> None:
-        """End as Ctrl-C does, which asyncio turns into a cancelled search; where Ctrl-C is ignored (a job in the background), by ourselves."""
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        return asyncio.run(drive(store, run_id, machinery, ask if given or sys.stdin.isatty() else None))
+        return run_interruptible(drive(store, run_id, machinery, ask if given or sys.stdin.isatty() else None))
     except RunPaused as error:
         fail(str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
@@ -326,8 +318,6 @@ def _drive(store: RunStore, run_id: str, machinery: Any, answer: str = "") -> Ma
         if code is None:
             raise
         fail(f"{error}\n{_hint(run_id, error, store.run(run_id).result is not None)}", code)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _hint(run_id: str, error: Exception, is_closed: bool = False) -> str:

@@ -173,13 +173,15 @@ def test_file_that_is_no_run_store_is_refused(tmp_path: Path) -> None:
     assert exit_code == 3 and "not a run store" in err
 
 
-def test_a_terminated_run_is_cancelled_and_says_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGINT, signal.SIGTERM]])
+def test_an_interrupted_run_is_cancelled_once_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signals: list[signal.Signals]
 ) -> None:
     ended = []
 
     async def search_that_is_terminated(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        for number in signals:
+            os.kill(os.getpid(), number)
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -187,8 +189,9 @@ def test_a_terminated_run_is_cancelled_and_says_how_to_go_on(
             raise
 
     monkeypatch.setattr("agents.driver.drive", search_that_is_terminated)
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with RunStore(tmp_path) as store, pytest.raises(typer.Exit) as left:
         searching._drive(store, "some-run", None)
-    assert left.value.exit_code == 130 and ended == ["cancelled"] and signal.getsignal(signal.SIGTERM) is before
+    assert left.value.exit_code == 130 and ended == ["cancelled"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert "`kevolve resume some-run` continues the run" in capsys.readouterr().err

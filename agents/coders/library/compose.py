@@ -344,8 +344,13 @@ class _Forward:
         for region in self.plan.regions:
             text, used = self._launch(region)
             steps.append((order[region.produces], text, used, region.produces))
+        counters = self._counters()
         for node in self.plan.eager:
-            steps.append((order[node.name], self._call(node), set(node.refs()), node.name))
+            if node not in counters:
+                steps.append((order[node.name], self._call(node), set(node.refs()), node.name))
+        if counters:
+            buffers = ", ".join(self._text(Ref(node.refs()[0])) for node in counters)
+            steps.append((order[counters[-1].name], [f"torch._foreach_add_([{buffers}], 1)"], set(), counters[-1].name))
         unnamed = {node.name for node in self.plan.eager if self._is_statement(node)}
         steps.sort(key=lambda step: step[0])
         if self.piece.is_rest_compiled:
@@ -366,6 +371,19 @@ class _Forward:
                 lines.append(f"del {', '.join(map(_name, dead))}")
         lines.append(f"return {self._returned()}")
         return lines
+
+    def _counters(self) -> list[Node]:
+        """Return what counts batches, one node a layer that normalises, where there are several: one launch does for all of them."""
+        found = []
+        for node in self.plan.eager:
+            refs = node.refs()
+            placeholder = self.graph.placeholder(refs[0]) if node.op == "aten.add_.Tensor" and len(refs) == 1 else None
+            if placeholder is None or placeholder.kind != "buffer" or placeholder.spec is None or placeholder.spec.ndim:
+                continue
+            is_one = type(node.argument("other")) is int and node.argument("other") == 1 and node.argument("alpha", 1) == 1
+            if is_one and self._is_statement(node) and self.plan.view.users[refs[0]] == [node.name]:
+                found.append(node)
+        return found if len(found) > 1 and len({node.spec.dtype for node in found if node.spec}) == 1 else []
 
     def _grouped(self, steps: list[_Step]) -> list[_Step]:
         """Turn runs of PyTorch calls between kernel launches into compiled functions."""

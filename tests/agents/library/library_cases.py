@@ -99,6 +99,9 @@ CASES = {
         "torch.randn(2, 8, 6, 6)",
         "self.c = nn.Conv2d(8, 8, 3, padding=1, groups=8)\nself.bn = nn.BatchNorm2d(8)\nself.r = nn.ReLU(inplace=True)",
     ),
+    "batches_counted": module(
+        "return self.b(torch.relu(self.a(x)))", "torch.randn(4, 8, 6)", "self.a, self.b = nn.BatchNorm1d(8), nn.BatchNorm1d(8)"
+    ),
     "hinge": module(
         "return torch.mean(torch.clamp(1 - p * t, min=0))",
         "torch.rand(16, 8), torch.randint(0, 2, (8,)).float() * 2 - 1",

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 KERNEL = "kernel.py"
 MAX_ANSWER = 12_000
 """Most characters that a tool answers with."""
-_OWN_GUIDE = re.compile(r'<(retrieved-\w+) [^>]*source="(?:[^">]*/)?docs/(?:guide/(?!lint-rules)|architecture\.md)[^>]*>.*?</\1>\n*', re.DOTALL)
+_OWN_GUIDE = re.compile(
+    r'<(retrieved-\w+) [^>]*source="(?:[^">]*/)?docs/(?:guide/(?!lint-rules)|architecture\.md)[^>]*>.*?</\1>\n*', re.DOTALL
+)
 MAX_FILE = 400_000
 """Most characters of `kernel.py`."""
 

@@ -11,6 +11,8 @@ import pytest
 from evaluation.deviceless import floors, resources
 from evaluation.interpreted import check
 from evaluation.prompt_ablation import Session, kept, kind_of, parts_of, sessions_of, study, support
+from evaluation.spool_searches import ROLES
+from evaluation.spool_searches import table as searches_table
 from evaluation.spool_study import (
     ITEMS,
     SUITE,
@@ -241,3 +243,20 @@ def test_our_order_keeps_more_of_what_answers_used_than_a_shuffled_or_reversed_o
     assert len(sessions) == recorded["sessions"] >= 28
     for share, orders in found["kept"].items():
         assert orders["ours"] == recorded["kept"][share]["ours"] >= max(orders["reversed"], orders["shuffled"], orders["shortest first"])
+
+
+def test_whole_searches_are_kept_with_every_role_and_their_candidates_can_be_timed() -> None:
+    folder = RESULTS / "round5"
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 6 and {row["target"] for row in rows} == {"cpu", "mtia:2i"}
+    for row in rows:
+        entries = [json.loads(line) for line in (folder / f"{row['item']}.{row['arm']}.jsonl").read_text(encoding="utf-8").splitlines()]
+        asked = [entry["role"] for entry in entries]
+        assert {role: asked.count(role) for role in ROLES if role in asked} == {
+            role: told["requests"] for role, told in row["roles"].items()
+        }
+        assert (SUITE / f"{row['item']}.py").read_text(encoding="utf-8") == row["problem"]
+    assert sum(row["repeats"] for row in rows if row["arm"] == "mended") == 0
+    timed = to_measure([row for row in rows if row["target"] == "cpu"])
+    assert len(timed) == sum(len(row["candidates"]) for row in rows if row["target"] == "cpu") >= 12
+    assert searches_table(rows).count("|\n") == 2 + len(rows)

@@ -153,6 +153,19 @@ def test_a_broken_problem_raises_with_the_reason(evaluator: LocalEvaluator, chan
         evaluate(evaluator, HONEST, PROBLEM.replace(*change))
 
 
+@pytest.mark.parametrize(("output", "status"), [("x - self.mean", Status.NOT_MEASURED), ("torch.tanh(x) * self.scale", Status.PASSED)])
+def test_a_problem_whose_outputs_depend_on_earlier_calls_is_untestable_and_no_candidates_fault(
+    evaluator: LocalEvaluator, output: str, status: Status
+) -> None:
+    stateful = PROBLEM.replace("    def forward", '        self.register_buffer("mean", torch.zeros(width))\n    def forward')
+    stateful = stateful.replace(
+        "        return torch.tanh(x) * self.scale", f"        self.mean.mul_(0.5).add_(x.mean(0))\n        return {output}"
+    )
+    outcome = evaluate(evaluator, stateful.replace("class Model(", "class ModelNew("), stateful)
+    assert outcome.status is status, outcome.reason
+    assert ("earlier calls left in the model's buffers" in outcome.reason) is (status is Status.NOT_MEASURED)
+
+
 def test_an_unknown_target_raises(evaluator: LocalEvaluator) -> None:
     with pytest.raises(UnknownTargetError, match="known"):
         evaluator.evaluate(Candidate(HONEST), problem(), "abacus")

@@ -196,6 +196,19 @@ class ReferenceWorker:
                 for name, value in self._model.named_buffers():
                     value.copy_(saved[name])
 
+    def _call_after_another(self, inputs: list[Any]) -> list[torch.Tensor]:  # Any: argument trees
+        """Return the outputs of a call that finds the buffers as an earlier one left them; none where calls leave them alone."""
+        saved = {name: value.clone() for name, value in self._model.named_buffers()}
+        if not saved:
+            return []
+        with self._unchanged_state(), torch.no_grad():
+            self._model(*_copies(inputs))
+            if all(bool((raw_bits(saved[name]) == raw_bits(value)).all()) for name, value in self._model.named_buffers() if value.numel()):
+                return []
+            result = self._model(*_copies(inputs))
+            self._device.synchronize()
+            return [tensor.detach().clone() for tensor in tensors.tensors_of(result)]
+
     def _call_allowed(self, inputs: list[Any]) -> list[torch.Tensor]:  # Any: argument trees
         """Return the outputs with the rounding that the settings allow to convolutions and matrix products; none where they allow none, or nothing is rounded."""
         flags = torch.backends
@@ -357,7 +370,7 @@ class ReferenceWorker:
             if got.numel() == 0:
                 found.append(compare_exact(got.flatten(), own.flatten(), own.flatten()))
             elif own.is_floating_point():
-                found.append(compare(got, expected, own, calibrate(expected, own, declared, rounded)))
+                found.append(compare(got, expected, own, calibrate(expected, own, declared, rounded), rounded))
             elif own.is_complex():
                 parts = [torch.view_as_real(tensor.resolve_conj()) for tensor in (got, expected, own)]
                 found.append(compare(parts[0], parts[1].double(), parts[2], calibrate(parts[1], parts[2], declared)))
@@ -381,6 +394,7 @@ class ReferenceWorker:
             if a.numel()
         )
         first.inputs = before
+        later = [] if mutated else self._call_after_another(before)
         with OperatorTrace() as trace:
             self._call_native(_copies(before))
         if picks_among_equals(trace.counts):
@@ -390,12 +404,14 @@ class ReferenceWorker:
         nulls: dict[str, list[list[Answer]]] = {}
         earlier: list[torch.Tensor] | None = None
         repeat: list[Answer] = []
+        carried: list[Answer] = []
         for number, seed in enumerate(message["seeds"]):
             draw = first if number == 0 else self._make_draw(message["workload"], seed, "shifted")
             native = [tensor.detach() for tensor in tensors.tensors_of(draw.native)]
             reference, _ = self._call_float64(draw.inputs, draw.native)
             if number == 0 and not mutated:
                 repeat = self._statistics(again, native, native)
+                carried = self._statistics(later, native, native) if later else []
             for name, outputs in null_outputs(native, draw.inputs, earlier).items():
                 nulls.setdefault(name, []).append(self._statistics(_thinned(outputs), _thinned(reference), _thinned(native)))
             earlier = native
@@ -403,6 +419,7 @@ class ReferenceWorker:
         return {
             "nulls": nulls,
             "repeat": repeat,
+            "carried": carried,
             "mutates_inputs": mutated,
             "outputs_alias_inputs": aliased,
             "operators": dict(trace.counts),

@@ -212,7 +212,15 @@ class ReferenceSession:
 
 def _untestable(answer: Answer) -> str:
     if any(reject(stats) for stats in answer["repeat"]):
-        return "untestable: the reference gives different outputs for the same inputs, so no candidate can be compared with it"
+        return (
+            "untestable: the reference gives different outputs for the same inputs, so no candidate can be compared with it; "
+            "draw random numbers in get_inputs, and switch dropout off (p=0 or self.eval())"
+        )
+    if any(reject(stats) for stats in answer["carried"]):
+        return (
+            "untestable: outputs depend on what earlier calls left in the model's buffers, and calls are repeated to be checked and timed; "
+            "take that state as an input and return it"
+        )
     for name, draws in answer["nulls"].items():
         if all(not reject(stats) for draw in draws for stats in draw) and _covers(name, draws):
             return f"untestable: an output of {_NULL_WORDS[name]} would pass for this problem's inputs; change the inputs or the weights so that outputs vary"

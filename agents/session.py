@@ -293,11 +293,12 @@ def _duplicate(state: SessionState, context: RunContext, record: AttemptRecord, 
 
 
 async def _ask(context: RunContext, diagnosis: Diagnosis, state: SessionState) -> Any:  # Any: kb.deep_search.Brief, imported for types only
-    """Return the brief that answers the diagnosis, and what the deep search model asks on; once per process and set of questions."""
+    """Return the brief that answers the diagnosis, and what the deep search model asks on; once per process, plan item and set of questions."""
     base = context.base
     if base is None or not diagnosis.questions or not context.config.deep_search:
         return None
-    if diagnosis.questions not in context.briefs:
+    key = (state.get("directive", ""), *diagnosis.questions)
+    if key not in context.briefs:
         from kb.deep_search import DeepSearch
         from kb.types import Filters
 
@@ -317,8 +318,8 @@ async def _ask(context: RunContext, diagnosis: Diagnosis, state: SessionState) -
                 *(in_thread(lambda text=text: DeepSearch(base).ask(text, Filters(target=context.target))) for text in further)  # type: ignore[misc]  # the default binds the text
             )
             brief = joined(brief, more)
-        context.briefs[diagnosis.questions] = await in_thread(lambda: opened(base, brief, context.target))
-    return context.briefs[diagnosis.questions]
+        context.briefs[key] = await in_thread(lambda: opened(base, brief, context.target))
+    return context.briefs[key]
 
 
 async def asked_brief(context: RunContext, questions: tuple[str, ...]) -> Any:  # Any: kb.deep_search.Brief

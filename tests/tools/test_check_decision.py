@@ -70,9 +70,10 @@ def test_where_pytorch_rounds_to_tf32_truncation_passes_and_bfloat16_does_not() 
     rounded = [((tensor + 0x1000) & ~0x1FFF).view(torch.float32) for tensor in bits]
     truncated = [(tensor & ~0x1FFF).view(torch.float32) for tensor in bits]
     halves = [tensor.bfloat16().float() for tensor in (a, b)]
-    bounds = calibrate(reference, native, allowed=rounded[0] @ rounded[1])
+    allowed = rounded[0] @ rounded[1]
+    bounds = calibrate(reference, native, allowed=allowed)
     for operands, is_right in ((rounded, True), (truncated, True), (halves, False)):
-        stats = dataclasses.asdict(compare(operands[0] @ operands[1], reference, native, bounds))
+        stats = dataclasses.asdict(compare(operands[0] @ operands[1], reference, native, bounds, allowed))
         assert (reject({**stats, "bad": 0}) == "") is is_right
         assert not is_right or precision_class([stats]) == "tf32"
 

@@ -40,10 +40,12 @@ class ErrorStats:
     """The larger of PyTorch's and that of the rounding that its settings allow, where another choice of its own would round (TF32 in convolutions)."""
     max_error: float
     max_error_native: float
+    max_error_allowed: float
     bad: int
     """Elements outside the elementwise bound (for integers: different elements)."""
     bad_native: int
     """The same count for PyTorch's own implementation."""
+    bad_allowed: int
     first_index: int = -1
     """Flat index of the first bad element; -1 if there is none."""
     first_expected: float = math.nan
@@ -58,8 +60,6 @@ class Bounds:
 
     atol: float
     rtol: float
-    rmse_allowed: float = 0.0
-    """Root mean square error that the settings allow whatever PyTorch's own is."""
 
 
 BASE_TOLERANCE = {"float64": 1e-7, "float32": 1e-4, "float16": 1e-2, "bfloat16": 1.6e-2}
@@ -79,18 +79,20 @@ def calibrate(
     base = BASE_TOLERANCE.get(str(native.dtype).removeprefix("torch."), 1e-4)
     rtol = min(base, declared.get("rtol", base)) if declared else base
     atol = min(base, declared.get("atol", base)) if declared else base
-    rms, worst, _ = _rms_and_errors(reference, native)
-    rmse = 0.0
+    rms, worst = _rms_and_worst(reference, native)
     if allowed is not None:
-        _, further, rmse = _rms_and_errors(reference, allowed)
-        worst = max(worst, further)
-    return Bounds(atol=max(atol * min(1.0, rms), min(_NATIVE_FACTOR * worst, _NATIVE_CAP * rms)), rtol=rtol, rmse_allowed=rmse)
+        worst = max(worst, _rms_and_worst(reference, allowed)[1])
+    return Bounds(atol=max(atol * min(1.0, rms), min(_NATIVE_FACTOR * worst, _NATIVE_CAP * rms)), rtol=rtol)
 
 
-def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor, bounds: Bounds) -> ErrorStats:
-    """Return the statistics of `actual` against `reference` (float64, or equal dtype for integers), all of one shape."""
-    totals = dict.fromkeys(("classes", "square_ref", "square", "square_native", "finite", "bad", "bad_native"), 0.0)
-    worst = worst_native = 0.0
+def compare(
+    actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor, bounds: Bounds, allowed: torch.Tensor | None = None
+) -> ErrorStats:
+    """Return the statistics of `actual` against `reference` (float64, or equal dtype for integers), all of one shape; `allowed` as for `calibrate`."""
+    totals = dict.fromkeys(
+        ("classes", "square_ref", "square", "square_native", "square_allowed", "finite", "bad", "bad_native", "bad_allowed"), 0.0
+    )
+    worst = worst_native = worst_allowed = 0.0
     first = (-1, math.nan, math.nan)
     flat = [tensor.reshape(-1) for tensor in (actual, reference, native)]
     for start in range(0, actual.numel(), _CHUNK):
@@ -111,6 +113,12 @@ def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor,
         totals["bad"] += int(bad.sum())
         totals["bad_native"] += int((error_native > limit).sum())
         worst, worst_native = max(worst, float(error.max())), max(worst_native, float(error_native.max()))
+        if allowed is not None:
+            w = allowed.reshape(-1)[start : start + _CHUNK].to(reference.device).to(torch.float64)
+            error_allowed = torch.where(finite & torch.isfinite(w), (w - r).abs(), 0.0)
+            totals["square_allowed"] += float((error_allowed * error_allowed).sum())
+            totals["bad_allowed"] += int((error_allowed > limit).sum())
+            worst_allowed = max(worst_allowed, float(error_allowed.max()))
         if first[0] < 0 and bool(bad.any()):
             place = int(bad.to(torch.uint8).argmax())
             first = (start + place, float(r[place]), float(a[place]))
@@ -122,15 +130,17 @@ def compare(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tensor,
         rms_reference=math.sqrt(totals["square_ref"] / count),
         rmse=math.sqrt(totals["square"] / count),
         rmse_native=math.sqrt(totals["square_native"] / count),
-        rmse_allowed=max(math.sqrt(totals["square_native"] / count), bounds.rmse_allowed),
+        rmse_allowed=math.sqrt(max(totals["square_native"], totals["square_allowed"]) / count),
         max_error=worst,
         max_error_native=worst_native,
+        max_error_allowed=max(worst_native, worst_allowed),
         bad=int(totals["bad"]),
         bad_native=int(totals["bad_native"]),
+        bad_allowed=int(max(totals["bad_native"], totals["bad_allowed"])),
         first_index=first[0],
         first_expected=first[1],
         first_actual=first[2],
-        lost=lost_share(*flat),
+        lost=lost_share(flat[0], flat[1], flat[2] if allowed is None else allowed.reshape(-1)),
     )
 
 
@@ -143,7 +153,7 @@ def lost_share(actual: torch.Tensor, reference: torch.Tensor, native: torch.Tens
     Args:
         actual: One output, flat.
         reference: The same in float64.
-        native: PyTorch's own.
+        native: PyTorch's own, or what its settings allow.
     """
     dtype = str(native.dtype).removeprefix("torch.")
     step = (actual.numel() // _SAMPLE + 1) | 1
@@ -191,8 +201,10 @@ def compare_exact(actual: torch.Tensor, reference: torch.Tensor, native: torch.T
         rmse_allowed=0.0,
         max_error=worst,
         max_error_native=worst_native,
+        max_error_allowed=worst_native,
         bad=bad,
         bad_native=bad_native,
+        bad_allowed=bad_native,
         first_index=first[0],
         first_expected=first[1],
         first_actual=first[2],
@@ -204,17 +216,14 @@ def _classes(values: torch.Tensor) -> torch.Tensor:
     return torch.isnan(values).to(torch.int8) + 2 * (values == math.inf).to(torch.int8) + 3 * (values == -math.inf).to(torch.int8)
 
 
-def _rms_and_errors(reference: torch.Tensor, native: torch.Tensor) -> tuple[float, float, float]:
-    """Return the reference's root mean square, the largest error and the root mean square error, over the elements that are finite in both."""
-    square = square_error = count = worst = 0.0
+def _rms_and_worst(reference: torch.Tensor, native: torch.Tensor) -> tuple[float, float]:
+    square = count = worst = 0.0
     flat_reference, flat_native = reference.reshape(-1), native.reshape(-1)
     for start in range(0, reference.numel(), _CHUNK):
         r = flat_reference[start : start + _CHUNK].to(torch.float64)
         n = flat_native[start : start + _CHUNK].to(torch.float64).to(r.device)
         finite = torch.isfinite(r) & torch.isfinite(n)
-        error = torch.where(finite, (n - r).abs(), 0.0)
         square += float(torch.where(finite, r * r, 0.0).sum())
-        square_error += float((error * error).sum())
         count += int(finite.sum())
-        worst = max(worst, float(error.max()))
-    return math.sqrt(square / max(count, 1.0)), worst, math.sqrt(square_error / max(count, 1.0))
+        worst = max(worst, float(torch.where(finite, (n - r).abs(), 0.0).max()))
+    return math.sqrt(square / max(count, 1.0)), worst

@@ -38,7 +38,7 @@ def reject(stats: Mapping[str, Any]) -> str:  # Any: JSON numbers of ErrorStats
         return f"{_share(stats['class_mismatches'], numel)} of the elements are NaN or infinite where the reference is not, or the other way round"
     if not all(math.isfinite(float(stats[name])) for name in ("rmse", "rms_reference", "max_error")):
         return "the error is not a finite number"
-    allowed_bad = 2 * int(stats["bad_native"])
+    allowed_bad = 2 * int(stats["bad_allowed"])
     if int(stats["bad"]) > allowed_bad:
         return f"{_share(stats['bad'], numel)} of the elements are outside the tolerance"
     if dtype not in EPSILON:
@@ -47,7 +47,7 @@ def reject(stats: Mapping[str, Any]) -> str:  # Any: JSON numbers of ErrorStats
     if float(stats["rmse"]) > limit:
         relative = float(stats["rmse"]) / max(float(stats["rms_reference"]), 1e-300)
         return f"the root mean square error, {relative:.2g} of the output's, exceeds the {limit / max(float(stats['rms_reference']), 1e-300):.2g} that this precision allows"
-    cap = max(HARD_CAP[dtype] * float(stats["rms_reference"]), RMSE_FACTOR * float(stats["max_error_native"]))
+    cap = max(HARD_CAP[dtype] * float(stats["rms_reference"]), RMSE_FACTOR * float(stats["max_error_allowed"]))
     if allowed_bad and float(stats["max_error"]) > cap:
         return f"the largest error, {float(stats['max_error']):.3g}, exceeds the cap of {cap:.3g}"
     if float(stats.get("lost", 0.0)) > 0.0:
@@ -80,7 +80,7 @@ def reject_beside(stats: Mapping[str, Any], judged: Mapping[str, Any]) -> str:  
     if stats["class_mismatches"] > 0 or not math.isfinite(float(stats["rmse"])):
         return f"{_share(stats['class_mismatches'], numel)} of the elements are NaN or infinite where PyTorch's are not, or the other way round"
     if dtype not in EPSILON:
-        allowed = _BESIDE_FACTOR * max(int(judged["bad_native"]), int(judged["bad"])) + _BESIDE_SHARE * numel
+        allowed = _BESIDE_FACTOR * max(int(judged["bad_allowed"]), int(judged["bad"])) + _BESIDE_SHARE * numel
         return f"{_share(stats['bad'], numel)} of the elements differ from PyTorch's" if int(stats["bad"]) > allowed else ""
     limit = max(_BESIDE_FACTOR * rmse_limit(judged), _BESIDE_TOLERANCE[dtype] * float(stats["rms_reference"]))
     return (

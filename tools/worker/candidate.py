@@ -7,6 +7,7 @@ used only to explain failures. It never sees the problem's source, a reference o
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import mmap
 import os
 import sys
@@ -268,7 +269,9 @@ class CandidateWorker:
         return {}
 
     def _store(self, message: Answer, fds: list[int]) -> Answer:
-        """Write the outputs of the last sweep to the output arena."""
+        """Write the outputs of the last sweep to the output arena; `reused`: some share memory, so that only one call at a time can be swept."""
+        if any(tensors.shares_memory(one, other) for one, other in itertools.combinations(self._swept, 2)):
+            return {"reused": True}
         for result, place in zip(self._swept, message["outputs"], strict=True):
             tensors.write(result, place, self._output_memory())
         return {}

@@ -477,14 +477,17 @@ class WorkloadTimer:
             return
         claimed = statistics.median(candidate.samples_ms)
         is_short = claimed < _SHORT_MS  # where a fixed allowance would be much of the claim, and more calls cost little
+        allowed_ms = _CLOCK_FLOOR_MS[0 if is_short else 1]
         seen = self._marginal_ms("candidate", max(candidate.calls, _CLOCK_CALLS if is_short else 1)) - self._empty_ms
-        if is_short and claimed < _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS[0]:
-            # A short kernel may take the host longer to launch than the device to run. Once more without the host: it launches while the device is busy.
-            ahead_ms = min(_AHEAD * 3 * _AHEAD_CALLS * (seen + self._empty_ms), _AHEAD_LIMIT_MS)
-            seen = self._marginal_ms("candidate", _AHEAD_CALLS, ahead_ms)
+        if claimed < _CLOCK_SHARE * seen - allowed_ms:
+            # A call of several kernels may take a busy host longer to launch than the device to run. Once more without the host: it launches while the device is busy.
+            call_ms = seen + self._empty_ms
+            calls = max(1, min(_AHEAD_CALLS, int(_AHEAD_LIMIT_MS / (_AHEAD * 3 * call_ms))))
+            ahead_ms = min(_AHEAD * 3 * calls * call_ms, _AHEAD_LIMIT_MS)
+            seen = self._marginal_ms("candidate", calls, ahead_ms)
             self._verify(outputs)
-            seen -= self._marginal_ms("empty", _AHEAD_CALLS, ahead_ms)
-        if claimed < _CLOCK_SHARE * seen - _CLOCK_FLOOR_MS[0 if is_short else 1]:
+            seen -= self._marginal_ms("empty", calls, ahead_ms)
+        if claimed < _CLOCK_SHARE * seen - allowed_ms:
             raise Rejected(
                 Status.REWARD_HACK,
                 f"the device events say {claimed:.4f} ms a call, the evaluator's own clock {seen:.4f} ms: work is done outside the timed stream",

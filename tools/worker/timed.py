@@ -123,13 +123,21 @@ class TimedSlots:
             for number, values in enumerate(draws):
                 arguments = self.arguments[number % len(self.arguments)]
                 for target, source in zip(tensors_of(arguments), values, strict=True):
-                    target.copy_(source)
+                    fill(target, source)
                 store(number, model(*arguments))
 
     def calls_in_place(self, model: Callable[..., Any], draws: Sequence[list[Any]]) -> list[Any]:  # Any: argument trees; trees of tensors
         """Call once on each of several draws where they lie, and return all outputs in the layout that a timed call delivers."""
         with torch.no_grad():
             return [self._laid_out(model(*arguments)) for arguments in draws]
+
+
+def fill(target: torch.Tensor, source: torch.Tensor) -> None:
+    """Write values into a tensor; of a dimension that is expanded (stride 0) the first element stands for all."""
+    for dimension, stride in enumerate(target.stride()):
+        if stride == 0 and target.shape[dimension] > 1:
+            target, source = target.narrow(dimension, 0, 1), source.narrow(dimension, 0, 1)
+    target.copy_(source)
 
 
 def _settled(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:

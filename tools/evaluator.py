@@ -522,7 +522,8 @@ class LocalEvaluator:
                     with attempt.phase("prepare"):
                         slots = num_slots(attempt.check.inputs_bytes[number])
                         seeds = [secrets.randbits(62) for _ in range(slots)]
-                        restore = session.survey(number, _REFERENCE_S).mutates_inputs
+                        survey = session.survey(number, _REFERENCE_S)
+                        restore, shares = survey.mutates_inputs, survey.outputs_alias_inputs
                         prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds, restore=restore)
                     with attempt.phase("baseline"):
                         note = session.compile(number) if self._use_compiled_baseline else "not asked for"
@@ -538,7 +539,7 @@ class LocalEvaluator:
                     attempt.timings.append(record)
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     with attempt.phase("warm_up"):
-                        timer.warm_up(prepared, note, restore=restore, more_baselines=tuned)
+                        timer.warm_up(prepared, note, restore=restore, shares_inputs=shares, more_baselines=tuned)
                 with self._exclusive(attempt, device) as timer.alone, attempt.phase("timing"):
                     attempt.workloads.append(timer.run(prepared, generator))
                     if device == "cpu" and self._can_be_watched(attempt):

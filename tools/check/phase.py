@@ -80,7 +80,7 @@ def check_candidate(
                     when_loaded()
                 else:
                     process.share(session.arenas, deadline)
-                    process.load_state(draw["state"], deadline)
+                    process.load_state(draw["state"], deadline, in_memory=fresh)
             where = f"the first call on workload {name!r}" if number == 0 else "a call"
             with part(record.parts_s, "first_call" if number == 0 else "calls"):
                 stats = _check_draw(process, session, workload, draw, limit, where, first=number == 0)

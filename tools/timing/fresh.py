@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MIN_ROUNDS = 1
-MAX_ROUNDS = 12
+MAX_ROUNDS = 20
 """Rounds while the claim does not hold: a disturbance of the host can only add, so the least of all rounds counts."""
 _FACTOR = 1.5
 """A call on fresh inputs may take this many times what is claimed, beyond what it costs the baseline."""

@@ -125,7 +125,7 @@ class WorkloadTimer:
         self._verifying_s = math.inf
         """What the last verification took."""
         self._has_rested = False
-        self._is_restored = False
+        self._is_restored = self._keeps_inputs = False
 
     def run(self, prepared: Answer, generator: np.random.Generator) -> WorkloadEvaluation:
         """Interleave blocks of every arm, which are warm, and return the workload's evaluation.
@@ -142,10 +142,20 @@ class WorkloadTimer:
             self._require_fresh_work(evaluation, prepared)
         return evaluation
 
-    def warm_up(self, prepared: Answer, compile_note: str, *, restore: bool, more_baselines: Sequence[str] = ()) -> None:
-        """Load the timed inputs and call every arm a few times; needs no device of its own."""
+    def warm_up(
+        self, prepared: Answer, compile_note: str, *, restore: bool, shares_inputs: bool = False, more_baselines: Sequence[str] = ()
+    ) -> None:
+        """Load the timed inputs and call every arm a few times; needs no device of its own.
+
+        Args:
+            prepared: What the reference process prepared.
+            compile_note: Why there is no compiled baseline; empty if there is one.
+            restore: Calls change their inputs, which are written anew for each.
+            shares_inputs: Outputs may be views of the inputs, which must then stay until the outputs are written.
+            more_baselines: Further arms.
+        """
         process, session = self._process, self._session
-        self._is_restored = restore
+        self._is_restored, self._keeps_inputs = restore, restore or shares_inputs
         self._moved_bytes = _nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"])
         process.prepare(prepared["slots"], prepared["layout"], self._deadline, restore=restore)
         baselines = [*(["eager"] if compile_note else ["eager", "compiled"]), *more_baselines]
@@ -379,7 +389,7 @@ class WorkloadTimer:
         if count == 0:
             self._record.notes.append("no calls on fresh inputs: they are too large")
             return
-        in_place = on_cpu and not self._is_restored
+        in_place = on_cpu and not self._keeps_inputs
 
         def begin() -> FreshCalls:
             wall, used = Sweeps(evaluation.candidate.latency_ms, eager_ms), Sweeps(*used_ms) if used_ms else None
@@ -394,8 +404,8 @@ class WorkloadTimer:
                 if not novel["draws"]:
                     self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
                     return
-                sweeps = [self._swept(self._session, functools.partial(self._sweep_baseline, "empty", in_place=False))]
-                sweeps.append(self._swept(self._session, functools.partial(self._sweep_baseline, "eager", in_place=in_place)))
+                sweeps = [self._swept(self._session, functools.partial(self._sweep_baseline, "empty", novel["draws"], in_place=False))]
+                sweeps.append(self._swept(self._session, functools.partial(self._sweep_baseline, "eager", novel["draws"], in_place=in_place)))
                 storing = [
                     self._swept(self._session, lambda: self._session.request("store", _REFERENCE_S)) for _ in range(_STORES * in_place)
                 ]
@@ -443,8 +453,9 @@ class WorkloadTimer:
                 Feedback(error="each call must do all of its work from its own inputs; nothing may be kept between calls"),
             )
 
-    def _sweep_baseline(self, arm: str, *, in_place: bool) -> Reply:
-        return self._session.request("sweep", _REFERENCE_S, arm=arm, in_place=in_place)
+    def _sweep_baseline(self, arm: str, draws: Sequence[Answer], *, in_place: bool) -> Reply:
+        """Run a baseline's sweep; what it draws from it is told as a candidate is, so that the message takes both as long."""
+        return self._session.request("sweep", _REFERENCE_S, arm=arm, in_place=in_place, draws=list(draws))
 
     def _swept(self, side: CandidateProcess | ReferenceSession, work: Callable[[], Reply]) -> tuple[float, float]:
         """Return wall and processor time of a sweep, in s; the latter 0.0 on an accelerator."""

@@ -120,9 +120,9 @@ class CandidateProcess:
         _require_same_state(theirs if isinstance(theirs, dict) else {}, state)
         self.load_state(state, deadline)
 
-    def load_state(self, state: Answer, deadline: Deadline) -> None:
-        """Copy weights into the model, in place."""
-        self._request("state", deadline, "loading the weights", state=state)
+    def load_state(self, state: Answer, deadline: Deadline, *, in_memory: bool = False) -> None:
+        """Copy weights into the model, in place; `in_memory`: where they lie, of which no hook and no version counter tells."""
+        self._request("state", deadline, "loading the weights", state=state, in_memory=in_memory)
 
     def share(self, arenas: Arenas, deadline: Deadline) -> None:
         """Hand over the arenas if they were replaced since the last time."""
@@ -194,7 +194,7 @@ class CandidateProcess:
 
     def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline, *, in_place: bool = False) -> Reply:
         """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards, with `in_place` after `store` only."""
-        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs), in_place=in_place)
+        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=[] if in_place else list(outputs), in_place=in_place)
 
     def store(self, outputs: Sequence[Answer], deadline: Deadline) -> Reply:
         """Have the outputs of a sweep in place written to the output arena."""

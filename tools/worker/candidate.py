@@ -44,6 +44,8 @@ class CandidateWorker:
         self._outputs: mmap.mmap | None = None
         self._slots: TimedSlots | None = None
         self._last: Any = None
+        self._weights: dict[str, torch.Tensor] = {}
+        """Parameters and buffers by name, as they were when the weights were first loaded."""
         self._swept: list[Any] = []
         self._launched: dict[str, int] = {}
         """Triton kernels launched in checked calls: a call that replays a recording launches nothing by name any more."""
@@ -111,13 +113,21 @@ class CandidateWorker:
         return {}
 
     def _state(self, message: Answer, fds: list[int]) -> Answer:
-        """Load weights by name, strictly, in place."""
+        """Load weights by name, strictly, in place; `in_memory`: into the memory of those that the model had when it was made."""
         if isinstance(self._model, torch.nn.Module) and self._device is not None:
             values = tensors.read(message["state"], self._input_memory(), self._device.name)
+            if message["in_memory"]:
+                with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+                    for name, value in values.items():
+                        self._weights[name].data.copy_(value)
+                return {}
             try:
                 self._model.load_state_dict(values, strict=True)
             except (RuntimeError, KeyError) as err:
                 raise CommandError("state", str(err)) from err
+            self._weights = {
+                name: item for name, item in torch.nn.Module.state_dict(self._model, keep_vars=True).items() if isinstance(item, torch.Tensor)
+            }
         return {}
 
     def _call(self, message: Answer, fds: list[int]) -> Answer:

@@ -553,7 +553,7 @@ class ReferenceWorker:
         memory = self._own_outputs
         if message["in_place"]:
             self._swept = []
-            draws_there = [tensors.read(spec, self._memory(), self._device.name, in_place=True) for spec in draws]
+            draws_there = [tensors.read(spec, self._memory(), self._device.name, in_place=True) for spec in message["draws"]]
             self._swept = self._timed().calls_in_place(self._arm(message["arm"]), draws_there)
             return {}
         if message["arm"] == "empty":

@@ -224,8 +224,8 @@ class CudaDevice:
             return map_tensors(result, torch.clone)
 
     def poker(self, tensor: torch.Tensor, values: torch.Tensor) -> Callable[[int, int], None]:
-        """Copy one element on the device, in stream order."""
-        target = flat_bits(tensor)
+        """Copy one element on the device, in stream order and without a word to the tensor's version counter."""
+        target = flat_bits(tensor.data)
         source = values.contiguous().view(_INTEGER_OF_SIZE[values.element_size()]).to(tensor.device)
 
         def poke(number: int, index: int) -> None:

@@ -176,9 +176,17 @@ def _record(
             "started_from": result.get("started_from", {}),
             "lesson_id": result.get("lesson_id"),
             "problem_hash": problem.source_hash,
-            "receipt": receipt,
+            "receipt": _beside(receipt, source),
         },
     )
+
+
+def _beside(receipt: Mapping[str, Any], source: str) -> dict[str, Any]:  # Any: JSON
+    """Return a receipt without what its record holds already: the evaluation, and the source where it is the record's."""
+    kept = {name: value for name, value in receipt.items() if name != "evaluation"}
+    if kept.get("candidate", {}).get("source") == source:
+        kept["candidate"] = {name: value for name, value in kept["candidate"].items() if name != "source"}
+    return kept
 
 
 def _device(receipt: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON

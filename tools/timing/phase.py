@@ -405,7 +405,9 @@ class WorkloadTimer:
                     self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
                     return
                 sweeps = [self._swept(self._session, functools.partial(self._sweep_baseline, "empty", novel["draws"], in_place=False))]
-                sweeps.append(self._swept(self._session, functools.partial(self._sweep_baseline, "eager", novel["draws"], in_place=in_place)))
+                sweeps.append(
+                    self._swept(self._session, functools.partial(self._sweep_baseline, "eager", novel["draws"], in_place=in_place))
+                )
                 storing = [
                     self._swept(self._session, lambda: self._session.request("store", _REFERENCE_S)) for _ in range(_STORES * in_place)
                 ]

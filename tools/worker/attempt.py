@@ -194,7 +194,9 @@ class CandidateProcess:
 
     def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline, *, in_place: bool = False) -> Reply:
         """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards, with `in_place` after `store` only."""
-        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=[] if in_place else list(outputs), in_place=in_place)
+        return self._request(
+            "sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=[] if in_place else list(outputs), in_place=in_place
+        )
 
     def store(self, outputs: Sequence[Answer], deadline: Deadline) -> Reply:
         """Have the outputs of a sweep in place written to the output arena."""

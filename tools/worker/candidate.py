@@ -126,7 +126,9 @@ class CandidateWorker:
             except (RuntimeError, KeyError) as err:
                 raise CommandError("state", str(err)) from err
             self._weights = {
-                name: item for name, item in torch.nn.Module.state_dict(self._model, keep_vars=True).items() if isinstance(item, torch.Tensor)
+                name: item
+                for name, item in torch.nn.Module.state_dict(self._model, keep_vars=True).items()
+                if isinstance(item, torch.Tensor)
             }
         return {}
 

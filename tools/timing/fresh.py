@@ -37,12 +37,12 @@ MOST_BYTES = {"quick": 2 * _SWEEP_BYTES, "full": 2 << 30}
 """Inputs and outputs of a call that a sweep is made for, by effort: a GiB takes a second to bring from process to process."""
 
 
-def num_draws(nbytes: int, eager_ms: float, most_bytes: int = MOST_BYTES["full"], device: str = "cuda") -> int:
-    """Return how many fresh draws a sweep takes: enough for 6 ms of the baseline, at most `MOST_DRAWS` and 96 MiB, but at least two; one where a draw is large.
+def num_draws(nbytes: int, quickest_ms: float, most_bytes: int = MOST_BYTES["full"], device: str = "cuda") -> int:
+    """Return how many fresh draws a sweep takes: enough for 6 ms of the quicker side, at most `MOST_DRAWS` and 96 MiB, but at least two; one where a draw is large.
 
     Args:
         nbytes: Inputs and outputs of one call.
-        eager_ms: Latency of the baseline.
+        quickest_ms: Least latency that the baseline or the candidate is said to have: what a sweep costs besides its calls is then little for each.
         most_bytes: See `MOST_BYTES`.
         device: See `MOST_DRAWS`.
 
@@ -53,7 +53,7 @@ def num_draws(nbytes: int, eager_ms: float, most_bytes: int = MOST_BYTES["full"]
         return 0
     if nbytes > _SWEEP_BYTES * 2:
         return 1
-    return max(2, min(MOST_DRAWS[device], math.ceil(_SWEEP_MS / max(eager_ms, 1e-6)), _SWEEP_BYTES // max(nbytes, 1)))
+    return max(2, min(MOST_DRAWS[device], math.ceil(_SWEEP_MS / max(quickest_ms, 1e-6)), _SWEEP_BYTES // max(nbytes, 1)))
 
 
 @dataclass

@@ -31,7 +31,7 @@ from tools.timing.parts import part
 from tools.timing.stats import median_ms, paired_speedup
 from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
-from tools.worker.processes import Reply
+from tools.worker.processes import Reply, own_wait
 from tools.worker.sampling import Whereabouts
 from tools.worker.session import ReferenceSession
 
@@ -382,7 +382,7 @@ class WorkloadTimer:
         moved = _nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"])
         count = num_draws(
             moved,
-            min(eager_ms, used_ms[1] if used_ms else eager_ms),
+            min(eager_ms, used_ms[1] if used_ms else eager_ms, evaluation.candidate.latency_ms),
             MOST_BYTES.get(self._effort.name, MOST_BYTES["full"]),
             self._session.device,
         )
@@ -412,17 +412,15 @@ class WorkloadTimer:
                     self._swept(self._session, lambda: self._session.request("store", _REFERENCE_S)) for _ in range(_STORES * in_place)
                 ]
             self._process.share(self._session.arenas, self._deadline)
-            waited_s = 0.0
+            waiting = [self._waits()]
             with self._alone(self._session):
-                before = self._process.waits()
                 sweeps.append(
                     self._swept(
                         self._process,
                         functools.partial(self._process.sweep, novel["draws"], novel["outputs"], self._deadline, in_place=in_place),
                     )
                 )
-                after = self._process.waits()
-                waited_s = math.inf if before is None or after is None else max(after[item] - before.get(item, 0.0) for item in after)
+            waiting.append(self._waits())
             stored, written = (0.0, 0.0), list[Reply]()
 
             def store(places: Sequence[Answer] = tuple(novel["outputs"]), written: list[Reply] = written) -> Reply:
@@ -432,8 +430,10 @@ class WorkloadTimer:
             if in_place:
                 with self._process.stopped():
                     self._session.ask("overwrite", _REFERENCE_S, chosen=chosen)
+                waiting.append(self._waits())
                 with self._alone(self._session):
                     stored = self._swept(self._process, store)
+                waiting.append(self._waits())
                 if written[-1].data.get("reused") is True and count > 1:  # one buffer for all outputs: call by call
                     count = 1
                     found = begin()
@@ -442,7 +442,7 @@ class WorkloadTimer:
                 if clock is not None:  # what takes longer to write than it takes the baseline is computed while it is written
                     late_s = max(0.0, stored[number] - min((item[number] for item in storing), default=0.0))
                     clock.add(sweeps[0][number], sweeps[1][number], sweeps[2][number] + late_s)
-            found.waited_s.append(waited_s)
+            found.waited_s.append(sum(map(_longest_wait, waiting[::2], waiting[1::2])))
             is_last = found.rounds >= MAX_ROUNDS or (found.rounds >= MIN_ROUNDS and not found.complaint())
             with self._process.stopped(), self._aside_if_long(count * moved / _VERIFIED_BYTES_PER_S, comes_back=not is_last):
                 self._verify_fresh(prepared["outputs"], chosen)
@@ -458,6 +458,11 @@ class WorkloadTimer:
     def _sweep_baseline(self, arm: str, draws: Sequence[Answer], *, in_place: bool) -> Reply:
         """Run a baseline's sweep; what it draws from it is told as a candidate is, so that the message takes both as long."""
         return self._session.request("sweep", _REFERENCE_S, arm=arm, in_place=in_place, draws=list(draws))
+
+    def _waits(self) -> dict[int, float] | None:
+        """Return how long each thread of the candidate's, and this one that waits for its answers (as 0), was ready and had no processor so far, in s."""
+        theirs, ours = self._process.waits(), own_wait()
+        return None if theirs is None or ours is None else {**theirs, 0: ours}
 
     def _swept(self, side: CandidateProcess | ReferenceSession, work: Callable[[], Reply]) -> tuple[float, float]:
         """Return wall and processor time of a sweep, in s; the latter 0.0 on an accelerator."""
@@ -505,6 +510,15 @@ class WorkloadTimer:
                 Status.REWARD_HACK,
                 f"the device events say {claimed:.4f} ms a call, the evaluator's own clock {seen:.4f} ms: work is done outside the timed stream",
             )
+
+
+def _longest_wait(before: dict[int, float] | None, after: dict[int, float] | None) -> float:
+    """Return what the thread of the candidate's that waited most waited meanwhile, and this side's besides, in s; infinite where the kernel does not say."""
+    if before is None or after is None:
+        return math.inf
+    waited = {item: after[item] - before.get(item, 0.0) for item in after}
+    ours = waited.pop(0)
+    return ours + max(waited.values(), default=0.0)
 
 
 def _is_settled(arms: Mapping[str, Arm], generator: np.random.Generator) -> bool:

@@ -340,9 +340,21 @@ def waits(pids: Sequence[int]) -> dict[int, float] | None:
     for current in pids:
         with contextlib.suppress(OSError):
             for task in Path("/proc", str(current), "task").iterdir():
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    found[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / 1e9
+                waited = _waited(task)
+                if waited is not None:
+                    found[int(task.name)] = waited
     return found or None
+
+
+def own_wait() -> float | None:
+    """Return how long the calling thread was ready and had no processor, in s; None where the kernel does not say."""
+    return _waited(Path("/proc", "thread-self"))
+
+
+def _waited(task: Path) -> float | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int((task / "schedstat").read_text().split()[1]) / 1e9
+    return None
 
 
 def descendants(pid: int) -> list[int]:

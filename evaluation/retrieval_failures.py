@@ -70,7 +70,7 @@ def _failures(base: KnowledgeBase, question: Question) -> list[Failure]:
         return [] if result.abstained else [Failure(*plain, "answered", (), None, None, None, first, reason)]
     found = []
     ranks = _ranks(question, result.hits)
-    needed = tuple(ranks) if question.needs_all else (min((rank for rank in ranks if rank), default=None),)
+    needed = tuple(ranks) if question.needs_all else (_best(ranks),)
     if any(rank is None or rank > FIRST for rank in needed):
         legs = [_ranks(question, _ask(base, question, mode).hits) for mode in ("dense", "lexical")]
         worst = [_worst(question, leg, ranks) for leg in legs]
@@ -102,8 +102,17 @@ def _ranks(question: Question, hits: Sequence[Hit]) -> list[int | None]:
 def _worst(question: Question, leg: Sequence[int | None], ranks: Sequence[int | None]) -> int | None:
     """Return the rank in one leg of the place that the default has furthest down, or of the best place where any is enough."""
     if question.needs_all:
-        return leg[max(range(len(ranks)), key=lambda index: ranks[index] or DEPTH + 1)]
-    return min((rank for rank in leg if rank), default=None)
+        return leg[_furthest(ranks)]
+    return _best(leg)
+
+
+def _best(ranks: Sequence[int | None]) -> int | None:
+    return min((rank for rank in ranks if rank), default=None)
+
+
+def _furthest(ranks: Sequence[int | None]) -> int:
+    """Return the position of the worst rank; None is worse than any."""
+    return max(range(len(ranks)), key=lambda index: ranks[index] or DEPTH + 1)
 
 
 def _shared(base: KnowledgeBase, question: Question, ranks: Sequence[int | None]) -> float | None:
@@ -111,7 +120,7 @@ def _shared(base: KnowledgeBase, question: Question, ranks: Sequence[int | None]
     terms = {stem(term) for term in query_terms(question.text) if term not in STOP_WORDS}
     golds = question.gold
     if question.needs_all:
-        golds = (golds[max(range(len(ranks)), key=lambda index: ranks[index] or DEPTH + 1)],)
+        golds = (golds[_furthest(ranks)],)
     shares = []
     for gold in golds:
         hits = base.query(f"{gold.section} {question.text}", DEPTH, Filters(source=gold.document)).hits

@@ -17,6 +17,11 @@ from typing import Any
 
 from tools.errors import ExpressionError
 
+_ITEM_BYTES = {
+    "float64": 8, "int64": 8, "complex64": 8, "complex128": 16, "float16": 2, "bfloat16": 2, "int16": 2, "bool": 1, "int8": 1, "uint8": 1,
+}  # fmt: skip
+"""Of torch's types that have not four."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -37,6 +42,16 @@ class TensorSpec:
     def numel(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one element."""
+        return _ITEM_BYTES.get(self.dtype, 4)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.numel * self.item_bytes
 
     @property
     def is_contiguous(self) -> bool:

@@ -46,7 +46,7 @@ def _workload(graph: object) -> list[str]:
     passes = [item for item in passes_of(graph, {}, "eager") if item.read_bytes or item.flops]
     total = sum(item.flops for item in passes)
     moved = sum(item.read_bytes + item.written_bytes for item in passes)
-    least_in, least_out = (sum(spec.numel * _item_bytes(spec.dtype) for spec in specs) for specs in (given, returned))
+    least_in, least_out = (sum(spec.nbytes for spec in specs) for specs in (given, returned))
     lines = [
         f"inputs and parameters {_amount(least_in, 'B')}, outputs {_amount(least_out, 'B')}: what must move at least once",
         f"eager PyTorch: {len(passes)} operators that move {_amount(moved, 'B')} and do {_amount(total, 'FLOP')}, the most expensive first:",
@@ -61,22 +61,6 @@ def _workload(graph: object) -> list[str]:
     for text, count in list(named.items())[:MAX_OPERATORS]:
         lines.append(f"- {f'{count} x ' if count > 1 else ''}{text.replace('{each}', 'each ' if count > 1 else '')}")
     return lines
-
-
-def _item_bytes(dtype: str) -> int:
-    sizes = {
-        "float64": 8,
-        "int64": 8,
-        "complex64": 8,
-        "complex128": 16,
-        "float16": 2,
-        "bfloat16": 2,
-        "int16": 2,
-        "bool": 1,
-        "int8": 1,
-        "uint8": 1,
-    }
-    return sizes.get(dtype, 4)
 
 
 def _amount(value: float, unit: str) -> str:

@@ -71,3 +71,33 @@ def test_on_a_quiet_machine_threads_that_spin_are_no_work() -> None:
 )
 def test_large_inputs_take_fewer_draws(nbytes: int, eager_ms: float, expected: int) -> None:
     assert num_draws(nbytes, eager_ms) == expected
+
+
+def rehearsed(claimed_ms: float, rounds: list[tuple[float, float]]) -> FreshCalls:
+    """Sweeps in place of 8 calls beside a baseline of 2 ms; rounds: ms a call of the baseline and of the candidate."""
+    found = FreshCalls("cpu", 8, Sweeps(claimed_ms, 2.0), in_place=True, is_rehearsed=True)
+    for eager_ms, own_ms in rounds:
+        found.wall.add(0.001, 8 * eager_ms / 1000.0, 8 * own_ms / 1000.0)
+    return found
+
+
+def test_one_slow_sweep_of_the_baseline_excuses_nobody() -> None:
+    disturbed = rehearsed(0.1, [(40.0, 1.5)])
+    assert disturbed.complaint() == "" and not disturbed.is_settled
+    assert rehearsed(0.1, [(40.0, 1.5), (2.1, 1.5)]).complaint()
+
+
+def test_a_claim_that_holds_by_itself_takes_one_round() -> None:
+    assert rehearsed(1.0, [(2.0, 1.1)]).is_settled
+
+
+def test_a_baseline_that_blocks_found_slow_asks_no_more_of_the_candidate() -> None:
+    """Blocks were disturbed, sweeps were not: 0.015 ms in place of 2; that says nothing about the candidate."""
+    assert rehearsed(1.0, [(0.015, 1.4)]).complaint() == ""
+
+
+def test_rounds_end_where_no_claim_holds() -> None:
+    found = rehearsed(0.1, [(2.0, 1.9)] * 7)
+    assert found.complaint() and not found.is_settled
+    found.wall.add(0.001, 8 * 0.002, 8 * 0.0019)
+    assert found.is_settled

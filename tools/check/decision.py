@@ -119,9 +119,9 @@ def precision_class(stats: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON num
         return str(floating[0]["dtype"])
     relative = max(float(item["rmse"]) / max(float(item["rms_reference"]), 1e-300) for item in floating)
     native = max(float(item["rmse_native"]) / max(float(item["rms_reference"]), 1e-300) for item in floating)
-    if relative <= max(_IEEE_EPSILONS * EPSILON["float32"], _IEEE_FACTOR * native) and native < 2.0**-14:
+    if relative <= max(_IEEE_EPSILONS * EPSILON["float32"], _IEEE_FACTOR * native) and native < _ROUNDED_FROM:
         return "ieee_fp32"
-    if relative <= RMSE_FLOOR_EPSILONS["float32"] * EPSILON["float32"] or (relative <= RMSE_FACTOR * native and native < 2.0**-14):
+    if relative <= RMSE_FLOOR_EPSILONS["float32"] * EPSILON["float32"] or (relative <= RMSE_FACTOR * native and native < _ROUNDED_FROM):
         return "split_fp32"
     allowed = max(float(item.get("rmse_allowed", item["rmse_native"])) / max(float(item["rms_reference"]), 1e-300) for item in floating)
     return "tf32" if relative <= max(2.0**-10, _ROUNDED_FACTOR * allowed) else "bf16"

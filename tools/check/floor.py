@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from tools.check.operators import ELEMENTWISE, arithmetic, base_name
+from tools.check.operators import CONTRACTIONS, ELEMENTWISE, arithmetic, base_name
 
-CONTRACTIONS = frozenset(["mm", "addmm", "bmm", "baddbmm"])
 _FEWER = (8.0 / 7.0) ** 2
 """Two levels of Strassen's algorithm do with this many times fewer operations; more lose the accuracy that is asked for."""
 _CYCLES_PER_S = 6.5e9

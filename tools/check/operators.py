@@ -150,6 +150,9 @@ PICKS_AMONG_EQUALS = frozenset(
 """Operators whose result among equal elements is not defined: two right answers may differ where there are ties."""
 
 
+CONTRACTIONS = frozenset(["mm", "addmm", "bmm", "baddbmm"])
+"""Matrix products."""
+
 ELEMENTWISE = frozenset(
     [
         "add", "add_", "sub", "rsub", "mul", "mul_", "div", "div_", "neg", "abs", "relu", "relu_", "gelu", "silu", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid",
@@ -158,9 +161,7 @@ ELEMENTWISE = frozenset(
 )  # fmt: skip
 """Operators that compute each element of their result from the same element of their operands."""
 
-_REDUCTIONS = frozenset(
-    ["sum", "mean", "amax", "amin", "mm", "addmm", "bmm", "baddbmm", "mv", "dot", "_int_mm", "softmax", "_softmax", "var", "std"]
-)
+_REDUCTIONS = CONTRACTIONS | {"sum", "mean", "amax", "amin", "mv", "dot", "_int_mm", "softmax", "_softmax", "var", "std"}
 _SIZES_AND_INDICES = frozenset(["arange", "item", "_local_scalar_dense"])
 
 

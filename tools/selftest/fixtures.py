@@ -10,6 +10,8 @@ from tools.problems import problem_from_source
 from tools.types import Candidate, Problem
 
 _ROOT = Path(__file__).resolve().parent
+_PRELUDE = re.compile(r"^from tools\.selftest\.preludes\.(\w+) import [^\n]+\n", re.MULTILINE)
+"""Several attacks may begin alike. The sandbox hides this directory, so that the beginning is written into each candidate in place of its import."""
 _FIELD = re.compile(r"# (\w+): (.+)")
 _KNOWN = {"id", "family", "problem", "target", "expect", "timeout_s", "max_speedup", "composition", "labels", "effort", "slow"}
 
@@ -86,7 +88,7 @@ def _read(path: Path) -> Fixture:
         problem=fields["problem"],
         target=fields.get("target", "any"),
         expect=tuple(fields["expect"].split()),
-        source=source,
+        source=_PRELUDE.sub(lambda found: (_ROOT / "preludes" / f"{found[1]}.py").read_text(encoding="utf-8"), source),
         timeout_s=float(fields["timeout_s"]) if "timeout_s" in fields else None,
         max_speedup=float(fields["max_speedup"]) if "max_speedup" in fields else None,
         composition=tuple(fields.get("composition", "").split()),

@@ -11,13 +11,12 @@ import contextlib
 import fcntl
 import functools
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from tools.check.verdict import Rejected
+from tools.timing.locks import lock_path, try_lock
 from tools.types import Status
 
 _WAIT_S = 900.0
@@ -101,7 +100,7 @@ class Hold:
         """True if a timing waits for the device."""
         if self._files is None:
             return False
-        if not _try(self._files.timings, fcntl.LOCK_EX):
+        if not try_lock(self._files.timings, fcntl.LOCK_EX):
             return True
         fcntl.flock(self._files.timings, fcntl.LOCK_UN)
         return False
@@ -109,7 +108,7 @@ class Hold:
     @contextlib.contextmanager
     def looking(self) -> Iterator[bool]:
         """Yield whether nobody else looks just now at what the device does: two who look at once see each other."""
-        if self._files is None or not _try(self._files.look, fcntl.LOCK_EX):
+        if self._files is None or not try_lock(self._files.look, fcntl.LOCK_EX):
             yield False
             return
         try:
@@ -139,7 +138,7 @@ def _join(files: _Files) -> None:
     """Take the device beside others as soon as no timing runs or waits."""
     began = time.monotonic()
     deadline = began + _WAIT_S
-    while not _try(files.timings, fcntl.LOCK_EX):
+    while not try_lock(files.timings, fcntl.LOCK_EX):
         _require_time(deadline)
         if time.monotonic() - began > _PATIENCE_S:
             _lock(files.gate, fcntl.LOCK_EX, deadline)  # timings that come now wait behind this check
@@ -166,24 +165,17 @@ class _Files(NamedTuple):
 
 @contextlib.contextmanager
 def _files(device: str, accelerator: str) -> Iterator[_Files]:
-    name = (accelerator or os.environ.get("CUDA_VISIBLE_DEVICES", "all")).replace(",", "_").replace("/", "_")
-    path = Path(tempfile.gettempdir()) / f"kevolve-{device}-{name}-{os.getuid()}.lock"
+    path = lock_path(device, accelerator)
     with contextlib.ExitStack() as stack:
-        yield _Files(*(stack.enter_context(path.with_suffix(suffix).open("a")) for suffix in (".lock", ".timings", ".gate", ".look")))
+        yield _Files(
+            *(stack.enter_context(path.with_name(path.name + suffix).open("a")) for suffix in (".lock", ".timings", ".gate", ".look"))
+        )
 
 
 def _lock(file: IO[str], kind: int, deadline: float) -> None:
-    while not _try(file, kind):
+    while not try_lock(file, kind):
         _require_time(deadline)
         time.sleep(_POLL_S)
-
-
-def _try(file: IO[str], kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _require_time(deadline: float) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from tools.check.verdict import Rejected
+from tools.timing.locks import lock_path, try_lock
 from tools.types import Status
 
 _WAIT_S = 900.0
@@ -29,8 +30,7 @@ class Residence:
 
     def __init__(self, accelerator: str) -> None:
         """Take note of the device; empty: what `CUDA_VISIBLE_DEVICES` says. Nothing is reserved yet."""
-        name = (accelerator or os.environ.get("CUDA_VISIBLE_DEVICES", "all")).replace(",", "_").replace("/", "_")
-        self._directory = Path(tempfile.gettempdir()) / f"kevolve-memory-{name}-{os.getuid()}"
+        self._directory = lock_path("memory", accelerator)
         self._held: IO[str] | None = None
         self.reserved_bytes = 0
 
@@ -55,14 +55,14 @@ class Residence:
         deadline = time.monotonic() + _WAIT_S
         self._directory.mkdir(mode=0o700, exist_ok=True)
         with (self._directory / "queue").open("a") as queue:
-            while not _try_lock(queue) or self._taken() + wanted > usable:  # who waits holds the queue
+            while not try_lock(queue, fcntl.LOCK_EX) or self._taken() + wanted > usable:  # who waits holds the queue
                 if time.monotonic() > deadline:
                     raise Rejected(Status.NOT_MEASURED, "other evaluations on this machine have held the device's memory for 15 minutes")
                 time.sleep(_POLL_S)
             handle, path = tempfile.mkstemp(prefix="held-", dir=self._directory)
             self._held = os.fdopen(handle, "w+")
             self._path = Path(path)
-            _try_lock(self._held)
+            try_lock(self._held, fcntl.LOCK_EX)
             self._write(wanted)
 
     def release(self) -> None:
@@ -91,19 +91,11 @@ class Residence:
         total = 0
         for path in self._directory.glob("held-*"):
             with contextlib.suppress(OSError, ValueError), path.open() as file:
-                if _try_lock(file):
+                if try_lock(file, fcntl.LOCK_EX):
                     path.unlink(missing_ok=True)
                 else:
                     total += int(file.read())
         return total
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

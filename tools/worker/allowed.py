@@ -12,6 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from tools.check.operators import CONTRACTIONS
+
 _DROPPED_BITS = 13
 """A TF32 number has 10 of float32's 23 bits after the point (NVIDIA, Ampere architecture white paper)."""
 
@@ -21,7 +23,7 @@ class Tf32Operands(TorchDispatchMode):  # type: ignore[misc]  # torch has no typ
 
     def __init__(self, *, matmul: bool = False) -> None:
         super().__init__()
-        self._names = ("convolution", "_convolution", *(("mm", "addmm", "bmm", "baddbmm") if matmul else ()))
+        self._names = ("convolution", "_convolution", *(CONTRACTIONS if matmul else ()))
         self.used = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # Any: torch's protocol

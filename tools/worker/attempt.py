@@ -192,15 +192,21 @@ class CandidateProcess:
         self._request("block", deadline, "a timed call", meanwhile=look, calls=calls, seed=seed, ahead_ms=0.0)
         return found
 
-    def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline, *, in_place: bool = False) -> Reply:
-        """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards, with `in_place` after `store` only."""
-        return self._request(
-            "sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=[] if in_place else list(outputs), in_place=in_place
-        )
+    def announce(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> None:
+        """Say where the inputs of sweeps in place will lie and where their outputs go, while the inputs are not there yet."""
+        self._request("announce", deadline, "preparing for fresh inputs", draws=list(draws), outputs=list(outputs))
 
-    def store(self, outputs: Sequence[Answer], deadline: Deadline) -> Reply:
+    def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:
+        """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards."""
+        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs), in_place=False)
+
+    def sweep_in_place(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:
+        """Do so where the draws lie, and keep the outputs until `store`; without draws: where it was announced."""
+        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs), in_place=True)
+
+    def store(self, deadline: Deadline) -> Reply:
         """Have the outputs of a sweep in place written to the output arena."""
-        return self._request("store", deadline, "writing the outputs for fresh inputs", outputs=list(outputs))
+        return self._request("store", deadline, "writing the outputs for fresh inputs")
 
     def log_tail(self, limit: int) -> str:
         """Return the end of what the process printed."""

@@ -7,7 +7,6 @@ used only to explain failures. It never sees the problem's source, a reference o
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import mmap
 import os
 import sys
@@ -46,6 +45,10 @@ class CandidateWorker:
         self._last: Any = None
         self._weights: dict[str, torch.Tensor] = {}
         """Parameters and buffers by name, as they were when the weights were first loaded."""
+        self._announced: list[Answer] = []
+        self._views: list[Any] = []
+        """Arguments that lie in the arena, by announced draw; None where they have to be built for each sweep."""
+        self._places: list[Answer] = []
         self._swept: list[Any] = []
         self._launched: dict[str, int] = {}
         """Triton kernels launched in checked calls: a call that replays a recording launches nothing by name any more."""
@@ -58,7 +61,7 @@ class CandidateWorker:
                 "probe": self._probe, "open": self._open,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
                 "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace, "repeat": self._repeat,
-                "idle": self._idle, "ghost": self._ghost, "sweep": self._sweep, "store": self._store,
+                "idle": self._idle, "ghost": self._ghost, "announce": self._announce, "sweep": self._sweep, "store": self._store,
             },
         )  # fmt: skip
 
@@ -264,14 +267,31 @@ class CandidateWorker:
         times, self._last = self._slots.run(model, message["calls"], message["seed"], message["ahead_ms"])
         return {"device_ms": times}
 
+    def _announce(self, message: Answer, fds: list[int]) -> Answer:
+        """Take note of where the inputs of sweeps in place lie and their outputs go; before the inputs are there, so that a sweep is its calls alone."""
+        device, _ = self._ready()
+        self._announced, self._places = message["draws"], message["outputs"]
+        self._views = [
+            tensors.read(spec, self._input_memory(), device.name, in_place=True)
+            if all(map(tensors.lies_as_it_should, tensors.tensor_specs(spec)))
+            else None
+            for spec in self._announced
+        ]
+        return {}
+
     def _sweep(self, message: Answer, fds: list[int]) -> Answer:
-        """Call once on each of the draws; write every output to the output arena before the next call or, with `in_place`, once it is asked for."""
+        """Call once on each of the draws, those announced if the message has none; write outputs to the arena at once or, with `in_place`, when asked."""
         device, model = self._ready()
         if self._slots is None:
             raise CommandError("order", "sweep before prepare")
         if message["in_place"]:
             self._swept = []
-            draws_there = [tensors.read(spec, self._input_memory(), device.name, in_place=True) for spec in message["draws"]]
+            if message["draws"]:
+                self._announce(message, fds)
+            draws_there = [
+                tensors.read(spec, self._input_memory(), device.name, in_place=True) if there is None else there
+                for spec, there in zip(self._announced, self._views, strict=True)
+            ]
             self._swept = self._slots.calls_in_place(model, draws_there)
             return {}
         memory, places = self._output_memory(), message["outputs"]
@@ -282,9 +302,9 @@ class CandidateWorker:
 
     def _store(self, message: Answer, fds: list[int]) -> Answer:
         """Write the outputs of the last sweep to the output arena; `reused`: some share memory, so that only one call at a time can be swept."""
-        if any(tensors.shares_memory(one, other) for one, other in itertools.combinations(self._swept, 2)):
+        if tensors.share_memory(self._swept):
             return {"reused": True}
-        for result, place in zip(self._swept, message["outputs"], strict=True):
+        for result, place in zip(self._swept, self._places, strict=True):
             tensors.write(result, place, self._output_memory())
         return {}
 

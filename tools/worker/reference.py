@@ -89,6 +89,8 @@ class ReferenceWorker:
         self._other_sizes: dict[str, Any] | None = None  # Any: int or a tuple of ints
         self._snapshot: list[torch.Tensor] = []
         self._novel_plan: tuple[list[Answer], list[Answer]] = ([], [])
+        self._views: list[Any] = []
+        """Arguments that lie in the arena, by fresh draw, on `cpu`."""
         self._own_outputs: mmap.mmap | None = None
         self._swept: list[Any] = []  # Any: output trees
         self._kept_draw: list[torch.Tensor] = []
@@ -127,7 +129,8 @@ class ReferenceWorker:
         try:
             self._model = self._module.Model(*self._init).to(self._device.name)
         except Exception as err:
-            raise CommandError("problem", f"Model(*get_init_inputs()) raised {_last_line(err)}") from err
+            kind = "oom" if classify(err) == "oom" and self._device.name != "cpu" else "problem"  # neighbours come and go on an accelerator
+            raise CommandError(kind, f"Model(*get_init_inputs()) raised {_last_line(err)}") from err
         tolerance = getattr(self._module, "TOLERANCE", None)
         if tolerance is not None and not _is_tolerance(tolerance):
             raise CommandError("problem", f"TOLERANCE must be a dict of numbers from 0, atol and rtol, got {tolerance!r}")
@@ -330,12 +333,11 @@ class ReferenceWorker:
         """Compare what the candidate wrote with the current draw."""
         draw = self._current()
         actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(draw.output_spec)]
-        reference, how = self._call_float64(draw.inputs, draw.native)
-        native = list(tensors.tensors_of(draw.native))
+        stats, how = self._judged(actual, draw.inputs, draw.native)
         answer: Answer = {
-            "stats": self._statistics(actual, reference, native, self._call_allowed(draw.inputs)),
+            "stats": stats,
             "reference": how,
-            "shapes": [list(tensor.shape) for tensor in native],
+            "shapes": [list(tensor.shape) for tensor in tensors.tensors_of(draw.native)],
         }
         self._snapshot = [tensor.clone() for tensor in actual] if draw.output_end <= _SNAPSHOT_BYTES else []
         if message["echoed"]:
@@ -354,6 +356,11 @@ class ReferenceWorker:
         actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(self._current().output_spec)]
         pairs = zip(self._snapshot, actual, strict=False)
         return {"unchanged": all(bool((raw_bits(a) == raw_bits(b)).all()) for a, b in pairs if a.numel())}
+
+    def _judged(self, actual: list[torch.Tensor], inputs: list[Any], native: Any) -> tuple[list[Answer], str]:  # Any: trees
+        """Return the statistics of a candidate's outputs for some inputs, and how the reference was computed; `native`: PyTorch's outputs for them."""
+        reference, how = self._call_float64(inputs, native)
+        return self._statistics(actual, reference, list(tensors.tensors_of(native)), self._call_allowed(inputs)), how
 
     def _statistics(
         self,
@@ -518,10 +525,8 @@ class ReferenceWorker:
             tensor for tensor, entry in zip(tensors.tensors_of(inputs), tensors.tensor_specs(specs[slot]), strict=True) if "poke" in entry
         ]
         replay(chosen, slots.entries, slot, len(seeds), history)
-        native = self._call_native(_copies(inputs))
-        reference, _ = self._call_float64(inputs, native)
         actual = [tensors.view(self._written(), entry) for entry in tensors.tensor_specs(output_spec)]
-        return {"stats": self._statistics(actual, reference, list(tensors.tensors_of(native)), self._call_allowed(inputs))}
+        return {"stats": self._judged(actual, inputs, self._call_native(_copies(inputs)))[0]}
 
     def _novel(self, message: Answer, fds: list[int]) -> Answer:
         """Draw inputs that nobody has seen, one set for each seed, into the arena; no draws where their shapes differ from the prepared ones."""
@@ -545,6 +550,7 @@ class ReferenceWorker:
             self._own_outputs = mmap.mmap(-1, max(stride * len(draws), mmap.PAGESIZE))
             if self._device.name == "cpu":  # pages that are met for the first time would count as copying
                 torch.frombuffer(self._own_outputs, dtype=torch.uint8)[:: mmap.PAGESIZE].zero_()
+        self._views = [tensors.read(spec, self._memory(), self._device.name, in_place=True) for spec in draws if self._device.name == "cpu"]
         return {**answer, "draws": draws, "outputs": self._novel_plan[1]}
 
     def _sweep(self, message: Answer, fds: list[int]) -> Answer:
@@ -553,7 +559,7 @@ class ReferenceWorker:
         memory = self._own_outputs
         if message["in_place"]:
             self._swept = []
-            draws_there = [tensors.read(spec, self._memory(), self._device.name, in_place=True) for spec in message["draws"]]
+            draws_there = [tensors.read(spec, self._memory(), self._device.name, in_place=True) for spec in message["draws"]] or self._views
             self._swept = self._timed().calls_in_place(self._arm(message["arm"]), draws_there)
             return {}
         if message["arm"] == "empty":
@@ -591,10 +597,7 @@ class ReferenceWorker:
         fresh = iter([tensor.to(self._device.name) for tensor in values])
         self._kept_draw, self._swept = [], []
         inputs = tensors.map_tensors(slots[chosen % len(slots)], lambda tensor: torch.empty_like(tensor).copy_(next(fresh)))
-        native = self._call_native(_copies(inputs))
-        reference, _ = self._call_float64(inputs, native)
-        native = list(tensors.tensors_of(native))
-        stats = self._statistics(self._written_as(places[chosen]), reference, native, self._call_allowed(inputs))
+        stats, _ = self._judged(self._written_as(places[chosen]), inputs, self._call_native(_copies(inputs)))
         others = []
         for number, place in enumerate(places):
             if number == chosen:

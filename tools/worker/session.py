@@ -115,9 +115,9 @@ class ReferenceSession:
         self._keep_arenas(reply)
         if not reply.is_ok:
             text = str(reply.data.get("text", ""))
-            if reply.data.get("kind") == "problem" and not ("OutOfMemoryError" in text and self.device != "cpu"):
+            if reply.data.get("kind") == "problem":
                 raise ProblemError(f"{self.problem.path or self.problem.problem_id}: {text}")
-            if reply.data.get("kind") in ("oom", "problem"):
+            if reply.data.get("kind") == "oom":
                 reason = f"the reference does not fit into the device's memory; smaller inputs may: {text[-500:]}"
                 # Neighbours come and go on an accelerator; this machine's memory was asked for a moment ago.
                 raise Unmeasurable(reason) if self.device == "cpu" else Crowded(Status.NOT_MEASURED, reason)

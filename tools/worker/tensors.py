@@ -6,7 +6,8 @@ A node of a specification is one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -120,11 +121,16 @@ def write(tree: Tree, spec: dict[str, Any], memory: Any) -> None:  # Any: JSON; 
             view(memory, entry).copy_(tensor.detach())
 
 
+def lies_as_it_should(entry: dict[str, Any]) -> bool:  # Any: JSON
+    """Return whether a tensor's bytes lie in the buffer in the order of its strides, so that a view of them is that tensor."""
+    return bool(entry["nbytes"] == 0 or entry["stride"] == row_major(entry["shape"]))
+
+
 def read(spec: dict[str, Any], memory: Any, device: str, *, in_place: bool = False) -> Tree:  # Any: JSON; a buffer
     """Rebuild a tree with fresh tensors on `device`, strides restored where no two elements overlap; `in_place`: what lies there as it should is not copied."""
     if "tensor" in spec:
         entry = spec["tensor"]
-        if in_place and device == "cpu" and (entry["nbytes"] == 0 or entry["stride"] == row_major(entry["shape"])):
+        if in_place and device == "cpu" and lies_as_it_should(entry):
             return view(memory, entry)
         stride = entry["stride"] if is_dense(entry["shape"], entry["stride"]) else None
         dtype = DTYPES[entry["dtype"]]
@@ -169,6 +175,12 @@ def shares_memory(result: Tree, arguments: Tree) -> bool:
     """True if an output shares memory with an input."""
     spans = [_span(tensor) for tensor in tensors_of(arguments) if tensor.numel()]
     return any(_overlaps(_span(tensor), span) for tensor in tensors_of(result) if tensor.numel() for span in spans)
+
+
+def share_memory(results: Sequence[Tree]) -> bool:
+    """True if two of several outputs share memory; those of one may."""
+    spans = sorted({(*_span(tensor), number) for number, result in enumerate(results) for tensor in tensors_of(result) if tensor.numel()})
+    return any(_overlaps(left[:2], right[:2]) and left[2] != right[2] for left, right in itertools.pairwise(spans))
 
 
 def _span(tensor: torch.Tensor) -> tuple[int, int]:

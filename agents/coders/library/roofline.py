@@ -27,7 +27,6 @@ STYLES: tuple[Style, ...] = ("eager", "compiled", "fused")
 
 LAUNCH_S = 5e-6
 """Least time of a pass: what the host needs for a launch (2 to 5 us, docs/nvidia/launch_overhead.md; unverified)."""
-_ITEM_BYTES = {"float64": 8, "int64": 8, "complex64": 8, "float16": 2, "bfloat16": 2, "int16": 2, "bool": 1, "int8": 1, "uint8": 1}
 _STATISTICS = ("softmax", "_softmax", "log_softmax", "_log_softmax", "layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm")
 """Operators that need a figure of a whole row (group, channel) before they can write its elements."""
 RECURRENT = ("aten.gru.input", "aten.lstm.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
@@ -283,7 +282,7 @@ def _window_bytes(node: Node, graph: Graph) -> int:
         window = math.prod(_window(node))
     else:
         return 0
-    return max(0, node.spec.numel * window * _ITEM_BYTES.get(node.spec.dtype, 4) - _bytes(graph, node.refs()[0]))
+    return max(0, node.spec.nbytes * window - _bytes(graph, node.refs()[0]))
 
 
 def _second_reading(group: _Group, graph: Graph, operands: Mapping[str, int], limits: Mapping[str, float]) -> tuple[int, bool]:
@@ -315,7 +314,7 @@ def _is_read_back(node: Node, group: _Group, graph: Graph) -> bool:
 
 def _row_bytes(node: Node, spec: TensorSpec) -> int:
     """Return the bytes whose statistics belong together."""
-    name, size = _short(node), _ITEM_BYTES.get(spec.dtype, 4)
+    name, size = _short(node), spec.item_bytes
     if "softmax" in name:
         axis = node.argument("dim", -1)
         return spec.shape[axis if isinstance(axis, int) else -1] * size
@@ -446,11 +445,11 @@ def _bases(graph: Graph) -> dict[str, str]:
 def _bytes(graph: Graph, name: str) -> int:
     spec = graph.spec(name)
     if spec is not None:
-        return spec.numel * _ITEM_BYTES.get(spec.dtype, 4)
+        return spec.nbytes
     node = graph.node(name)
     return _output_bytes(node) if node is not None else 0
 
 
 def _output_bytes(node: Node) -> int:
     outputs: Sequence[TensorSpec | None] = node.output if isinstance(node.output, tuple) else (node.output,)
-    return sum(spec.numel * _ITEM_BYTES.get(spec.dtype, 4) for spec in outputs if spec is not None)
+    return sum(spec.nbytes for spec in outputs if spec is not None)

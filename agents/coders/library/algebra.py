@@ -18,6 +18,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from agents.coders.library.graph import Argument, Graph, Node, Ref, TensorSpec, Value
+from agents.coders.library.layout import reshaped
 
 _SUMS = {"aten.sum.dim_IntList": False, "aten.mean.dim": True}
 _TRIVIAL = frozenset({*_SUMS, "aten.amax.default", "aten.amin.default", "aten.logsumexp.default", "aten.max.dim", "aten.min.dim"})
@@ -50,9 +51,12 @@ class _Built:
             raise _NotSimpler
         return found
 
-    def emit(self, op: str, shape: Sequence[int], *arguments: Argument) -> Ref:
+    def emit(self, op: str, shape: Sequence[int], *arguments: Argument, stride: Sequence[int] | None = None) -> Ref:
+        """Add an operator whose result is contiguous unless a view's strides are given: kernels read what the strides say."""
         name = f"{self.name}_sum{len(self.nodes)}"
-        self.nodes.append(Node(name, op, arguments, TensorSpec(tuple(shape), self.dtype, _strides(shape))))
+        self.nodes.append(
+            Node(name, op, arguments, TensorSpec(tuple(shape), self.dtype, tuple(_strides(shape) if stride is None else stride)))
+        )
         return Ref(name)
 
     def total(self, value: Ref, axes: Sequence[int], *, mean: bool = False, keep: bool = True) -> Ref:
@@ -80,7 +84,8 @@ class _Built:
         """Give another shape."""
         if self.spec(value).shape == tuple(shape):
             return value
-        return self.emit("aten.reshape.default", shape, Argument("self", value), Argument("shape", tuple(shape)))
+        stride = reshaped(self.spec(value), shape).stride
+        return self.emit("aten.reshape.default", shape, Argument("self", value), Argument("shape", tuple(shape)), stride=stride)
 
     def product(self, left: Ref, right: Ref) -> Ref:
         """Multiply matrices."""
@@ -91,7 +96,15 @@ class _Built:
         """Take a run of indices along an axis."""
         shape = [stop - start if other == axis else size for other, size in enumerate(self.spec(value).shape)]
         bounds = (Argument("start", start), Argument("end", stop), Argument("step", 1, False))
-        return self.emit("aten.slice.Tensor", shape, Argument("self", value), Argument("dim", axis), *bounds)
+        return self.emit(
+            "aten.slice.Tensor", shape, Argument("self", value), Argument("dim", axis), *bounds, stride=self.spec(value).stride
+        )
+
+    def turned(self, value: Ref, order: Sequence[int]) -> Ref:
+        """Give the axes another order."""
+        spec = self.spec(value)
+        shape, stride = ([sizes[axis] for axis in order] for sizes in (spec.shape, spec.stride))
+        return self.emit("aten.permute.default", shape, Argument("self", value), Argument("dims", tuple(order)), stride=stride)
 
 
 def simplified(graph: Graph, pinned: Collection[str], views: Collection[str]) -> tuple[Graph, tuple[str, ...]]:
@@ -144,8 +157,7 @@ def _simplified(node: Node, graph: Graph, pinned: Collection[str], views: Collec
         raise _NotSimpler
     axes = _axes(node, spec.ndim)
     if math.prod(spec.shape[axis] for axis in axes) == 1:
-        _require_own(source, graph, views)
-        return [_reshape(node.name, source, node.spec)], frozenset(), ""
+        return [_in_place_of_copy(node.name, source, node.spec, graph, views)], frozenset(), ""
     if node.op not in _SUMS:
         raise _NotSimpler
     built = _Built(graph, node.name, spec.dtype)
@@ -169,16 +181,18 @@ def _of_one(node: Node, graph: Graph, views: Collection[str]) -> tuple[list[Node
     spec = graph.spec(source.name) if isinstance(source, Ref) else None
     if not isinstance(source, Ref) or spec is None or math.prod(spec.shape[axis] for axis in _axes(parent, spec.ndim)) != 1:
         raise _NotSimpler
-    _require_own(source, graph, views)
-    return [_reshape(node.name, source, node.spec)], frozenset(), ""
+    return [_in_place_of_copy(node.name, source, node.spec, graph, views)], frozenset(), ""
 
 
-def _require_own(source: Ref, graph: Graph, views: Collection[str]) -> None:
-    """Let a view stand in for a copy only where nothing else sees the memory: computed here, for one consumer.
+def _in_place_of_copy(result: str, source: Ref, spec: TensorSpec, graph: Graph, views: Collection[str]) -> Node:
+    """Let a view stand in for a copy only where nothing else sees the memory and it lies as the copy would: computed here, for one consumer.
 
     Raises:
-        _NotSimpler: It is an input, a view of one, or used elsewhere.
+        _NotSimpler: It is an input, a view of one, used elsewhere or not contiguous.
     """
+    before = graph.spec(source.name)
+    if before is None or not reshaped(before, spec.shape).is_contiguous:
+        raise _NotSimpler
     users = graph.users()
     name = source.name
     while True:
@@ -186,7 +200,7 @@ def _require_own(source: Ref, graph: Graph, views: Collection[str]) -> None:
         if node is None or len(users[name]) != 1 or node.op == "getitem":
             raise _NotSimpler
         if node.op not in views:
-            return
+            return _reshape(result, source, spec)
         name = node.refs()[0]
 
 
@@ -332,11 +346,7 @@ def _sum_of_convolution(base: Node, axes: Sequence[int], built: _Built) -> Ref:
         weight = built.total(weight, [axis + 2 for axis in whole])
     depth = inner * math.prod(built.spec(weight).shape[2:])
     order = (0, *range(2, count + 2), 1) if is_transposed else (1, *range(2, count + 2), 0)
-    form = built.spec(weight)
-    turned = built.emit("aten.permute.default", [form.shape[axis] for axis in order], Argument("self", weight), Argument("dims", order))
-    turned_spec = TensorSpec(tuple(form.shape[axis] for axis in order), form.dtype, tuple(form.contiguous().stride[axis] for axis in order))
-    built.nodes[-1] = replace(built.nodes[-1], output=turned_spec)
-    result = built.product(built.shaped(sums, (before.shape[0], depth)), built.shaped(turned, (depth, outer)))
+    result = built.product(built.shaped(sums, (before.shape[0], depth)), built.shaped(built.turned(weight, order), (depth, outer)))
     result = built.shaped(result, (before.shape[0], outer, *([1] * count)))
     if isinstance(bias, Ref):
         result = built.added(result, built.scaled(built.shaped(bias, (outer, *([1] * count))), math.prod(after.shape[2:])))
@@ -355,7 +365,8 @@ def _sums_along(value: Ref, axis: int, runs: Sequence[tuple[int, int]], built: _
             rest = whole
             for start, stop in ((0, run[0]), (run[1], size)):
                 if start < stop:
-                    rest = built.added(rest, built.total(built.part(value, axis, start, stop), (axis,)), "sub")
+                    border = built.part(value, axis, start, stop)
+                    rest = built.added(rest, border if stop - start == 1 else built.total(border, (axis,)), "sub")
             known[run] = rest
     shape = [len(runs) if other == axis else length for other, length in enumerate(built.spec(value).shape)]
     return built.emit("aten.cat.default", shape, Argument("tensors", tuple(known[run] for run in runs)), Argument("dim", axis))

@@ -155,6 +155,14 @@ CASES = {
         "torch.randn(2, 3, 3, 4, 5)",
         "self.c = nn.ConvTranspose3d(3, 12, 3, stride=2, padding=1)",
     ),
+    "transposed_then_mean": module(  # sums over boxes of the input, which leave borders out
+        "return torch.mean(self.c(x) * 0.5, dim=[2, 3], keepdim=True)",
+        "torch.rand(2, 3, 7, 6)",
+        "self.c = nn.ConvTranspose2d(3, 5, 3, 2, 1, output_padding=1)",
+    ),
+    "convolution_then_mean": module(
+        "return F.adaptive_avg_pool2d(self.c(x), 1)", "torch.rand(2, 3, 9, 8)", "self.c = nn.Conv2d(3, 5, 3, padding=1)"
+    ),
     "convolution_then_largest": module("return self.c(x).amax(1)", "torch.randn(1, 3, 35, 35)", "self.c = nn.Conv2d(3, 16, 3)"),
     "small_producer": module("return x * torch.sigmoid(self.b * 2) + 1", "torch.randn(5, 12)", "self.b = nn.Parameter(torch.randn(12))"),
 }

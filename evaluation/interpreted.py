@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.targets.interpreter import accept_launch_options, fresh, verdict, without_bfloat16
 from tools.types import Status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,39 +76,6 @@ def _load(name: str, source: str, folder: Path) -> Any:  # Any: a module made fr
     return module
 
 
-def _accept_launch_options() -> None:
-    """Let the interpreter take what changes no value: launch options of other back ends (`cb_multiplier`), and every precision of products (it computes all alike)."""
-    import dataclasses
-
-    from triton.runtime import interpreter
-
-    plain = interpreter.GridExecutor.__call__
-
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # Any: whatever a launch passes
-        known = set(self.arg_names)
-        return plain(self, *args, **{name: value for name, value in kwargs.items() if name in known})
-
-    interpreter.GridExecutor.__call__ = call
-    interpreter.InterpreterBuilder.create_inline_asm = _rounding_asm
-    options = interpreter.interpreter_builder.options
-    precisions = (*options.allowed_dot_input_precisions, "bf16x3", "bf16x6")
-    interpreter.interpreter_builder.options = dataclasses.replace(options, allowed_dot_input_precisions=precisions)
-
-
-def _rounding_asm(builder: Any, asm: str, constraints: str, values: Any, types: Any, is_pure: bool, pack: int) -> Any:
-    """Do what the one piece of PTX does that kernels round operands to TF32 with; refuse any other."""
-    import types as python_types
-
-    import numpy as np
-    from triton.runtime.interpreter import TensorHandle
-
-    if " ".join(asm.split()).rstrip("; ") != "cvt.rna.tf32.f32 $0, $1":
-        raise NotImplementedError(f"the interpreter does not know this inline assembly: {asm!r}")
-    (value,) = values
-    rounded = ((value.data.astype(np.float32).view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
-    return python_types.SimpleNamespace(get_result=lambda index: TensorHandle(rounded, value.dtype))
-
-
 def judge(request: Mapping[str, Any], folder: Path) -> dict[str, str]:  # Any: JSON
     """Return status, reason and first mismatch. Runs both sources in this process.
 
@@ -121,10 +89,10 @@ def judge(request: Mapping[str, Any], folder: Path) -> dict[str, str]:  # Any: J
 
     from tools.compile.job import digest
 
-    _accept_launch_options()
+    accept_launch_options()
     problem = _load("problem", request["problem"], folder)
     try:
-        kernel = _load("kernel", _without_bfloat16(request["candidate"], request["problem"]), folder)
+        kernel = _load("kernel", without_bfloat16(request["candidate"], request["problem"]), folder)
     except Exception as error:  # the candidate's code runs here: whatever it raises is its failure
         return {"status": "runtime_error", "reason": "the file cannot be imported", "error": digest(error)}
     for seed in request["seeds"]:
@@ -136,62 +104,24 @@ def judge(request: Mapping[str, Any], folder: Path) -> dict[str, str]:  # Any: J
         state = {name: value.clone() for name, value in model.state_dict().items()}
         with torch.no_grad():
             with _rounded_convolutions():
-                native, form = tree_flatten(model(*_fresh(inputs)))
+                native, form = tree_flatten(model(*fresh(inputs)))
             exact = problem.Model(*arguments)
             exact.load_state_dict(state)
-            wide = tree_map_only(torch.Tensor, lambda item: item.double() if item.is_floating_point() else item, _fresh(inputs))
+            wide = tree_map_only(torch.Tensor, lambda item: item.double() if item.is_floating_point() else item, fresh(inputs))
             wanted, _ = tree_flatten(exact.double()(*wide))
             try:
                 made = kernel.ModelNew(*arguments)
                 made.load_state_dict(state, strict=True)
-                got, got_form = tree_flatten(made(*_fresh(inputs)))
+                got, got_form = tree_flatten(made(*fresh(inputs)))
             except Exception as error:  # the candidate's code runs here: whatever it raises is its failure
                 return {"status": "runtime_error", "reason": "it raises when it runs", "error": digest(error)}
         if got_form != form:
             return {"status": "wrong_shape", "reason": f"it returns {got_form}, not {form}"}
         for ours, exact_value, plain in zip(got, wanted, native, strict=True):
-            verdict = _verdict(ours, exact_value, plain)
-            if verdict:
-                return verdict
+            found = verdict(ours, exact_value, plain)
+            if found:
+                return found
     return {"status": "passed"}
-
-
-def _without_bfloat16(candidate: str, problem: str) -> str:
-    """Let float16 stand in for bfloat16, whose arithmetic the interpreter lacks, unless the problem itself is about bfloat16."""
-    return candidate if "bfloat16" in problem else candidate.replace("bfloat16", "float16")
-
-
-def _fresh(values: Any) -> Any:
-    """Return inputs of their own memory, so that a forward that writes into them changes nobody else's."""
-    import torch
-    from torch.utils._pytree import tree_map_only
-
-    return tree_map_only(torch.Tensor, lambda item: item.clone(), values)
-
-
-def _verdict(got: Any, wanted: Any, native: Any) -> dict[str, str]:
-    """Compare one output; empty if it is right."""
-    import torch
-
-    from tools.check.compare import calibrate, compare, compare_exact
-
-    if not torch.is_tensor(native):
-        return {} if got == native else {"status": "wrong_values", "reason": f"the output is {got!r}, not {native!r}"}
-    if not torch.is_tensor(got) or got.shape != native.shape:
-        shape = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
-        return {"status": "wrong_shape", "reason": f"the output has shape {shape}, not {tuple(native.shape)}"}
-    if got.dtype != native.dtype:
-        return {"status": "wrong_dtype", "reason": f"the output is {got.dtype}, not {native.dtype}"}
-    is_exact = not native.is_floating_point()
-    found = compare_exact(got, wanted, native) if is_exact else compare(got, wanted, native, calibrate(wanted, native))
-    wrong = max(found.bad, found.class_mismatches)
-    if not wrong or (is_exact and found.bad <= found.bad_native):
-        return {}
-    mismatch = (
-        f"element {found.first_index}: expected {found.first_expected:.6g}, got {found.first_actual:.6g}; {wrong} of {found.numel} are wrong; "
-        f"largest error {found.max_error:.3g}, PyTorch's {found.max_error_native:.3g}"
-    )
-    return {"status": "wrong_values", "reason": f"{wrong} of {found.numel} elements are wrong", "first_mismatch": mismatch}
 
 
 def _rounded_convolutions() -> Any:  # Any: a mode of torch, which is imported late

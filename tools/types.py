@@ -35,6 +35,9 @@ class Status(StrEnum):
 UNMEASURABLE = "unmeasurable_problem"
 """Label of an evaluation: no candidate can be measured for this problem on this machine; a search ends there."""
 
+SIMULATED_TIME = "simulated_time"
+"""Label of an evaluation: its times, and what follows from them, are a model's; nothing was measured."""
+
 
 class Evidence(StrEnum):
     """How an evaluation knows its numbers; the three are never mixed in one figure."""

@@ -11,8 +11,8 @@ import torch
 
 from evaluation import dry_run, shrunken
 from evaluation.forked import call
-from evaluation.interpreted import _verdict
 from evaluation.shrink import Cost, cost_of, shrink
+from tools.targets.interpreter import verdict
 
 MATMUL = """import torch
 batch, inner, outer = 512, 384, 6
@@ -119,8 +119,8 @@ def test_the_summary_of_values_counts_by_part() -> None:
     ],
 )
 def test_an_output_is_right_or_says_how_it_is_wrong(got: torch.Tensor | None, status: str | None) -> None:
-    assert _verdict(got, torch.ones(3).double(), torch.ones(3)).get("status") == status
+    assert verdict(got, torch.ones(3).double(), torch.ones(3)).get("status") == status
 
 
 def test_an_integer_output_must_be_equal() -> None:
-    assert _verdict(torch.tensor([1, 3]), torch.tensor([1, 2]), torch.tensor([1, 2]))["status"] == "wrong_values"
+    assert verdict(torch.tensor([1, 3]), torch.tensor([1, 2]), torch.tensor([1, 2]))["status"] == "wrong_values"

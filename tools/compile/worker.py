@@ -68,7 +68,7 @@ def _in_child(job: Job, timeout_s: float) -> dict[str, Any]:  # Any: JSON of a r
         child = os.fork()
         if child == 0:
             _child(job, Path(folder), answer)
-        status = _wait(child, started + timeout_s)
+        status = wait_for(child, started + timeout_s)
         seconds = time.monotonic() - started
         if status is None:
             message = f"the compiler was still running after {timeout_s:g} s and was killed: use smaller tiles, or unroll less"
@@ -87,7 +87,7 @@ def _child(job: Job, folder: Path, answer: Path) -> None:
         os.setpgid(0, 0)
         os.environ.update(HOME=str(folder), TMPDIR=str(folder), TRITON_CACHE_DIR=str(folder / "cache"))
         tempfile.tempdir = None  # ask the environment again
-        confine(_confinement(folder))
+        confine(confinement(folder))
         report = dataclasses.asdict(run_job(job))
     except Exception as error:  # the process boundary: whatever went wrong must reach the parent
         report = dataclasses.asdict(CompileReport(job.target, "error", error=digest(error)))
@@ -97,7 +97,7 @@ def _child(job: Job, folder: Path, answer: Path) -> None:
     os._exit(0)
 
 
-def _confinement(folder: Path) -> dict[str, Any]:  # Any: JSON
+def confinement(folder: Path) -> dict[str, Any]:  # Any: JSON
     """Return what a compiling child may touch."""
     libraries = [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute() and Path(entry).resolve() != _ROOT]
     return {
@@ -109,7 +109,7 @@ def _confinement(folder: Path) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def _wait(child: int, deadline: float) -> int | None:
+def wait_for(child: int, deadline: float) -> int | None:
     """Return the child's wait status, None if it was killed at the deadline."""
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)

@@ -24,6 +24,7 @@ from agents.runs.store import RunStore
 from agents.strategies.base import Strategy
 from agents.threads import in_thread
 from agents.types import Attempt, BudgetLeft
+from tools.targets.registry import is_simulated
 from tools.types import FULL, QUICK, Candidate, Effort, Evaluation, Evidence, Feedback, Problem, Status
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class RunContext:
             "status": evaluation.status.value,
             "reason": evaluation.reason,
             "fitness": evaluation.fitness,
+            "evidence": evaluation.evidence.value,
         }
         told = [Event("evaluated", data)]
         self.store.set_attempt_evaluation(self.run_id, session_id, attempt, evaluation, told)
@@ -330,7 +332,7 @@ class RunContext:
             candidate_id=candidate.candidate_id,
             problem_id=self.problem.problem_id,
             target=self.target,
-            evidence=Evidence.COMPILED,
+            evidence=Evidence.SIMULATED if is_simulated(self.target) else Evidence.COMPILED,
             status=Status.LINT_ERROR,
             reason=findings[0],
             feedback=Feedback(lint=findings),
@@ -341,7 +343,7 @@ class RunContext:
             candidate_id=candidate.candidate_id,
             problem_id=self.problem.problem_id,
             target=self.target,
-            evidence=Evidence.MEASURED,
+            evidence=Evidence.SIMULATED if is_simulated(self.target) else Evidence.MEASURED,
             status=status,
             reason=reason,
         )

@@ -11,16 +11,18 @@ from typing import Any
 from agents.errors import OptionError, RunStateError
 from agents.runs.records import RunRecord
 from agents.runs.store import RunStore
+from tools.targets.mtia_model import TIME_MODEL
+from tools.types import Evidence
 
 _README = """# {name}
 
 Winner of run `{run_id}` for `{problem_id}` on `{target}`: candidate `{candidate_id}`, written in {language}.
 
-| baseline | baseline ms | speedup | 95 % interval |
+| baseline | baseline ms | speedup | {interval} |
 |---|---|---|---|
 {rows}
 
-Measured on {target} ({evidence}{again}); precision class {precision}. Versions: {versions}.
+{how} {target} ({evidence}{again}); precision class {precision}. Versions: {versions}.
 The receipt (`receipt.json`, where there is one) holds the raw samples, seeds and hashes.
 
 - `kernel.py` defines `ModelNew`, a drop-in for `Model` of `problem.py`: same constructor arguments, state dict and forward.
@@ -75,6 +77,7 @@ def _readme(record: RunRecord, best: dict[str, Any], provenance: Mapping[str, An
         f"| {name} | {best['baselines_ms'].get(name, float('nan')):.4g} | {interval['value']:.2f} | {interval['low']:.2f} to {interval['high']:.2f} |"
         for name, interval in best["speedup"].items()
     ]
+    is_modelled = best["evidence"] == Evidence.SIMULATED.value
     return _README.format(
         name=record.problem.name,
         run_id=record.run_id,
@@ -83,8 +86,12 @@ def _readme(record: RunRecord, best: dict[str, Any], provenance: Mapping[str, An
         candidate_id=best["candidate_id"],
         language=best["language"],
         rows="\n".join(rows),
+        interval="the model's interval" if is_modelled else "95 % interval",
+        how=f"Nothing was measured: times are simulated by {TIME_MODEL} for" if is_modelled else "Measured on",
         evidence=best["evidence"],
-        again=", again at full effort in fresh processes" if best["is_remeasured"] else ", once during the search",
+        again=(", again at full effort in fresh processes" if best["is_remeasured"] else ", once during the search")
+        if not is_modelled
+        else "",
         precision=best["precision_class"] or "unknown",
         versions=", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
         elsewhere=_GUARDED if provenance.get("coder") == "library" and provenance.get("kernels") else _UNTESTED,

@@ -16,7 +16,7 @@ from agents.runs.records import NodeRecord
 from agents.runs.store import RunStore
 from kb.errors import UnknownNameError
 from kb.types import Confirmation, Lesson
-from tools.types import Evaluation, Interval, Problem, Status
+from tools.types import Evaluation, Evidence, Interval, Problem, Status
 
 if TYPE_CHECKING:
     from kb.store import KnowledgeBase
@@ -68,17 +68,21 @@ class MeasuredStep:
 
 
 def effect_between(parent: Evaluation, child: Evaluation) -> Interval | None:
-    """Return how much faster the child is than its parent, over a baseline that both were timed against; None if there is none.
+    """Return how much faster the child is than its parent, over a baseline that both were timed against; None if there is none, or one of them was not measured.
 
     The interval holds every ratio that the two intervals allow: wider than a paired measurement's, never narrower.
     """
     common = [name for name in ("compiled", "eager", *sorted(parent.speedup)) if name in parent.speedup and name in child.speedup]
-    if parent.status is not Status.PASSED or child.status is not Status.PASSED or not common:
+    if parent.status is not Status.PASSED or child.status is not Status.PASSED or not common or not _are_measured(parent, child):
         return None
     before, after = parent.speedup[common[0]], child.speedup[common[0]]
     if min(before.low, after.low) <= 0:
         return None
     return Interval(after.value / before.value, after.low / before.high, after.high / before.low)
+
+
+def _are_measured(*evaluations: Evaluation) -> bool:
+    return all(item.evidence is Evidence.MEASURED for item in evaluations)
 
 
 def measured_steps(store: RunStore, run_id: str) -> list[MeasuredStep]:
@@ -142,7 +146,7 @@ def confirmations_by_rules(
                 continue
             if step.is_certain and holds_for(lesson, about.target, about.signature, step.child.evaluation.precision_class):
                 found.append((lesson_id, confirmation_of(step, about)))
-    if best is not None and best.is_remeasured and (strongest := strongest_baseline(best.evaluation)):
+    if best is not None and best.is_remeasured and _are_measured(best.evaluation) and (strongest := strongest_baseline(best.evaluation)):
         interval = strongest[1]
         evidence = best.evaluation.receipt or best.node.candidate.candidate_id
         for lesson_id in sorted(cited_lessons(base, [chunk_id for node in lineage for chunk_id in node.chunk_ids])):

@@ -14,7 +14,9 @@ from agents.memory import lineage as lineage_of
 from agents.reflection import Published, lesson_of, published, strongest_baseline, winner_of
 from agents.runs.records import NodeRecord
 from kb.errors import KnowledgeError, UnknownNameError
-from tools.types import Evaluation
+from tools.targets.mtia_model import TIME_MODEL
+from tools.targets.registry import is_simulated
+from tools.types import Evaluation, Evidence
 
 if TYPE_CHECKING:
     from kb.store import KnowledgeBase
@@ -52,6 +54,7 @@ def publish(context: RunContext, signature: str, reason: str) -> dict[str, Any]:
         "reason": reason,
         "problem": {"problem_id": context.problem.problem_id, "name": context.problem.name, "path": context.problem.path},
         "target": context.target,
+        "simulated_by": TIME_MODEL if is_simulated(context.target) else None,
         "strategy": context.config.strategy,
         "coder": context.config.coder,
         "seed": context.config.seed,
@@ -84,6 +87,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:  # Any: JSON
         "status": evaluation.status.value,
         "reason": evaluation.reason,
         "evidence": evaluation.evidence.value,
+        "simulated_by": TIME_MODEL if evaluation.evidence is Evidence.SIMULATED else None,
         "target": evaluation.target,
         "problem_id": evaluation.problem_id,
         "candidate_id": evaluation.candidate_id,
@@ -96,6 +100,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:  # Any: JSON
         "precision_class": evaluation.precision_class,
         "roofline_fraction": evaluation.roofline_fraction,
         "feedback": dataclasses.asdict(evaluation.feedback),
+        "labels": list(evaluation.labels),
         "receipt": evaluation.receipt,
         "seconds": evaluation.seconds,
     }

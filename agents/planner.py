@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tools.types import Problem
+from tools.types import Evidence, Problem
 
 if TYPE_CHECKING:
     from kb.store import KnowledgeBase
@@ -76,13 +76,20 @@ def plan(
     return Plan(
         same=tuple(same[:max_seeds]),
         siblings=tuple(siblings[:MAX_SIBLINGS]),
-        similar=tuple(sorted(similar, key=lambda match: (-match.score, -_fitness(match), match.winner_id))[:MAX_SIMILAR]),
+        similar=tuple(
+            sorted(similar, key=lambda match: (not _is_measured(match), -match.score, -_fitness(match), match.winner_id))[:MAX_SIMILAR]
+        ),
     )
 
 
 def _best_first(matches: Iterable[WinnerMatch]) -> list[WinnerMatch]:
     unique = {match.winner.candidate_id: match for match in matches}
-    return sorted(unique.values(), key=lambda match: (-_fitness(match), match.winner_id))
+    return sorted(unique.values(), key=lambda match: (not _is_measured(match), -_fitness(match), match.winner_id))
+
+
+def _is_measured(match: WinnerMatch) -> bool:
+    """True unless a model said how fast it is: that is compared with nothing measured, and comes after it."""
+    return match.winner.evaluation.get("evidence", Evidence.MEASURED.value) == Evidence.MEASURED.value
 
 
 def _may_fit_elsewhere(match: WinnerMatch) -> bool:

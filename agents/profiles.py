@@ -25,7 +25,7 @@ TIMEOUT_S = 60.0
 """Longest one pass may take."""
 SHARE = 4.0
 """A profile is taken only if at least this many time limits are left."""
-PASSES = {"cpu": ("torch",), "cuda": ("torch", "compile"), "rocm": ("torch", "compile"), "mtia": ("compile",)}
+PASSES = {"cpu": ("torch",), "cuda": ("torch", "compile"), "rocm": ("torch", "compile"), "mtia": ("compile",), "sim": ("compile",)}
 MAX_CAUSES = 8
 
 

@@ -35,6 +35,8 @@ class Progress:
         self._evaluated = known
         self._nodes = 0
         self._best = 0.0
+        self._told_of = ""
+        """What follows a fitness: that it is simulated."""
         self._status = "starting"
         self._what = ""
         self._started = time.monotonic()
@@ -76,7 +78,7 @@ class Progress:
         while not self._end.wait(max(0.05, self._told + self._quiet_s - time.monotonic())):
             if time.monotonic() - self._told >= self._quiet_s:
                 what = f": {self._what[:120]}" if self._what else ""
-                best = f", best {self._best:.3f}×" if self._best else ""
+                best = f", best {self._best:.3f}×{self._told_of}" if self._best else ""
                 self._tell(f"{time.monotonic() - self._started:.0f} s: {self._count()} evaluations{best}, {self._status}{what}")
 
     def _count(self) -> str:
@@ -98,16 +100,20 @@ class Progress:
             self._evaluated += data["status"] != "lint_error"
             self._best = max(self._best, data["fitness"])
             self._status = data["status"]
-            outcome = f"fitness {data['fitness']:.3f}" if data["status"] == "passed" else f"{data['status']}: {data['reason']}"
+            self._told_of = " (simulated)" if data.get("evidence") == "simulated" else ""
+            outcome = (
+                f"fitness {data['fitness']:.3f}{self._told_of}" if data["status"] == "passed" else f"{data['status']}: {data['reason']}"
+            )
             return f"[{self._count()}] {self._what or data['candidate_id']} → {outcome}"
         elif event.kind == "recorded":
             self._nodes, self._best = data["nodes"], max(self._best, data["best_fitness"])
         elif event.kind == "stopped":
-            self._status, self._what = "measuring finalists", ""
+            self._status, self._what = "evaluating finalists" if self._told_of else "measuring finalists", ""
             return f"search ended: {data['reason']}"
         elif event.kind == "remeasured":
             self._evaluated += 1
-            return f"measured again at full effort: fitness {data['fitness']:.3f} (search: {data['fitness_search']:.3f}), {data['status']}"
+            what = "checked and simulated" if data.get("evidence") == "simulated" else "measured"
+            return f"{what} again at full effort: fitness {data['fitness']:.3f} (search: {data['fitness_search']:.3f}), {data['status']}"
         return ""
 
     def _table(self) -> Table:
@@ -117,7 +123,7 @@ class Progress:
         table.add_row(
             f"[bold]{self._nodes}[/] nodes",
             f"{self._count()} evaluations",
-            f"best [bold]{self._best:.3f}×[/]" if self._best else "no candidate yet",
+            f"best [bold]{self._best:.3f}×[/]{self._told_of}" if self._best else "no candidate yet",
             f"{time.monotonic() - self._started:.0f} s",
             self._status,
         )

@@ -13,7 +13,7 @@ from agents.context import RunContext
 from agents.runs.records import NodeRecord
 from agents.runs.store import RunStore
 from kb.types import Lesson, Winner
-from tools.types import UNMEASURABLE, Evaluation, Interval, Problem, Status
+from tools.types import UNMEASURABLE, Evaluation, Evidence, Interval, Problem, Status
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ async def measure_finalists(context: RunContext) -> None:
             reason=evaluation.reason,
             fitness_search=node.fitness,
             fitness=evaluation.fitness,
+            evidence=evaluation.evidence.value,
         )
 
 
@@ -134,8 +135,11 @@ def winner_of(run_id: str, problem: Problem, target: str, signature: str, best: 
 def lesson_of(
     problem: Problem, target: str, signature: str, best: Published, versions: dict[str, str], lineage: Sequence[NodeRecord] = ()
 ) -> Lesson | None:
-    """Build the lesson that the run supports, or None: it needs a re-measured gain whose whole interval lies above 1.0 over the stronger baseline."""
-    strongest = strongest_baseline(best.evaluation)
+    """Build the lesson that the run supports, or None: it needs a re-measured gain whose whole interval lies above 1.0 over the stronger baseline.
+
+    What a model simulated bears no lesson, however large the gain.
+    """
+    strongest = strongest_baseline(best.evaluation) if best.evaluation.evidence is Evidence.MEASURED else None
     if strongest is None or not best.is_remeasured or strongest[1].low <= 1.0:
         return None
     baseline, interval = strongest

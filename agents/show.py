@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from agents.memory import lineage_of
 from agents.outcome import evaluation_to_json
 from agents.runs.records import NodeRecord, RunRecord
+from tools.targets.mtia_model import TIME_MODEL
+from tools.targets.registry import is_simulated
+from tools.types import Evidence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +33,9 @@ def outcome_table(result: Mapping[str, Any]) -> Table:  # Any: JSON of `agents.o
 
     best = result["best"]
     add("problem", f"{result['problem']['problem_id']} on {result['target']}")
+    is_modelled = bool(result.get("simulated_by"))
+    if is_modelled:
+        add("times", f"simulated by {result['simulated_by']}; nothing was measured")
     started = [
         f"run {item['run_id']} ({item['problem_id']})" for item in (*result["started_from"]["same"], *result["started_from"]["siblings"])
     ]
@@ -41,11 +47,13 @@ def outcome_table(result: Mapping[str, Any]) -> Table:  # Any: JSON of `agents.o
         add("baselines", ", ".join(f"{name} {value:.4g} ms" for name, value in best["baselines_ms"].items()))
         add(
             "best candidate",
-            f"{best['candidate_id']} ({best['language']}, {best['composition']}), {best['latency_ms']:.4g} ms: {best['notes']}",
+            f"{best['candidate_id']} ({best['language']}, {best['composition']}), {best['latency_ms']:.4g} ms{' (simulated)' if is_modelled else ''}: {best['notes']}",
         )
         for name, interval in best["speedup"].items():
-            add(f"speedup over {name}", f"{interval['value']:.2f}× (95 % interval {interval['low']:.2f} to {interval['high']:.2f})")
-        add("measured", f"{'again, at full effort' if best['is_remeasured'] else 'once, during the search'}; evidence: {best['evidence']}")
+            kind = "the model's interval" if is_modelled else "95 % interval"
+            add(f"speedup over {name}", f"{interval['value']:.2f}× ({kind} {interval['low']:.2f} to {interval['high']:.2f})")
+        again = "again, at full effort" if best["is_remeasured"] else "once, during the search"
+        add("values checked" if is_modelled else "measured", f"{again}; evidence: {best['evidence']}")
         if best["roofline_fraction"] is not None:
             add("of the physical floor", f"{best['roofline_fraction']:.0%}")
     cited: dict[str, list[str]] = {}
@@ -55,7 +63,11 @@ def outcome_table(result: Mapping[str, Any]) -> Table:  # Any: JSON of `agents.o
         "knowledge cited",
         "\n".join(f"{name} § {', '.join(filter(None, dict.fromkeys(parts)))}".rstrip(" §") for name, parts in cited.items()) or "none",
     )
-    add("lesson written", result["lesson_id"] or "none: no certain gain over the stronger baseline was measured")
+    add(
+        "lesson written",
+        result["lesson_id"]
+        or ("none: a lesson needs measurements" if is_modelled else "none: no certain gain over the stronger baseline was measured"),
+    )
     for note in result["notes"]:
         add("note", note)
     spent = f"{result['num_evaluations']} evaluations ({result['num_remeasurements']} of finalists), {result['seconds']:.1f} s"
@@ -81,13 +93,21 @@ def run_tree(record: RunRecord, nodes: Sequence[NodeRecord]) -> Tree:
 
     best = max(nodes, key=lambda node: node.fitness, default=None)
     lineage = lineage_of(nodes, best.node_id) if best and best.fitness > 0 else set()
-    root = Tree(Text(f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}"))
+    root = Tree(
+        Text(
+            f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}{_simulated(record)}"
+        )
+    )
     branches: dict[str, Tree] = {}
     for node in nodes:
         style = "bold green" if best is not None and node.node_id == best.node_id else "green" if node.node_id in lineage else ""
         branch = branches[node.parents[0]] if node.parents else root
         branches[node.node_id] = branch.add(Text(_line(node), style=style))
     return root
+
+
+def _simulated(record: RunRecord) -> str:
+    return f"; times simulated by {TIME_MODEL}" if is_simulated(record.target) else ""
 
 
 def node_to_json(node: NodeRecord) -> dict[str, Any]:  # Any: JSON
@@ -118,6 +138,7 @@ def run_to_json(record: RunRecord) -> dict[str, Any]:  # Any: JSON
         "created": record.created,
         "problem": {"problem_id": record.problem.problem_id, "name": record.problem.name, "source_hash": record.problem.source_hash},
         "target": record.target,
+        "simulated_by": TIME_MODEL if is_simulated(record.target) else None,
         "strategy": record.strategy,
         "coder": record.coder,
         "seed": record.seed,
@@ -159,6 +180,7 @@ def lineage_steps(nodes: Sequence[NodeRecord], node_id: str) -> list[LineageStep
 
 
 def _line(node: NodeRecord) -> str:
-    outcome = f"{node.fitness:.3f}×" if node.fitness else f"{node.evaluation.status.value}: {node.evaluation.reason}"[:90]
+    told = " simulated" if node.evaluation.evidence is Evidence.SIMULATED else ""
+    outcome = f"{node.fitness:.3f}×{told}" if node.fitness else f"{node.evaluation.status.value}: {node.evaluation.reason}"[:90]
     others = f" (and {', '.join(node.parents[1:])})" if len(node.parents) > 1 else ""
     return f"{node.node_id} {outcome}  {node.notes[:90]}{others}"

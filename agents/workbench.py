@@ -49,8 +49,13 @@ def workbench(home: Path, target: str, config: RunConfig, report: Report) -> Ite
         )
 
 
-def resolve_target(name: str, evaluator: str = "local") -> str:
+def resolve_target(name: str, evaluator: str = "local", *, may_simulate: bool = False) -> str:
     """Return the exact target of a name; `auto` is this machine's accelerator, else its CPU. A service elsewhere is asked what it can measure.
+
+    Args:
+        name: `auto`, or a name that `tools.targets.registry` knows.
+        evaluator: Where candidates are measured.
+        may_simulate: Take a target whose times only a model knows, too.
 
     Raises:
         UnknownTargetError: No such target.
@@ -65,15 +70,21 @@ def resolve_target(name: str, evaluator: str = "local") -> str:
 
         name = "cuda" if torch.cuda.is_available() else "cpu"
     info = get_target(name).describe()
+    if may_simulate and info.evidence is Evidence.SIMULATED:
+        return info.name
     if is_far(evaluator):
         with RemoteEvaluator(evaluator, Path(), patience_s=20.0) as service:
             if service.evidence(info.name) != Evidence.MEASURED.value:
                 raise MachineError(f"the service at {evaluator} cannot measure {info.name}")
     elif info.evidence is not Evidence.MEASURED:
         raise MachineError(
-            f"nothing can be measured for {info.name} here: {info.summary}. A search needs measurements; "
-            "run it on a machine that has the device, or choose another --target (`kevolve targets` lists them). "
-            f"`kevolve compile KERNEL --problem PROBLEM --target {info.name}` says here what {'a model' if info.evidence is Evidence.SIMULATED else 'its compiler'} says"
+            f"nothing can be measured for {info.name} here: {info.summary}. This needs measurements; "
+            "do it on a machine that has the device, or choose another --target (`kevolve targets` lists them). "
+            + (
+                f"`kevolve run PROBLEM --target {info.name}` searches by simulated time, `kevolve evaluate` simulates one candidate"
+                if info.evidence is Evidence.SIMULATED
+                else f"`kevolve compile KERNEL --problem PROBLEM --target {info.name}` says here what its compiler says"
+            )
         )
     return info.name
 

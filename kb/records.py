@@ -25,11 +25,11 @@ def winner_document(winner: Winner) -> Document:
     """Return the document of a winner, with source `winner:<id>`."""
     speedups = _speedups(winner.evaluation)
     facts = [
-        f"Fastest measured kernel for problem `{winner.problem_id}` on target `{winner.target}`, written in {winner.language}.",
+        f"{_kind(winner)} for problem `{winner.problem_id}` on target `{winner.target}`, written in {winner.language}.",
         f"Signature: {winner.signature}",
     ]
     if speedups:
-        facts.append("Speedup: " + "; ".join(speedups) + ".")
+        facts.append(("Simulated speedup, not measured: " if _is_simulated(winner) else "Speedup: ") + "; ".join(speedups) + ".")
     kernels = winner.provenance.get("kernels") or winner.provenance.get("knowledge")
     if kernels:
         facts.append(f"Built from: {json.dumps(kernels, ensure_ascii=False, default=str)}")
@@ -45,9 +45,19 @@ def winner_document(winner: Winner) -> Document:
         root=root,
         content_hash=_hash(root),
         targets=(winner.target,),
-        trust=Trust.MEASURED,
+        trust=Trust.DERIVED if _is_simulated(winner) else Trust.MEASURED,
         front_matter=front,
     )
+
+
+def _is_simulated(winner: Winner) -> bool:
+    return bool(winner.evaluation.get("evidence") == "simulated")
+
+
+def _kind(winner: Winner) -> str:
+    if _is_simulated(winner):
+        return "Kernel with the shortest simulated time (by the analytical model of docs/guide/mtia-model.md; nothing was measured)"
+    return "Fastest measured kernel"
 
 
 def lesson_document(lesson: Lesson) -> Document:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tools.types import Evaluation, Status
+from tools.targets.mtia_model import TIME_MODEL
+from tools.types import Evaluation, Evidence, Status
 
 
 def describe(evaluation: Evaluation) -> str:
@@ -10,8 +11,12 @@ def describe(evaluation: Evaluation) -> str:
     lines = [f"status: {evaluation.status.value}"]
     if evaluation.status is Status.PASSED:
         lines.append("not timed: the device is not here" if evaluation.latency_ms is None else f"latency_ms: {evaluation.latency_ms:.6g}")
+        is_simulated = evaluation.evidence is Evidence.SIMULATED
+        if is_simulated and evaluation.latency_ms is not None:
+            lines.append(f"times are simulated by {TIME_MODEL}, not measured")
         for name, interval in evaluation.speedup.items():
-            lines.append(f"speedup over {name}: {interval.value:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f})")
+            kind = "the model's interval" if is_simulated else "95 % interval"
+            lines.append(f"speedup over {name}: {interval.value:.3f} ({kind} {interval.low:.3f} to {interval.high:.3f})")
         if evaluation.speedup:
             lines.append(f"fitness (the smaller speedup): {evaluation.fitness:.3f}")
         if len(evaluation.workloads) > 1:

@@ -15,7 +15,7 @@ from agents.coders.base import CoderTask
 from agents.coders.feedback import describe
 from agents.prompts import render
 from agents.types import REPEATS, Attempt
-from tools.types import Status
+from tools.types import Evidence, Status
 
 _LEAST_PART = 300
 """A part that would be cut below so many bytes is left out instead."""
@@ -276,7 +276,8 @@ def other_candidates(attempts: Sequence[Attempt], shown: Sequence[Attempt]) -> s
     for attempt in attempts:
         if attempt.node_id not in known and attempt.candidate.candidate_id not in known:
             evaluation = attempt.evaluation
-            outcome = f"fitness {evaluation.fitness:.3f}" if evaluation.fitness else evaluation.status.value
+            told = " (simulated)" if evaluation.evidence is Evidence.SIMULATED else ""
+            outcome = f"fitness {evaluation.fitness:.3f}{told}" if evaluation.fitness else evaluation.status.value
             if not evaluation.fitness and evaluation.latency_ms is not None:
                 outcome = f"{evaluation.status.value}, {evaluation.latency_ms:.4g} ms {evaluation.evidence.value}"
             lines.append(f"- {outcome}: {attempt.notes[:300] or attempt.candidate.candidate_id}")

@@ -43,13 +43,15 @@ def evaluate(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check and time one candidate against PROBLEM's reference; exit code 1 if it does not pass."""
+    """Check and time one candidate against PROBLEM's reference (a simulated target: by a model); exit code 1 if it does not pass."""
     with errors():
         from agents.errors import OptionError
         from agents.outcome import evaluation_to_json
         from tools.evaluator import LocalEvaluator
         from tools.languages import language_of
         from tools.problems import load_problem
+        from tools.targets.registry import is_simulated
+        from tools.targets.simulation import SimulatedEvaluator
         from tools.types import EFFORTS, Candidate, Status
 
         if effort not in EFFORTS:
@@ -63,7 +65,11 @@ def evaluate(
         exact = exact_target(target)
         written = Candidate(source=source, language=language_of(source) if language == "auto" else language)
         chosen = cast(Literal["cheap", "always", "never"], sanitizers)
-        with LocalEvaluator(home_of(home), sanitizers=chosen, use_max_autotune=max_autotune) as evaluator:
+        with (
+            SimulatedEvaluator(home_of(home))
+            if is_simulated(exact)
+            else LocalEvaluator(home_of(home), sanitizers=chosen, use_max_autotune=max_autotune)
+        ) as evaluator:
             evaluation = evaluator.evaluate(written, loaded, target=exact, effort=EFFORTS[effort], seed=seed)
         data = evaluation_to_json(evaluation)
         if as_json:
@@ -78,6 +84,7 @@ def evaluate(
                 "reason",
                 "target",
                 "evidence",
+                "simulated_by",
                 "latency_ms",
                 "composition",
                 "precision_class",

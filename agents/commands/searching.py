@@ -38,7 +38,12 @@ group = typer.Typer()
 )
 def run(
     problem: Annotated[str, typer.Argument(help="A KernelBench-format file, kernelbench:LEVEL/NUMBER, or examples/NAME.")],
-    target: Annotated[str, typer.Option(help="auto, cpu, cuda, or an exact one such as cuda:sm_90.")] = "auto",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, or an exact one such as cuda:sm_90; mtia:2i and others that `kevolve targets` calls simulated are searched by simulated time."
+        ),
+    ] = "auto",
     strategy: Annotated[str, typer.Option(help="one_shot, linear, greedy, mcts or evolutionary.")] = "greedy",
     option: Annotated[list[str] | None, typer.Option("--strategy-option", help="NAME=NUMBER for the strategy; may be repeated.")] = None,
     coder: Annotated[
@@ -102,6 +107,8 @@ def run(
         from agents.types import Budget, Limits
         from agents.workbench import resolve_target
         from tools.problems import load_problem
+        from tools.targets.mtia_model import TIME_MODEL
+        from tools.targets.registry import is_simulated
 
         if budget_evaluations is None and budget_seconds is None:
             budget_evaluations = 30
@@ -139,11 +146,15 @@ def run(
         )
         create_strategy(config.strategy, config.strategy_options)
         loaded = load_problem(problem, kernelbench_root=kernelbench)
-        exact = resolve_target(target, evaluator)
+        exact = resolve_target(target, evaluator, may_simulate=True)
         place = home_of(home)
         with RunStore(place) as store, _workbench(place, exact, config, 0) as machinery:
             run_id = create_run(store, loaded, exact, config)
             stderr().print(f"run {run_id}: {loaded.problem_id} on {exact}, {strategy}, seed {seed}", highlight=False)
+            if is_simulated(exact):
+                stderr().print(
+                    f"times are simulated by {TIME_MODEL}: nothing is measured; values are checked in Triton's interpreter", highlight=False
+                )
             result = _drive(store, run_id, machinery)
         _finish(result, as_json)
 

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 
 from agents.errors import OptionError
 from tools.slots import find_slots
+from tools.targets.registry import is_simulated
 
 if TYPE_CHECKING:
     from agents.serving.client import RemoteEvaluator
     from agents.serving.pool import EvaluatorPool
     from tools.evaluator import LocalEvaluator
+    from tools.targets.simulation import SimulatedEvaluator
 
 
 def open_evaluator(
     where: str, home: Path, target: str, num_slots: int = 1
-) -> AbstractContextManager[LocalEvaluator | EvaluatorPool | RemoteEvaluator]:
-    """Return the evaluator, as a context manager.
+) -> AbstractContextManager[LocalEvaluator | EvaluatorPool | RemoteEvaluator | SimulatedEvaluator]:
+    """Return the evaluator, as a context manager: for a simulated target one that simulates.
 
     Args:
-        where: `local`, `http://HOST:PORT`, `ray`, or `ray:ADDRESS`.
+        where: `local`, `http://HOST:PORT`, `ray`, or `ray:ADDRESS`; `local` for a simulated target, which needs no device.
         home: State directory.
         target: Exact target, which decides what a slot is.
         num_slots: Evaluations at a time.
@@ -30,6 +32,16 @@ def open_evaluator(
         OptionError: `where` is none of these, or its package is missing.
         MachineError: There are not so many slots, or no such cluster.
     """
+    if is_simulated(target):
+        if where != "local":
+            raise OptionError(f"{target} is simulated on this machine: leave out --evaluator {where}")
+        from tools.targets.simulation import SimulatedEvaluator
+
+        if num_slots == 1:
+            return SimulatedEvaluator(home)
+        from agents.serving.pool import EvaluatorPool
+
+        return EvaluatorPool([SimulatedEvaluator(home) for _ in range(num_slots)])
     if where == "local":
         if num_slots == 1:
             from tools.evaluator import LocalEvaluator

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from tools.targets.base import Limit, TimeEstimate
 
+TIME_MODEL = "the analytical model of docs/guide/mtia-model.md"
+"""What simulated times come from, for people."""
 _NOT_PUBLIC = ("issue_cycles", "dma_issue_cycles", "dma_latency_ns", "gather_ns", "libm_vector_ops")
 _SPREAD = 2.0
 """Factor by which a constant that is not public is varied each way."""

@@ -23,6 +23,11 @@ def known_targets() -> tuple[str, ...]:
     return tuple(sorted(name for name in survey_profiles()[0] if name.partition(":")[0] in _TOOLCHAINS))
 
 
+def is_simulated(name: str) -> bool:
+    """True if a target of this name is known from documents alone, so that everything said about it is simulated."""
+    return _TOOLCHAINS.get(name.partition(":")[0]) is SimulatedTarget
+
+
 def unusable_documents() -> tuple[str, ...]:
     """Return what is wrong with each document that says to describe a target and cannot be used."""
     return tuple(str(fault) for fault in survey_profiles()[1])

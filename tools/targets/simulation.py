@@ -25,7 +25,7 @@ from tools.check.verdict import Rejected
 from tools.errors import HarnessError, MachineError, ProblemError
 from tools.receipts import host_facts, write_receipt
 from tools.targets.base import CompileReport, LaunchRecord, LintFinding, TargetInfo, TimeEstimate
-from tools.targets.mtia_model import estimate
+from tools.targets.mtia_model import TIME_MODEL, estimate
 from tools.targets.operators import Operator, work_of_operator
 from tools.targets.profile import Profile, survey_profiles
 from tools.types import (
@@ -47,8 +47,6 @@ from tools.types import (
 if TYPE_CHECKING:
     from tools.targets.base import Target
 
-TIME_MODEL = "analytical model of docs/guide/mtia-model.md"
-"""What simulated times come from, for people."""
 BASELINE = "eager_simulated"
 """The reference as PyTorch would run it operator by operator, priced by the same model."""
 _PACKAGES = Path(__file__).resolve().parent.parent.parent
@@ -314,7 +312,7 @@ def _launch_time(source: str, event: Mapping[str, Any], profile: Profile) -> Tim
     from tools.compile.legality import judge
     from tools.compile.workload import work_of
 
-    choices = event["choices"] if "choices" in event else [event]
+    choices = event.get("choices", [event])
     errors: list[str] = []
     times: list[TimeEstimate] = []
     name = "a kernel"

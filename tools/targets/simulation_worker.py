@@ -26,13 +26,79 @@ from typing import Any
 SMALL = "INTERPRETER_SIZES"
 """Optional name in a problem: module-level names and the values that they take where kernels are interpreted."""
 _FREE = frozenset(
-    ["empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "set_", "detach", "alias", "lift_fresh", "_unsafe_view", "is_same_size", "lift"]
+    [
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "resize_",
+        "set_",
+        "detach",
+        "alias",
+        "lift_fresh",
+        "_unsafe_view",
+        "is_same_size",
+        "lift",
+    ]
 )
 _MOVEMENT = frozenset(
-    ["clone", "copy_", "_to_copy", "contiguous", "cat", "stack", "constant_pad_nd", "fill", "fill_", "zero_", "zeros", "zeros_like", "full", "full_like", "ones", "ones_like", "new_zeros", "new_full", "new_ones", "arange", "repeat", "roll", "flip", "slice_scatter", "select_scatter", "scalar_tensor"]
+    [
+        "clone",
+        "copy_",
+        "_to_copy",
+        "contiguous",
+        "cat",
+        "stack",
+        "constant_pad_nd",
+        "fill",
+        "fill_",
+        "zero_",
+        "zeros",
+        "zeros_like",
+        "full",
+        "full_like",
+        "ones",
+        "ones_like",
+        "new_zeros",
+        "new_full",
+        "new_ones",
+        "arange",
+        "repeat",
+        "roll",
+        "flip",
+        "slice_scatter",
+        "select_scatter",
+        "scalar_tensor",
+    ]
 )
 _REDUCTIONS = frozenset(
-    ["sum", "mean", "amax", "amin", "max", "min", "prod", "var", "var_mean", "std", "native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_softmax", "_log_softmax", "argmax", "argmin", "any", "all", "norm", "linalg_vector_norm", "logsumexp"]
+    [
+        "sum",
+        "mean",
+        "amax",
+        "amin",
+        "max",
+        "min",
+        "prod",
+        "var",
+        "var_mean",
+        "std",
+        "native_layer_norm",
+        "native_group_norm",
+        "native_batch_norm",
+        "_native_batch_norm_legit",
+        "_native_batch_norm_legit_no_training",
+        "_softmax",
+        "_log_softmax",
+        "argmax",
+        "argmin",
+        "any",
+        "all",
+        "norm",
+        "linalg_vector_norm",
+        "logsumexp",
+    ]
 )
 _GATHERS = frozenset(["embedding", "index", "index_select", "gather"])
 _MAX_READS = 64
@@ -205,7 +271,7 @@ def trace(problem: str, source: str, cls: str, folder: Path) -> dict[str, Any]: 
 
     module = _load("problem", problem, folder)
     written = module if cls == "Model" else _load("kernel", source, folder)
-    found = []
+    found: list[dict[str, Any]] = []
     for workload in _workloads(module):
         for has_memory in (False, True):
             events: list[dict[str, Any]] = []

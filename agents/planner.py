@@ -89,7 +89,7 @@ def _best_first(matches: Iterable[WinnerMatch]) -> list[WinnerMatch]:
 
 def _is_measured(match: WinnerMatch) -> bool:
     """True unless a model said how fast it is: that is compared with nothing measured, and comes after it."""
-    return match.winner.evaluation.get("evidence", Evidence.MEASURED.value) == Evidence.MEASURED.value
+    return bool(match.winner.evaluation.get("evidence", Evidence.MEASURED.value) == Evidence.MEASURED.value)
 
 
 def _may_fit_elsewhere(match: WinnerMatch) -> bool:

@@ -95,7 +95,7 @@ def run_tree(record: RunRecord, nodes: Sequence[NodeRecord]) -> Tree:
     lineage = lineage_of(nodes, best.node_id) if best and best.fitness > 0 else set()
     root = Tree(
         Text(
-            f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}{_simulated(record)}"
+            f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}{simulated_note(record)}"
         )
     )
     branches: dict[str, Tree] = {}
@@ -106,7 +106,8 @@ def run_tree(record: RunRecord, nodes: Sequence[NodeRecord]) -> Tree:
     return root
 
 
-def _simulated(record: RunRecord) -> str:
+def simulated_note(record: RunRecord) -> str:
+    """Return what follows the name of a run whose times a model made; empty for one that was measured."""
     return f"; times simulated by {TIME_MODEL}" if is_simulated(record.target) else ""
 
 

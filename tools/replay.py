@@ -12,6 +12,7 @@ from tools.types import EFFORTS, Candidate, Evaluation, Interval, Problem, Statu
 
 if TYPE_CHECKING:
     from tools.evaluator import LocalEvaluator
+    from tools.targets.simulation import SimulatedEvaluator
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Agreement:
 
 
 def replay_receipt(
-    evaluator: LocalEvaluator, receipt: Mapping[str, Any], target: str = ""
+    evaluator: LocalEvaluator | SimulatedEvaluator, receipt: Mapping[str, Any], target: str = ""
 ) -> tuple[Evaluation, list[Agreement]]:  # Any: JSON
     """Evaluate a receipt's candidate on its problem with the same effort and compare the outcome.
 

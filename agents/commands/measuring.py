@@ -172,12 +172,17 @@ def replay(
         from tools.evaluator import LocalEvaluator
         from tools.receipts import read_receipt
         from tools.replay import replay_receipt
+        from tools.targets.registry import is_simulated
+        from tools.targets.simulation import SimulatedEvaluator
 
         if not receipt.is_file():
             raise OptionError(f"no such file: {receipt}; give a receipt, as `kevolve run` and `kevolve evaluate` name it")
         content = read_receipt(receipt)
-        with LocalEvaluator(home_of(home)) as evaluator:
-            evaluation, lines = replay_receipt(evaluator, content, exact_target(target) if target else "")
+        wanted = exact_target(target) if target else ""
+        stated = content.get("evaluation")
+        where = wanted or (str(stated.get("target", "")) if isinstance(stated, dict) else "")
+        with SimulatedEvaluator(home_of(home)) if is_simulated(where) else LocalEvaluator(home_of(home)) as evaluator:
+            evaluation, lines = replay_receipt(evaluator, content, wanted)
         agrees = all(line.agrees for line in lines if line.is_decisive)
         if as_json:
             print_json({"agrees": agrees, "receipt": evaluation.receipt, "lines": [dataclasses.asdict(line) for line in lines]})

@@ -66,7 +66,7 @@ def show(
         from agents.drawing import best_so_far, sparkline, to_dot, to_svg
         from agents.errors import UnknownNameError
         from agents.runs.store import RunStore
-        from agents.show import lineage_steps, node_to_json, outcome_paths, outcome_table, run_to_json, run_tree
+        from agents.show import lineage_steps, node_to_json, outcome_paths, outcome_table, run_to_json, run_tree, simulated_note
 
         console = stdout()
         with RunStore(home_of(home)) as store:
@@ -82,7 +82,7 @@ def show(
             if record is not None:
                 nodes = store.nodes(record.run_id)
                 spent = store.spent(record.run_id)
-                title = f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}"
+                title = f"run {record.run_id}: {record.problem.problem_id} on {record.target}, {record.strategy}, seed {record.seed}{simulated_note(record)}"
                 for path, draw in ((svg, to_svg), (dot, to_dot)):
                     if path is not None:
                         _write(path, draw(nodes, title))
@@ -111,7 +111,10 @@ def show(
                     return
                 console.print(run_tree(record, nodes))
                 if curve := sparkline(best_so_far(nodes)):
-                    console.print(f"best so far  {curve}  {best_so_far(nodes)[-1]:.3f}×", highlight=False)
+                    console.print(
+                        f"best so far  {curve}  {best_so_far(nodes)[-1]:.3f}×{' simulated' if simulated_note(record) else ''}",
+                        highlight=False,
+                    )
                 if record.result is not None:
                     console.print(outcome_table(record.result))
                     for line in outcome_paths(record.result):
@@ -157,10 +160,14 @@ def export(
 def _print_steps(steps: Sequence[LineageStep]) -> None:
     from rich.syntax import Syntax
 
+    from tools.types import Evidence
+
     console = stdout()
     for step in steps:
         gain = f", {step.gain:.3f} times its parent" if step.gain else ""
-        console.rule(f"{step.node.node_id}: {step.node.evaluation.status.value}, fitness {step.node.fitness:.3f}{gain}")
+        told = f"{step.node.evaluation.status.value}, fitness {step.node.fitness:.3f}"
+        told += f" ({step.node.evaluation.evidence.value})" if step.node.evaluation.evidence is not Evidence.MEASURED else ""
+        console.rule(f"{step.node.node_id}: {told}{gain}")
         console.print(step.node.notes, markup=False, highlight=False)
         if step.diff:
             console.print(Syntax(step.diff, "diff", background_color="default"))
@@ -183,4 +190,5 @@ def _status_text(record: RunRecord) -> str:
 
 def _best_text(record: RunRecord) -> str:
     best = record.result.get("best") if record.result else None
-    return f"{best['fitness']:.2f}×" if best else ""
+    simulated = " simulated" if best and best["evidence"] == "simulated" else ""
+    return f"{best['fitness']:.2f}×{simulated}" if best else ""

@@ -299,6 +299,13 @@ def _workbench(home: Path, target: str, config: RunConfig, known: int) -> Iterat
     with Progress(console, config.budget.evaluations, known) as progress, workbench(home, target, config, progress) as machinery:
         if machinery.base is not None and not machinery.base.documents():
             console.print(f"the knowledge base under {home} is empty; `kb ingest docs/` fills it", highlight=False)
+        elif machinery.base is not None and config.coder == "library" and not machinery.base.kernel_documents(target):
+            console.print(
+                f"no kernel document speaks of {target}: the library coder has nothing but PyTorch's operators to offer. "
+                "`--coder llm --model …` has kernels written; a document under docs/kernels/ gives the library coder one",
+                highlight=False,
+                soft_wrap=True,
+            )
         yield machinery
 
 

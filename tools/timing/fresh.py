@@ -9,10 +9,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+SweepMode = Literal["in_place", "at_once", "copied"]
+"""Calls where the draws lie, with outputs kept until they are asked for; the same with each output written at once; or values copied in and outputs out."""
 _MAX_ROUNDS = 8
 """Rounds while the claim does not hold: a disturbance of the host can only add, so the least of all rounds counts."""
+_CLEAR, _CLEAR_ROUNDS = 3.0, 3
+"""A claim that is so many times further off than is allowed, by every clock, needs no more rounds than this."""
 _EXCUSED_ROUNDS = 5
 """Rounds if the claim only holds because the baseline is slower in sweeps than in its blocks, too: a disturbance of one round would excuse anything."""
 _FACTOR = 1.5
@@ -65,10 +69,6 @@ class Sweeps:
     eager_s: list[float] = field(default_factory=list)
     own_s: list[float] = field(default_factory=list)
 
-    def emptied(self) -> Sweeps:
-        """Return the same claims without any sweep."""
-        return Sweeps(self.claimed_ms, self.eager_ms)
-
     def add(self, empty_s: float, eager_s: float, own_s: float) -> None:
         """Take note of one round."""
         self.empty_s.append(empty_s)
@@ -92,7 +92,7 @@ class FreshCalls:
     is_rehearsed: bool = False
     """Sweeps are short and were announced."""
     waited_s: list[float] = field(default_factory=list)
-    """Per round, how long the candidate's thread that waited most was ready and had no processor; infinite where the kernel does not say."""
+    """Per round, how long the candidate's thread that waited most was ready and had no processor while others were there; infinite where the kernel does not say."""
 
     @property
     def rounds(self) -> int:
@@ -103,33 +103,38 @@ class FreshCalls:
     def is_settled(self) -> bool:
         """Whether another round could change nothing, or there were enough."""
         if self.complaint():
-            return self.rounds >= _MAX_ROUNDS
+            return self.rounds >= (_CLEAR_ROUNDS if self.complaint(times=_CLEAR) else _MAX_ROUNDS)
         return self.rounds >= (_EXCUSED_ROUNDS if self.is_rehearsed and self.complaint(strict=True) else 1)
 
-    def complaint(self, *, strict: bool = False) -> str:
-        """Return why the claimed time cannot be what a call takes; empty if it can by either clock. `strict`: however slow the baseline is."""
+    def complaint(self, *, strict: bool = False, times: float = 1.0) -> str:
+        """Return why the claimed time cannot be what a call takes; empty if it can by either clock.
+
+        Args:
+            strict: However slow the baseline is.
+            times: So many times what is allowed would be, too.
+        """
         if not self.rounds:
             return ""
         # The baseline's sweep copies the same and calls besides, so copying takes no longer than all of that; a first empty sweep also meets new memory.
         used = self.processor.empty_s + self.processor.eager_s if self.processor else []
         copying_s = min(self.wall.empty_s + self.wall.eager_s + used)
-        text = self._complaint(self.wall, copying_s, self.wall.own_s, strict)
+        text = self._complaint(self.wall, copying_s, self.wall.own_s, strict, times)
         if not text or self.processor is None:
             return text
-        if by_processor := self._complaint(self.processor, min(used), self.processor.own_s, strict):
+        if by_processor := self._complaint(self.processor, min(used), self.processor.own_s, strict, times):
             return by_processor
         # Little processor time excuses much wall time only where the candidate had to wait for a processor: a claim may hold spinning threads' time, too.
         without_waits = [own - waited for own, waited in zip(self.wall.own_s, self.waited_s or [math.inf] * self.rounds, strict=True)]
-        return self._complaint(self.wall, copying_s, without_waits, strict)
+        return self._complaint(self.wall, copying_s, without_waits, strict, times)
 
-    def _complaint(self, clock: Sweeps, copying_s: float, own_s: list[float], strict: bool) -> str:
+    def _complaint(self, clock: Sweeps, copying_s: float, own_s: list[float], strict: bool, times: float) -> str:
         copied_s = 0.0 if self.in_place else copying_s
         own_ms, eager_ms = (max(0.0, min(sweeps) - copied_s) * 1000.0 / self.draws for sweeps in (own_s, clock.eager_s))
         slower = 1.0 if strict else max(1.0, eager_ms / max(clock.eager_ms, 1e-6))
         share = _COLD_SHARE if self.in_place else _COPY_SHARE
         floor_ms = _CALL_FLOOR_MS[self.device] + (_FLOOR_MS[self.device] + share * copying_s * 1000.0) / self.draws
         floor_ms += min(_LOADED_MS[self.device] / self.draws, _LOADED_FACTOR * clock.claimed_ms)
-        if own_ms <= _FACTOR * slower * clock.claimed_ms + floor_ms:
+        if own_ms <= times * (_FACTOR * slower * clock.claimed_ms + floor_ms):
             return ""
         return (
             f"a call takes {own_ms:.4f} ms on inputs that were not seen before and {clock.claimed_ms:.4f} ms on those of the timed calls, "

@@ -7,8 +7,6 @@ worker, and this process's clock around the block must agree with them.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import math
 import random
 import secrets
@@ -22,22 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from tools.check.decision import describe_mismatch, reject, reject_beside
+from tools.check.decision import describe_mismatch, reject
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
 from tools.timing.device_state import DeviceState, summarise
 from tools.timing.exclusive import Alone
-from tools.timing.fresh import MOST_BYTES, FreshCalls, Sweeps, num_draws
+from tools.timing.fresh import MOST_BYTES, Sweeps, num_draws
 from tools.timing.parts import part
 from tools.timing.stats import median_ms, paired_speedup
+from tools.timing.sweeps import REFERENCE_S, FreshSweeps
 from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
-from tools.worker.processes import Reply, own_wait
+from tools.worker.processes import Reply
 from tools.worker.sampling import Whereabouts
 from tools.worker.session import ReferenceSession
 
 Answer = dict[str, Any]  # Any: JSON
-_REFERENCE_S = 600.0
 _MIN_PAIRS = 5
 _LOOKS = (12, 20, 30)
 """After so many pairs a measurement may end: when every interval is narrow, whatever it says (an end that depends on a win would favour wins)."""
@@ -58,10 +56,6 @@ _VERIFY_MORE_S = 0.06
 """What comparing outputs of further blocks may take, in s, on `cpu`."""
 _MEASUREMENTS = 2
 """So often does a claim have to fail on fresh inputs before it is called false: a host that was quieter during the blocks than afterwards accuses nobody."""
-_ANNOUNCED_BYTES = 16 << 20
-"""Up to so many bytes of inputs and outputs a sweep in place is announced and rehearsed on other draws; calls on more take longer than what that saves."""
-_STORES = 3
-"""How often the baseline writes its outputs for fresh inputs; the least time counts, since a disturbance would excuse what a candidate computes while it writes."""
 _WATCH_SAMPLES = 40
 _WATCH_S = 10.0
 """A candidate is watched until threads were found executing so often, which takes 0.1 s on a quiet machine, at most about so long."""
@@ -178,7 +172,7 @@ class WorkloadTimer:
         self._record.arms = {name: Arm(name) for name in ["candidate", *baselines]}
         self.warm_candidate()
         for name in baselines:
-            session.ask("warm", _REFERENCE_S, arm=name, calls=_WARM_CALLS)
+            session.ask("warm", REFERENCE_S, arm=name, calls=_WARM_CALLS)
 
     def calibrate(self) -> None:
         """Find how many calls of each arm fill a block."""
@@ -287,7 +281,7 @@ class WorkloadTimer:
                     self._session,
                     arm,
                     calls,
-                    lambda: self._session.request("block", _REFERENCE_S, arm=arm, calls=calls, seed=seed, ahead_ms=ahead_ms),
+                    lambda: self._session.request("block", REFERENCE_S, arm=arm, calls=calls, seed=seed, ahead_ms=ahead_ms),
                 )
         self._watch_idle()
         with self._alone(self._session):
@@ -309,7 +303,7 @@ class WorkloadTimer:
         self._record.arms[arm].processor_ms.append((after - before) * 1000.0 / calls)
         return reply
 
-    def _alone(self, other: CandidateProcess | ReferenceSession) -> AbstractContextManager[None]:
+    def _alone(self, other: CandidateProcess | ReferenceSession) -> AbstractContextManager[float | None]:
         """Hold the other side still on the CPU, where both would compete for the cores."""
         return other.stopped() if self._session.device == "cpu" else contextlib.nullcontext()
 
@@ -355,7 +349,7 @@ class WorkloadTimer:
         with part(self._record.parts_s, "verifying"), self._aside_if_long(expected_s):
             began = time.monotonic()
             self._process.rewrite(outputs, self._deadline)
-            answer = self._session.ask("verify", _REFERENCE_S, history=self._record.blocks)
+            answer = self._session.ask("verify", REFERENCE_S, history=self._record.blocks)
             self._verifying_s = time.monotonic() - began
         for number, item in enumerate(answer["stats"]):
             reason = reject(item)
@@ -381,11 +375,7 @@ class WorkloadTimer:
         self._has_rested = True
 
     def _require_fresh_work(self, evaluation: WorkloadEvaluation, prepared: Answer) -> str:
-        """Call every arm on inputs that differ in every element from all before, and look at every output: what is claimed must hold there, too.
-
-        In a timed block only single elements change and only some outputs are looked at, so that whoever keeps results and mends them, or leaves calls out
-        by knowing the block's loop, has nothing to do there. Here all of it has to be done. On the CPU the candidate is held still while the draws are made,
-        is called on them where they lie, and finds them destroyed before it is asked for its outputs, which takes the clock's time, too.
+        """Sweep both sides over inputs that nobody has seen (`tools.timing.sweeps`).
 
         Returns:
             Why the claim cannot be true: a call takes much longer where the baseline's does not; empty if it can.
@@ -406,115 +396,19 @@ class WorkloadTimer:
         if count == 0:
             self._record.notes.append("no calls on fresh inputs: they are too large")
             return ""
-        in_place = on_cpu and not self._keeps_inputs
-        announced: list[Answer] = []
-        if in_place and count * moved <= _ANNOUNCED_BYTES:
-            announced, is_reused = self._announce(count)
-            if is_reused:
-                count = 1
-                announced, _ = self._announce(count)
-        wall, used = Sweeps(evaluation.candidate.latency_ms, eager_ms), Sweeps(*used_ms) if used_ms else None
-        found = FreshCalls(self._session.device, count, wall, used, in_place=in_place, is_rehearsed=bool(announced))
-        while not found.is_settled:
-            chosen = secrets.randbelow(count)
-            with self._process.stopped():
-                with self._aside_if_long(count * moved / _VERIFIED_BYTES_PER_S):
-                    novel = self._novel(count)
-                if not novel["draws"]:
-                    self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
-                    return ""
-                told = [] if novel["draws"] == announced else novel["draws"]  # values that are no tensors may differ from draw to draw
-                sweeps = [self._swept(self._session, functools.partial(self._sweep_baseline, "empty", novel["draws"], in_place=False))]
-                sweeps.append(self._swept(self._session, functools.partial(self._sweep_baseline, "eager", told, in_place=in_place)))
-                storing = [
-                    self._swept(self._session, lambda: self._session.request("store", _REFERENCE_S)) for _ in range(_STORES * in_place)
-                ]
-            self._process.share(self._session.arenas, self._deadline)
-            sweep = self._process.sweep_in_place if in_place else self._process.sweep
-            waiting = [self._waits()]
-            with self._alone(self._session):
-                sweeps.append(self._swept(self._process, functools.partial(sweep, told, novel["outputs"] if told else [], self._deadline)))
-            waiting.append(self._waits())
-            stored, written = (0.0, 0.0), list[Reply]()
-
-            def store(written: list[Reply] = written) -> Reply:
-                written.append(self._process.store(self._deadline))
-                return written[-1]
-
-            if in_place:
-                with self._process.stopped():
-                    self._session.ask("overwrite", _REFERENCE_S, chosen=chosen)
-                waiting.append(self._waits())
-                with self._alone(self._session):
-                    stored = self._swept(self._process, store)
-                waiting.append(self._waits())
-                if written[-1].data.get("reused") is True and count > 1:  # one buffer for all outputs: call by call
-                    count, announced = 1, []
-                    found = dataclasses.replace(
-                        found, draws=1, wall=found.wall.emptied(), processor=used.emptied() if used else None, waited_s=[]
-                    )
-                    continue
-            for number, clock in enumerate((found.wall, found.processor)):
-                if clock is not None:  # what takes longer to write than it takes the baseline is computed while it is written
-                    late_s = max(0.0, stored[number] - min((item[number] for item in storing), default=0.0))
-                    clock.add(sweeps[0][number], sweeps[1][number], sweeps[2][number] + late_s)
-            found.waited_s.append(sum(map(_longest_wait, waiting[::2], waiting[1::2])))
-            with self._process.stopped(), self._aside_if_long(count * moved / _VERIFIED_BYTES_PER_S, comes_back=not found.is_settled):
-                self._verify_fresh(prepared["outputs"], chosen)
+        found = FreshSweeps(self._process, self._session, self._deadline, self._aside_if_long).run(
+            Sweeps(evaluation.candidate.latency_ms, eager_ms),
+            Sweeps(*used_ms) if used_ms else None,
+            count,
+            moved,
+            in_place=on_cpu and not self._keeps_inputs,
+            verifying_s=count * moved / _VERIFIED_BYTES_PER_S,
+        )
+        if not found.rounds:
+            self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
+            return ""
         self._record.fresh = found.as_json()
         return found.complaint()
-
-    def _novel(self, count: int) -> Answer:
-        """Have the trusted process draw inputs that nobody has seen."""
-        return self._session.ask("novel", _REFERENCE_S, seeds=[secrets.randbits(62) for _ in range(count)])
-
-    def _announce(self, count: int) -> tuple[list[Answer], bool]:
-        """Tell the candidate where draws will lie and outputs go, and sweep both sides over draws that count for nothing: memory is met, threads are awake.
-
-        Returns:
-            The draws as they will be told, empty where shapes differ from draw to draw; whether outputs share memory.
-        """
-        with self._process.stopped():
-            decoys = self._novel(count)
-            if not decoys["draws"]:
-                return [], False
-            self._sweep_baseline("eager", (), in_place=True)
-            self._session.request("store", _REFERENCE_S)
-        self._process.share(self._session.arenas, self._deadline)
-        self._process.announce(decoys["draws"], decoys["outputs"], self._deadline)
-        with self._alone(self._session):
-            self._process.sweep_in_place((), (), self._deadline)
-            reply = self._process.store(self._deadline)
-        return decoys["draws"], reply.data.get("reused") is True and count > 1
-
-    def _sweep_baseline(self, arm: str, draws: Sequence[Answer], *, in_place: bool) -> Reply:
-        """Run a baseline's sweep; what it draws from it is told as a candidate is, so that the message takes both as long."""
-        return self._session.request("sweep", _REFERENCE_S, arm=arm, in_place=in_place, draws=list(draws))
-
-    def _waits(self) -> dict[int, float] | None:
-        """Return how long each thread of the candidate's, and this one that waits for its answers (as 0), was ready and had no processor so far, in s."""
-        theirs, ours = self._process.waits(), own_wait()
-        return None if theirs is None or ours is None else {**theirs, 0: ours}
-
-    def _swept(self, side: CandidateProcess | ReferenceSession, work: Callable[[], Reply]) -> tuple[float, float]:
-        """Return wall and processor time of a sweep, in s; the latter 0.0 on an accelerator."""
-        if self._session.device != "cpu":
-            return work().seconds, 0.0
-        before = side.cpu_seconds()
-        reply = work()
-        with side.stopped():
-            return reply.seconds, side.cpu_seconds() - before
-
-    def _verify_fresh(self, outputs: Answer, chosen: int) -> None:
-        answer = self._session.ask("verify_sweep", _REFERENCE_S, chosen=chosen)
-        for number, item in enumerate(answer["stats"]):
-            reason = reject(item) or next((found for other in answer["others"] if (found := reject_beside(other[number], item))), "")
-            if reason:
-                raise Rejected(
-                    Status.REWARD_HACK,
-                    f"the output of a call on fresh inputs is wrong though the same kernel passed the check: {reason}",
-                    Feedback(error="results must be computed from the inputs of each call"),
-                )
 
     def _require_honest_clock(self, arms: Mapping[str, Arm], outputs: Answer) -> None:
         record, candidate = self._record, arms["candidate"]
@@ -542,15 +436,6 @@ class WorkloadTimer:
                 Status.REWARD_HACK,
                 f"the device events say {claimed:.4f} ms a call, the evaluator's own clock {seen:.4f} ms: work is done outside the timed stream",
             )
-
-
-def _longest_wait(before: dict[int, float] | None, after: dict[int, float] | None) -> float:
-    """Return what the thread of the candidate's that waited most waited meanwhile, and this side's besides, in s; infinite where the kernel does not say."""
-    if before is None or after is None:
-        return math.inf
-    waited = {item: after[item] - before.get(item, 0.0) for item in after}
-    ours = waited.pop(0)
-    return ours + max(waited.values(), default=0.0)
 
 
 def _is_settled(arms: Mapping[str, Arm], generator: np.random.Generator) -> bool:

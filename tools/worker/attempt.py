@@ -9,13 +9,14 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tools.check.verdict import Rejected, digest_error, failure
 from tools.errors import HarnessError
+from tools.timing.fresh import SweepMode
 from tools.timing.turns import Interruption
 from tools.types import Feedback, Status
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
@@ -23,6 +24,7 @@ from tools.worker.sampling import Whereabouts
 from tools.worker.session import Arenas
 
 Answer = dict[str, Any]  # Any: JSON
+_Start = Callable[[], None] | None
 _POISON_LIMIT_BYTES = 1 << 30
 _OPEN_S = 60.0
 _WATCH_S = 0.0015
@@ -196,17 +198,13 @@ class CandidateProcess:
         """Say where the inputs of sweeps in place will lie and where their outputs go, while the inputs are not there yet."""
         self._request("announce", deadline, "preparing for fresh inputs", draws=list(draws), outputs=list(outputs))
 
-    def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:
-        """Call once on each of several draws that were not seen before; the outputs lie in the output arena afterwards."""
-        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs), in_place=False)
+    def sweep(self, draws: Sequence[Answer], outputs: Sequence[Answer], mode: SweepMode, deadline: Deadline, start: _Start = None) -> Reply:
+        """Call once on each of several draws that were not seen before, of those announced if none are given; `start` as for `Worker.request`."""
+        return self._request("sweep", deadline, "a call on fresh inputs", start=start, draws=list(draws), outputs=list(outputs), mode=mode)
 
-    def sweep_in_place(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> Reply:
-        """Do so where the draws lie, and keep the outputs until `store`; without draws: where it was announced."""
-        return self._request("sweep", deadline, "a call on fresh inputs", draws=list(draws), outputs=list(outputs), in_place=True)
-
-    def store(self, deadline: Deadline) -> Reply:
+    def store(self, deadline: Deadline, start: _Start = None) -> Reply:
         """Have the outputs of a sweep in place written to the output arena."""
-        return self._request("store", deadline, "writing the outputs for fresh inputs")
+        return self._request("store", deadline, "writing the outputs for fresh inputs", start=start)
 
     def log_tail(self, limit: int) -> str:
         """Return the end of what the process printed."""
@@ -220,9 +218,23 @@ class CandidateProcess:
         """Return how long each thread was ready and had no processor so far, in s, by its number; None where the kernel does not say."""
         return self._worker.waits()
 
-    def stopped(self) -> AbstractContextManager[None]:
-        """Hold the process tree still inside the context."""
-        return self._worker.stopped()
+    def is_still(self) -> bool:
+        """Return whether none of its threads is running or ready to."""
+        return self._worker.is_still()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[float]:
+        """Hold the process tree still inside the context; gives the moment since which it is, by `time.perf_counter`.
+
+        Raises:
+            Rejected: Its processes make each other go on.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                since = stack.enter_context(self._worker.stopped())
+            except WorkerHostileError as err:
+                raise Rejected(Status.REWARD_HACK, f"the candidate interfered with the evaluator: {err}") from err
+            yield since
 
     def mapped_libraries(self) -> list[str]:
         """Return the shared objects that the process has mapped, as the kernel reports them."""
@@ -253,7 +265,14 @@ class CandidateProcess:
             )
 
     def _request(
-        self, op: str, deadline: Deadline, where: str, fds: Sequence[int] = (), meanwhile: Callable[[], float] | None = None, **fields: Any
+        self,
+        op: str,
+        deadline: Deadline,
+        where: str,
+        fds: Sequence[int] = (),
+        meanwhile: Callable[[], float] | None = None,
+        start: _Start = None,
+        **fields: Any,
     ) -> Reply:  # Any: JSON
         held_s = 0.0
         self.await_device()  # before the turn: what initialises keeps the device as it is
@@ -265,7 +284,7 @@ class CandidateProcess:
                 held_s += held_now_s
                 return held_now_s
 
-            return self._request_now(op, deadline, where, fds, meanwhile if interruption is None else look, fields, lambda: held_s)
+            return self._request_now(op, deadline, where, fds, meanwhile if interruption is None else look, start, fields, lambda: held_s)
 
     def _request_now(
         self,
@@ -274,6 +293,7 @@ class CandidateProcess:
         where: str,
         fds: Sequence[int],
         meanwhile: Callable[[], float] | None,
+        start: _Start,
         fields: Answer,
         held_s: Callable[[], float],
     ) -> Reply:
@@ -282,7 +302,7 @@ class CandidateProcess:
         limit_s = deadline.remaining_s()
         began = time.monotonic()
         try:
-            reply = self._worker.request(op, limit_s, fds, meanwhile, **fields)
+            reply = self._worker.request(op, limit_s, fds, meanwhile, start, **fields)
         except WorkerTimeoutError as err:
             raise Rejected(Status.TIMEOUT, f"{where} did not finish within its time limit ({limit_s:.0f} s were left)") from err
         except WorkerHostileError as err:

@@ -280,11 +280,11 @@ class CandidateWorker:
         return {}
 
     def _sweep(self, message: Answer, fds: list[int]) -> Answer:
-        """Call once on each of the draws, those announced if the message has none; write outputs to the arena at once or, with `in_place`, when asked."""
+        """Call once on each of the draws, those announced if the message has none; write outputs to the arena at once or, with mode `in_place`, when asked."""
         device, model = self._ready()
         if self._slots is None:
             raise CommandError("order", "sweep before prepare")
-        if message["in_place"]:
+        if message["mode"] != "copied":
             self._swept = []
             if message["draws"]:
                 self._announce(message, fds)
@@ -292,7 +292,11 @@ class CandidateWorker:
                 tensors.read(spec, self._input_memory(), device.name, in_place=True) if there is None else there
                 for spec, there in zip(self._announced, self._views, strict=True)
             ]
-            self._swept = self._slots.calls_in_place(model, draws_there)
+            if message["mode"] == "at_once":
+                for arguments, place in zip(draws_there, self._places, strict=True):
+                    tensors.write(self._slots.calls_in_place(model, [arguments])[0], place, self._output_memory())
+            else:
+                self._swept = self._slots.calls_in_place(model, draws_there)
             return {}
         memory, places = self._output_memory(), message["outputs"]
         draws = ([tensors.view(self._input_memory(), entry) for entry in tensors.tensor_specs(spec)] for spec in message["draws"])
@@ -301,7 +305,7 @@ class CandidateWorker:
         return {}
 
     def _store(self, message: Answer, fds: list[int]) -> Answer:
-        """Write the outputs of the last sweep to the output arena; `reused`: some share memory, so that only one call at a time can be swept."""
+        """Write the outputs of the last sweep to the output arena; `reused`: some share memory, so that each has to be written before the next call."""
         if tensors.share_memory(self._swept):
             return {"reused": True}
         for result, place in zip(self._swept, self._places, strict=True):

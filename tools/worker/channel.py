@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _MAGIC = b"KEV1"
@@ -64,13 +64,16 @@ class Channel:
         self._close_fds()
         self._sock.close()
 
-    def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> None:  # Any: JSON
+    def send(
+        self, message: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0, *, start: Callable[[], None] | None = None
+    ) -> None:  # Any: JSON
         """Send one message.
 
         Args:
             message: A JSON-ready object.
             fds: File descriptors that travel with it, at most 4; they stay open here.
             timeout_s: Limit for a peer that does not read.
+            start: Called as soon as the message is on its way, or has to be read for the rest to be sent: lets a peer go that is held still.
 
         Raises:
             ChannelClosedError: The peer is gone.
@@ -84,11 +87,15 @@ class Channel:
             try:
                 sent = self._sock.sendmsg([data], ancillary)
             except BlockingIOError:
+                if start is not None:
+                    start()
                 _wait(self._sock, select.POLLOUT, deadline)
                 continue
             except OSError as err:
                 raise ChannelClosedError("the peer closed the channel") from err
             data, ancillary = data[sent:], []
+        if start is not None:
+            start()
 
     def receive(self, timeout_s: float) -> tuple[dict[str, Any], list[int]]:  # Any: JSON
         """Return the next message and the descriptors received so far.

@@ -28,6 +28,10 @@ _IDLE_S = 2.0
 _PROCESS_CLOCK = 2
 """A process's own clock is numbered by its complement and this (linux/posix-timers.h: CPUCLOCK_SCHED)."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_STOP_S, _STOP_LOOK_S = 5.0, 0.0002
+"""How long processes of a tree are told to stop: a ready one does so once it gets a processor."""
+_STOPPED = frozenset("TtZXx")
+"""Stopped, traced, or no more."""
 _STOP_ROUNDS = 20
 """Looks for processes that came into being while others were being stopped; whoever is quicker than that is told by the processor time of the tree."""
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
@@ -122,7 +126,13 @@ class Worker:
         return data, received
 
     def request(
-        self, op: str, timeout_s: float, fds: Sequence[int] = (), meanwhile: Callable[[], float] | None = None, **fields: Any
+        self,
+        op: str,
+        timeout_s: float,
+        fds: Sequence[int] = (),
+        meanwhile: Callable[[], float] | None = None,
+        start: Callable[[], None] | None = None,
+        **fields: Any,
     ) -> Reply:  # Any: JSON
         """Send a command and wait for its answer.
 
@@ -131,6 +141,7 @@ class Worker:
             timeout_s: Limit for the answer, in s.
             fds: Descriptors that travel with it.
             meanwhile: Called again and again until something comes in; returns for how long it held the process still, in s, by which the limit moves.
+            start: Lets the process go if it is held still; called, maybe twice, once the clock runs and the command is on its way.
             fields: What the command needs.
 
         Raises:
@@ -144,7 +155,7 @@ class Worker:
             raise WorkerHostileError("the process sent a message that nobody asked for")
         began = time.perf_counter()
         try:
-            self._channel.send({"op": op, "id": number, **fields}, fds)
+            self._channel.send({"op": op, "id": number, **fields}, fds, start=start)
         except ChannelClosedError as err:
             raise WorkerDiedError("the process ended") from err
         except ChannelTimeoutError as err:
@@ -173,6 +184,10 @@ class Worker:
         """Return how long each thread was ready and had no processor so far, in s, by its number; None where the kernel does not say."""
         return waits(self._tree())
 
+    def is_still(self) -> bool:
+        """Return whether no thread is running or ready to."""
+        return not any("R" in _thread_states(pid) for pid in self._tree())
+
     def executing(self, whereabouts: Whereabouts) -> list[str]:
         """Stop everything for a moment and return the file that each running thread was in."""
         with self.stopped():
@@ -183,21 +198,29 @@ class Worker:
         return [*descendants(self.pid), *(self._zygote.strays() if self._owns_strays else ())]
 
     @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
+    def stopped(self) -> Iterator[float]:
         """Hold the process and its descendants still inside the context, so that whoever is timed there has the machine to itself.
 
         OpenMP's workers spin for milliseconds after a parallel region: without this the arm that was timed last would take a core from the next one.
+        Gives the moment since which everything was held, by `time.perf_counter`.
+
+        Raises:
+            WorkerHostileError: Processes make each other go on again and again.
         """
         held: list[int] = []
         try:
+            found, since = [self.pid], 0.0
             for _ in range(_STOP_ROUNDS):
-                fresh = [pid for pid in self._tree() if pid not in held]
-                if not fresh:
-                    break
-                for pid in fresh:
+                for pid in found:
                     _signal(pid, signal.SIGSTOP)
-                held += fresh
-            yield
+                held += found
+                since = time.perf_counter()
+                found = [pid for pid in self._tree() if pid not in held]
+                if not found:
+                    break
+            if len(held) > 1:
+                since = max(since, _stay_stopped(held))
+            yield since
         finally:
             for pid in held:
                 _signal(pid, signal.SIGCONT)
@@ -351,6 +374,13 @@ def own_wait() -> float | None:
     return _waited(Path("/proc", "thread-self"))
 
 
+def threads_ready() -> int | None:
+    """Return how many threads of this machine run or are ready to, the caller included; None where the kernel does not say (proc_stat(5): procs_running)."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/stat").read_text(encoding="ascii", errors="replace").partition("\nprocs_running ")[2].split()[0])
+    return None
+
+
 def _waited(task: Path) -> float | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int((task / "schedstat").read_text().split()[1]) / 1e9
@@ -377,6 +407,38 @@ def children(pid: int) -> list[int]:
         for task in Path("/proc", str(pid), "task").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 found.extend(int(child) for child in (task / "children").read_text().split())
+    return found
+
+
+def _stay_stopped(pids: Sequence[int]) -> float:
+    """Stop several processes until two looks find none of them running: each may have made another go on before it was stopped itself.
+
+    Returns:
+        When the last signal was sent that one of them needed.
+    """
+    deadline, since, quiet_looks = time.monotonic() + _STOP_S, 0.0, 0
+    while quiet_looks < 2:
+        if time.monotonic() > deadline:
+            raise WorkerHostileError("its processes cannot be held still: they make each other go on")
+        states = {pid: _thread_states(pid) for pid in pids}
+        for pid in pids:
+            if states[pid] - _STOPPED:
+                _signal(pid, signal.SIGSTOP)
+        if any(found - _STOPPED - {"D"} for found in states.values()):  # what waits in the kernel stops when it leaves it
+            since, quiet_looks = time.perf_counter(), 0
+            time.sleep(_STOP_LOOK_S)
+        else:
+            quiet_looks += 1
+    return since
+
+
+def _thread_states(pid: int) -> set[str]:
+    """Return the states of a process's threads (proc_pid_stat(5)); a dead first thread says nothing of the others."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for task in Path("/proc", str(pid), "task").iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                found.add((task / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0])
     return found
 
 

@@ -529,7 +529,7 @@ class ReferenceWorker:
         return {"stats": self._judged(actual, inputs, self._call_native(_copies(inputs)))[0]}
 
     def _novel(self, message: Answer, fds: list[int]) -> Answer:
-        """Draw inputs that nobody has seen, one set for each seed, into the arena; no draws where their shapes differ from the prepared ones."""
+        """Draw inputs that nobody has seen, one set for each seed, into the arena; no draws where their shapes differ from the prepared ones, or memory alone is asked for."""
         if self._slot_plan is None:
             raise CommandError("order", "novel before prepare")
         workload, _, specs, output_spec = self._slot_plan
@@ -538,6 +538,8 @@ class ReferenceWorker:
         stride = align(_end(output_spec) + align(1))
         answer = self._arenas(size * len(message["seeds"]), stride * len(message["seeds"]))
         draws: list[Answer] = []
+        if message["only_memory"]:
+            return answer
         for number, seed in enumerate(message["seeds"]):
             inputs = self._generate(workload, seed, "as_given")
             spec, end = tensors.describe(inputs, number * size)

@@ -171,7 +171,11 @@ class ReferenceSession:
         """Return the processor time of the process so far, in s."""
         return self._worker.cpu_seconds()
 
-    def stopped(self) -> AbstractContextManager[None]:
+    def is_still(self) -> bool:
+        """Return whether none of its threads is running or ready to."""
+        return self._worker.is_still()
+
+    def stopped(self) -> AbstractContextManager[float]:
         """Hold the process still inside the context."""
         return self._worker.stopped()
 

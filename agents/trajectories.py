@@ -25,6 +25,8 @@ from agents.prompts import render
 from agents.runs.records import NodeRecord, RunRecord
 from agents.runs.store import RunStore
 from agents.types import Limits
+from tools.targets.mtia_model import TIME_MODEL
+from tools.targets.registry import is_simulated
 from tools.types import Status
 
 Format = Literal["sft", "dpo", "grpo"]
@@ -166,7 +168,16 @@ class _RunExport:
             if language_of_target(self._record.target) == "cpp"
             else "Triton"
         )
-        return {"role": "system", "content": render("coder_system.md", language=language, tools=[], rules=render("rules.md"))}
+        return {
+            "role": "system",
+            "content": render(
+                "coder_system.md",
+                language=language,
+                tools=[],
+                rules=render("rules.md"),
+                simulated=TIME_MODEL if is_simulated(self._record.target) else "",
+            ),
+        }
 
     def _prompt(self, parents: Sequence[str]) -> str:
         """Return what is asked of a child of these parents: made anew from the record, the same for every coder that wrote in the run."""

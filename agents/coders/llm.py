@@ -21,6 +21,8 @@ from agents.coders.workspace import KERNEL, Workspace, tools_for
 from agents.prompts import render
 from agents.runs.records import Message
 from agents.threads import in_thread
+from tools.targets.mtia_model import TIME_MODEL
+from tools.targets.registry import is_simulated
 from tools.types import Candidate, Problem
 
 if TYPE_CHECKING:
@@ -121,7 +123,15 @@ class _Conversation:
         self._tools = tools_for(task) if has_tools else []
         names = [tool["function"]["name"] for tool in self._tools]
         self._messages: list[BaseMessage] = [
-            SystemMessage(render("coder_system.md", language=language_text(self._language), tools=names, rules=render("rules.md"))),
+            SystemMessage(
+                render(
+                    "coder_system.md",
+                    language=language_text(self._language),
+                    tools=names,
+                    rules=render("rules.md"),
+                    simulated=TIME_MODEL if is_simulated(task.target) else "",
+                )
+            ),
             HumanMessage(self._prompt.text),
         ]
         if self._prompt.left_out:

@@ -365,7 +365,10 @@ class LocalEvaluator:
                 attempt.start_again()
                 self._reserve(attempt, sys.maxsize)
                 with exclusive_device(device, self._slot.accelerator), self._alone():
-                    self._run_beside_others(attempt, limits)
+                    try:
+                        self._run_beside_others(attempt, limits)
+                    except Crowded as crowded:  # with nothing beside it: no candidate can change that
+                        raise Unmeasurable(f"untestable on this device: {crowded.reason}") from crowded
             finally:
                 session = self._sessions.get((attempt.problem.source_hash, device))
                 if attempt.room is not None and session is not None and session.call_bytes > _MOST_IDLE_BYTES:

@@ -15,7 +15,7 @@ from tools.evaluator import LocalEvaluator
 from tools.problems import problem_from_source
 from tools.targets.base import Target
 from tools.targets.registry import get_target
-from tools.types import Candidate, Evaluation, Problem, Status
+from tools.types import UNMEASURABLE, Candidate, Evaluation, Problem, Status
 
 STAND_IN = """
 import time
@@ -109,3 +109,11 @@ def test_one_that_compiles_long_stands_still_for_the_timing_of_another(evaluate:
     slow.join()
     assert [item.status for item in (quick, *found)] == [Status.PASSED] * 2, [item.reason for item in (quick, *found)]
     assert found[0].phases_s["turns.held"] > 0 and "turns.held" not in quick.phases_s
+
+
+@pytest.mark.slow
+def test_a_reference_that_does_not_fit_even_alone_is_untestable(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
+    source = MODEL.format(name="Model").replace("return torch.tanh(x)", "raise torch.OutOfMemoryError('CUDA out of memory.')")
+    evaluation = evaluate(tmp_path / "home", MODEL.format(name="ModelNew"), problem_from_source(source + INPUTS, problem_id="large"))
+    assert evaluation.status is Status.NOT_MEASURED and evaluation.labels == (UNMEASURABLE,)
+    assert evaluation.reason.startswith("untestable on this device: the reference does not fit into the device's memory")

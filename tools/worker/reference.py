@@ -408,20 +408,25 @@ class ReferenceWorker:
             self._undecided.add(message["workload"])
         if takes_integers_as_numbers(trace.counts):
             self._numeric.add(message["workload"])
+        flops = self._needed_flops(trace.counts, before)
         nulls: dict[str, list[list[Answer]]] = {}
         earlier: list[torch.Tensor] | None = None
         repeat: list[Answer] = []
         carried: list[Answer] = []
-        for number, seed in enumerate(message["seeds"]):
-            draw = first if number == 0 else self._make_draw(message["workload"], seed, "shifted")
+        draw: _Draw | None = first
+        del first, before  # where a call moves gigabytes, what is not let go here does not fit beside the next draw in float64
+        for seed in message["seeds"]:
+            draw = draw or self._make_draw(message["workload"], seed, "shifted")
             native = [tensor.detach() for tensor in tensors.tensors_of(draw.native)]
             reference, _ = self._call_float64(draw.inputs, draw.native)
-            if number == 0 and not mutated:
+            if earlier is None and not mutated:
                 repeat = self._statistics(again, native, native)
                 carried = self._statistics(later, native, native) if later else []
+            again, later = [], []
             for name, outputs in null_outputs(native, draw.inputs, earlier).items():
                 nulls.setdefault(name, []).append(self._statistics(_thinned(outputs), _thinned(reference), _thinned(native)))
-            earlier = native
+            earlier, draw = native, None
+            del reference, outputs
         self._device.reset_memory()
         return {
             "nulls": nulls,
@@ -431,7 +436,7 @@ class ReferenceWorker:
             "outputs_alias_inputs": aliased,
             "operators": dict(trace.counts),
             "call_bytes": call_bytes,
-            "flops": self._needed_flops(trace.counts, before),
+            "flops": flops,
         }
 
     def _needed_flops(self, operators: Mapping[str, int], inputs: list[Any]) -> float:  # Any: argument trees

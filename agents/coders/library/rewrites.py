@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from agents.coders.library.algebra import simplified
+from agents.coders.library.einsum import unfold_einsum
 from agents.coders.library.expressions import OPERATORS
 from agents.coders.library.graph import Argument, Graph, Node, Ref, TensorSpec, Value, replace_uses, substitute
 
@@ -389,7 +390,13 @@ def _adaptive_pool(dims: int) -> Callable[[_Unfold], None]:
     return unfold_pool
 
 
+def _einsum(unfold: _Unfold) -> None:
+    if not unfold_einsum(unfold.node, unfold.graph.spec, unfold.emit):
+        raise _NotUnfolded
+
+
 _COMPOSITES: dict[str, Callable[[_Unfold], None]] = {
+    "aten.einsum.default": _einsum,
     "aten.mse_loss.default": _mse_loss,
     "aten.l1_loss.default": _l1_loss,
     "aten.smooth_l1_loss.default": _smooth_l1_loss,

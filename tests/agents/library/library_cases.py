@@ -163,6 +163,11 @@ CASES = {
     "convolution_then_mean": module(
         "return F.adaptive_avg_pool2d(self.c(x), 1)", "torch.rand(2, 3, 9, 8)", "self.c = nn.Conv2d(3, 5, 3, padding=1)"
     ),
+    "sums_of_products": module(
+        "return torch.einsum('bclhn,bcshn,bhcls,bcshp->bclhp', x, y, z, w) + 1",
+        "torch.rand(2, 2, 16, 3, 8), torch.rand(2, 2, 16, 3, 8), torch.rand(2, 3, 2, 16, 16), torch.rand(2, 2, 16, 3, 8)",
+        parameters="x, y, z, w",
+    ),
     "convolution_then_largest": module("return self.c(x).amax(1)", "torch.randn(1, 3, 35, 35)", "self.c = nn.Conv2d(3, 16, 3)"),
     "small_producer": module("return x * torch.sigmoid(self.b * 2) + 1", "torch.randn(5, 12)", "self.b = nn.Parameter(torch.randn(12))"),
 }

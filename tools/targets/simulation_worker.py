@@ -383,7 +383,7 @@ def _described(func: Any, args: Any, kwargs: Any, out: Any) -> dict[str, Any] | 
     name = str(func).removeprefix("aten.").partition(".")[0]
     schema = func._schema
     writes = [item for item in schema.arguments if item.alias_info is not None and item.alias_info.is_write]
-    if name in _FREE or (not writes and any(item.alias_info is not None for item in schema.returns)):
+    if func.namespace == "prim" or name in _FREE or (not writes and any(item.alias_info is not None for item in schema.returns)):
         return None
     inputs = [leaf for leaf in tree_leaves([args, kwargs]) if torch.is_tensor(leaf)]
     outputs = [leaf for leaf in tree_leaves(out) if torch.is_tensor(leaf)]

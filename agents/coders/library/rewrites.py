@@ -107,7 +107,7 @@ def rewrite(graph: Graph, anchored: Collection[str] = ()) -> Rewritten:
     """
     graph, pinned = _functional(graph)
     graph = _without_copies(graph, pinned)
-    graph = _renamed(graph)
+    graph = _named(_renamed(graph), pinned)
     graph = _unfolded(graph, frozenset(anchored), pinned)
     graph, saved = simplified(graph, pinned, VIEWS)
     return Rewritten(_without_dead(graph, pinned), pinned, saved)
@@ -235,6 +235,26 @@ def _renamed(graph: Graph) -> Graph:
             node = replace(node, op=f"aten.{_SYNONYMS[parts[1]]}.{parts[2]}")
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _named(graph: Graph, pinned: Collection[str]) -> Graph:
+    """Give `x * tanh(softplus(x))` its name, mish: one exponential where its parts take three transcendental functions."""
+    nodes = [node if set(node.refs()) & set(pinned) else _mish_of(node, graph) or node for node in graph.nodes]
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _mish_of(node: Node, graph: Graph) -> Node | None:
+    if node.op != "aten.mul.Tensor":
+        return None
+    left, right = node.argument("self"), node.argument("other")
+    for source, gate in ((left, right), (right, left)):
+        tanh = graph.node(gate.name) if isinstance(gate, Ref) else None
+        soft = graph.node(tanh.refs()[0]) if tanh is not None and tanh.op == "aten.tanh.default" else None
+        if soft is None or soft.op != "aten.softplus.default" or soft.argument("self") != source:
+            continue
+        if soft.argument("beta", 1) == 1 and soft.argument("threshold", 20) == 20:
+            return Node(node.name, "aten.mish.default", (Argument("self", source),), node.output)
+    return None
 
 
 @dataclass

@@ -21,6 +21,7 @@ ACTIVATIONS = [
     "F.gelu(x, approximate='tanh')",
     "F.silu(x)",
     "F.mish(x)",
+    "torch.multiply(torch.tanh(F.softplus(x * 20)), x * 20)",
     "F.softplus(x)",
     "F.softplus(x, beta=2, threshold=5)",
     "F.elu(x, alpha=0.7)",

@@ -97,6 +97,19 @@ def test_a_write_through_a_view_pins_everything_that_shares_the_memory() -> None
     assert first.op == "aten.mul.Tensor" and first.name in rewritten.pinned
 
 
+@pytest.mark.parametrize(
+    ("forward", "op"),
+    [
+        ("torch.multiply(torch.tanh(F.softplus(x)), x)", "aten.mish.default"),
+        ("x * torch.tanh(F.softplus(x))", "aten.mish.default"),
+        ("x * torch.tanh(F.softplus(x, beta=2))", "aten.mul.Tensor"),
+        ("x * torch.tanh(F.softplus(x + 1))", "aten.mul.Tensor"),
+    ],
+)
+def test_mish_in_parts_is_seen(forward: str, op: str) -> None:
+    assert rewrite(capture_here(module(f"return {forward}", "torch.randn(4, 40)")).workloads[0][1]).graph.nodes[-1].op == op
+
+
 def test_losses_unfold_unless_a_kernel_wants_them_whole() -> None:
     graph = capture_here(module("return F.mse_loss(x, y)", "torch.rand(3, 4), torch.rand(3, 4)", parameters="x, y")).workloads[0][1]
     assert [node.op for node in rewrite(graph).graph.nodes] == ["aten.sub.Tensor", "aten.mul.Tensor", "aten.mean.default"]

@@ -97,7 +97,22 @@ def test_a_baseline_that_blocks_found_slow_asks_no_more_of_the_candidate() -> No
 
 
 def test_rounds_end_where_no_claim_holds() -> None:
-    found = rehearsed(0.1, [(2.0, 1.9)] * 7)
+    found = rehearsed(1.0, [(2.0, 1.9)] * 7)
     assert found.complaint() and not found.is_settled
     found.wall.add(0.001, 8 * 0.002, 8 * 0.0019)
     assert found.is_settled
+
+
+def test_a_claim_that_is_far_off_takes_fewer_rounds() -> None:
+    assert not rehearsed(0.1, [(2.0, 1.9)] * 2).is_settled
+    assert rehearsed(0.1, [(2.0, 1.9)] * 3).is_settled
+    assert not rehearsed(0.6, [(2.0, 1.9)] * 3).is_settled
+
+
+def test_spinning_beside_threads_that_wait_is_doubtful_and_no_accusation() -> None:
+    """OpenMP's threads spin while one of them has no processor: much processor time, and no wall time but what was waited for."""
+    found = calls("cpu", 1.0, [8 * 0.005], processor=(1.0, 8 * 0.004))
+    found.in_place = True
+    for waited_s, is_doubtful in ((0.0, False), (8 * 0.004, True)):
+        found.waited_s = [waited_s]
+        assert found.complaint() and found.is_doubtful is is_doubtful

@@ -80,8 +80,8 @@ def _run(evaluator: LocalEvaluator, fixture: Fixture, target: str, limit_s: floa
     try:
         evaluation = evaluator.evaluate(fixture.candidate(), fixture.load_problem(), target, chosen)
         found = complaint(fixture, evaluation)
-        if found and evaluation.status is Status.PASSED:
-            # As a search does with finalists: a claim counts if a second measurement repeats it.
+        if found and evaluation.status in (Status.PASSED, Status.NOT_MEASURED):
+            # As a search does with finalists: a claim counts if a second measurement repeats it; and a host that was too busy may be so no more.
             evaluation = evaluator.evaluate(fixture.candidate(), fixture.load_problem(), target, chosen, previous=evaluation)
             found = complaint(fixture, evaluation)
     except ToolsError as err:

@@ -124,8 +124,18 @@ class FreshCalls:
         if by_processor := self._complaint(self.processor, min(used), self.processor.own_s, strict, times):
             return by_processor
         # Little processor time excuses much wall time only where the candidate had to wait for a processor: a claim may hold spinning threads' time, too.
-        without_waits = [own - waited for own, waited in zip(self.wall.own_s, self.waited_s or [math.inf] * self.rounds, strict=True)]
-        return self._complaint(self.wall, copying_s, without_waits, strict, times)
+        return self._complaint(self.wall, copying_s, self._without_waits(), strict, times)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether all that speaks against the claim may be others' doing: threads waited for a processor, and those that wait for them may spin meanwhile."""
+        if not self.complaint() or self.processor is None:
+            return False
+        copying_s = min(self.wall.empty_s + self.wall.eager_s + self.processor.empty_s + self.processor.eager_s)
+        return not self._complaint(self.wall, copying_s, self._without_waits(), False, 1.0)
+
+    def _without_waits(self) -> list[float]:
+        return [own - waited for own, waited in zip(self.wall.own_s, self.waited_s or [math.inf] * self.rounds, strict=True)]
 
     def _complaint(self, clock: Sweeps, copying_s: float, own_s: list[float], strict: bool, times: float) -> str:
         copied_s = 0.0 if self.in_place else copying_s

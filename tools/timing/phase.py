@@ -25,7 +25,7 @@ from tools.check.verdict import Rejected
 from tools.errors import HarnessError
 from tools.timing.device_state import DeviceState, summarise
 from tools.timing.exclusive import Alone
-from tools.timing.fresh import MOST_BYTES, Sweeps, num_draws
+from tools.timing.fresh import MOST_BYTES, FreshCalls, Sweeps, num_draws
 from tools.timing.parts import part
 from tools.timing.stats import median_ms, paired_speedup
 from tools.timing.sweeps import REFERENCE_S, FreshSweeps
@@ -54,8 +54,9 @@ _LONG_S, _VERIFIED_BYTES_PER_S = 0.25, 0.5e9
 """Verifying that takes longer is done beside others; how long it takes is known from the last one, and guessed from the bytes of a call before the first."""
 _VERIFY_MORE_S = 0.06
 """What comparing outputs of further blocks may take, in s, on `cpu`."""
-_MEASUREMENTS = 2
-"""So often does a claim have to fail on fresh inputs before it is called false: a host that was quieter during the blocks than afterwards accuses nobody."""
+_MEASUREMENTS, _DOUBTFUL_MEASUREMENTS = 2, 4
+"""So often does a claim have to fail on fresh inputs before it is called false: a host that was quieter during the blocks than afterwards accuses nobody.
+Where others may be all that speaks against it, more often, and then nothing is said."""
 _WATCH_SAMPLES = 40
 _WATCH_S = 10.0
 """A candidate is watched until threads were found executing so often, which takes 0.1 s on a quiet machine, at most about so long."""
@@ -124,7 +125,7 @@ class WorkloadTimer:
         self._verifying_s = math.inf
         """What the last verification took."""
         self._has_rested = False
-        self._is_restored = self._keeps_inputs = False
+        self._is_restored = self._shares_inputs = False
 
     def run(self, prepared: Answer, generator: np.random.Generator) -> WorkloadEvaluation:
         """Interleave blocks of every arm, which are warm, and return the workload's evaluation.
@@ -136,18 +137,23 @@ class WorkloadTimer:
         with part(self._record.parts_s, "start"):
             self.calibrate()
         complaint = ""
-        for _ in range(_MEASUREMENTS):
+        for number in range(_DOUBTFUL_MEASUREMENTS):
             with part(self._record.parts_s, "blocks"):
                 evaluation = self.measure(generator, prepared["outputs"])
             with part(self._record.parts_s, "fresh_inputs"):
-                complaint = self._require_fresh_work(evaluation, prepared)
-            if not complaint:
+                found = self._sweep_fresh(evaluation, prepared)
+            complaint = found.complaint() if found is not None else ""
+            if not complaint or found is None:
                 return evaluation
+            if number + 1 >= _MEASUREMENTS and not found.is_doubtful:
+                raise Rejected(
+                    Status.REWARD_HACK,
+                    complaint,
+                    Feedback(error="each call must do all of its work from its own inputs; nothing may be kept between calls"),
+                )
             self._record.notes.append(f"measured again: {complaint}")
         raise Rejected(
-            Status.REWARD_HACK,
-            complaint,
-            Feedback(error="each call must do all of its work from its own inputs; nothing may be kept between calls"),
+            Status.NOT_MEASURED, f"others use the processors so much that a claim can be neither confirmed nor refuted: {complaint}"
         )
 
     def warm_up(
@@ -163,7 +169,7 @@ class WorkloadTimer:
             more_baselines: Further arms.
         """
         process, session = self._process, self._session
-        self._is_restored, self._keeps_inputs = restore, restore or shares_inputs
+        self._is_restored, self._shares_inputs = restore, shares_inputs
         self._moved_bytes = _nbytes(prepared["slots"][0]) + _nbytes(prepared["outputs"])
         process.prepare(prepared["slots"], prepared["layout"], self._deadline, restore=restore)
         baselines = [*(["eager"] if compile_note else ["eager", "compiled"]), *more_baselines]
@@ -374,11 +380,11 @@ class WorkloadTimer:
             yield
         self._has_rested = True
 
-    def _require_fresh_work(self, evaluation: WorkloadEvaluation, prepared: Answer) -> str:
+    def _sweep_fresh(self, evaluation: WorkloadEvaluation, prepared: Answer) -> FreshCalls | None:
         """Sweep both sides over inputs that nobody has seen (`tools.timing.sweeps`).
 
         Returns:
-            Why the claim cannot be true: a call takes much longer where the baseline's does not; empty if it can.
+            What was found; None where there is nothing to sweep over.
 
         Raises:
             Rejected: An output is wrong.
@@ -395,20 +401,20 @@ class WorkloadTimer:
         )
         if count == 0:
             self._record.notes.append("no calls on fresh inputs: they are too large")
-            return ""
+            return None
         found = FreshSweeps(self._process, self._session, self._deadline, self._aside_if_long).run(
             Sweeps(evaluation.candidate.latency_ms, eager_ms),
             Sweeps(*used_ms) if used_ms else None,
             count,
             moved,
-            in_place=on_cpu and not self._keeps_inputs,
+            mode="copied" if not on_cpu or self._is_restored else "at_once" if self._shares_inputs else "in_place",
             verifying_s=count * moved / _VERIFIED_BYTES_PER_S,
         )
         if not found.rounds:
             self._record.notes.append("no calls on fresh inputs: their shapes differ from draw to draw")
-            return ""
+            return None
         self._record.fresh = found.as_json()
-        return found.complaint()
+        return found
 
     def _require_honest_clock(self, arms: Mapping[str, Arm], outputs: Answer) -> None:
         record, candidate = self._record, arms["candidate"]

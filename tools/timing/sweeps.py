@@ -71,7 +71,7 @@ class FreshSweeps:
         """What the baseline took to write its outputs, by each clock, at the least."""
 
     def run(
-        self, wall: Sweeps, processor: Sweeps | None, count: int, moved_bytes: int, *, in_place: bool, verifying_s: float
+        self, wall: Sweeps, processor: Sweeps | None, count: int, moved_bytes: int, *, mode: SweepMode, verifying_s: float
     ) -> FreshCalls:
         """Sweep both sides until another round could change nothing.
 
@@ -80,7 +80,7 @@ class FreshSweeps:
             processor: Those by the processor time, on `cpu`.
             count: Draws a sweep.
             moved_bytes: Inputs and outputs of one call.
-            in_place: Calls are made where the draws lie, which are destroyed before the outputs are asked for.
+            mode: See there; outputs kept until they are asked for become outputs written at once where they share memory.
             verifying_s: What making or comparing all of them is expected to take.
 
         Returns:
@@ -89,10 +89,9 @@ class FreshSweeps:
         Raises:
             Rejected: An output is wrong.
         """
-        found = FreshCalls(self._session.device, count, wall, processor, in_place=in_place)
-        mode: SweepMode = "in_place" if in_place else "copied"
-        if in_place and count * moved_bytes <= _REHEARSED_BYTES:
-            self._announced, is_reused = self._rehearse(count)
+        found = FreshCalls(self._session.device, count, wall, processor, in_place=mode != "copied")
+        if found.in_place and count * moved_bytes <= _REHEARSED_BYTES:
+            self._announced, is_reused = self._rehearse(count, mode)
             found.is_rehearsed = bool(self._announced)
             mode = "at_once" if is_reused else mode
         else:
@@ -146,7 +145,7 @@ class FreshSweeps:
             return swept_s
         return max(0.0, swept_s - baseline_s) if mode == "at_once" else swept_s + max(0.0, stored_s - baseline_s)
 
-    def _rehearse(self, count: int) -> tuple[list[Answer], bool]:
+    def _rehearse(self, count: int, mode: SweepMode) -> tuple[list[Answer], bool]:
         """Tell the candidate where draws will lie and outputs go, and sweep both sides over draws that count for nothing: memory is met, threads are awake.
 
         Returns:
@@ -161,9 +160,9 @@ class FreshSweeps:
         self._process.share(self._session.arenas, self._deadline)
         self._process.announce(decoys["draws"], decoys["outputs"], self._deadline)
         with self._session.stopped():
-            self._process.sweep((), (), "in_place", self._deadline)
-            reply = self._process.store(self._deadline)
-        return decoys["draws"], reply.data.get("reused") is True and count > 1
+            self._process.sweep((), (), mode, self._deadline)
+            is_reused = mode == "in_place" and self._process.store(self._deadline).data.get("reused") is True
+        return decoys["draws"], is_reused and count > 1
 
     def _novel(self, count: int, *, only_memory: bool = False) -> Answer:
         """Have the trusted process draw inputs that nobody has seen; `only_memory`: see to the room for them."""

@@ -4,14 +4,20 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 export KEVOLVE_HOME ?= $(CURDIR)/.kevolve
 
-.PHONY: install demo check test test-all format clean
+.PHONY: install develop demo check test test-all format clean
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed  ## what a run needs: the packages without any extra
+
+develop: $(VENV)/.developed  ## what tests and checks need besides
 
 $(VENV)/.installed: pyproject.toml
 	@echo "installing into $(VENV): a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
@@ -21,19 +27,19 @@ demo: install  ## ingest docs/, run the examples on this machine's CPU, print th
 	$(BIN)/kevolve run examples/map_id_transform.py --target cpu --budget-evaluations 6 --seed 0
 	@echo 'go on with: export PATH="$(CURDIR)/$(BIN):$$PATH" KEVOLVE_HOME="$(KEVOLVE_HOME)"; kevolve doctor'
 
-check: install  ## formatting, lint, types, documents
+check: develop  ## formatting, lint, types, documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/kb lint docs/
 
-test: install  ## what CI runs; under 10 minutes on 2 cores
+test: develop  ## what CI runs; under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-all: install  ## the slow ones too: real searches, every compiler target
+test-all: develop  ## the slow ones too: real searches, every compiler target
 	$(BIN)/python -m pytest -n 2
 
-format: install
+format: develop
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

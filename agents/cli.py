@@ -36,9 +36,28 @@ for module in GROUPS:
     app.add_typer(module.group)
 
 
+class _Once(logging.Filter):
+    """Lets a warning through the first time that it is said: what holds for every candidate of a run is told once. Errors always pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is new."""
+        record.levelname_lower = record.levelname.lower()
+        text = record.getMessage()
+        is_new = record.levelno > logging.WARNING or text not in self._said
+        self._said.add(text)
+        return is_new
+
+
 def main() -> None:
     """Entry point of the command `kevolve`."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("kevolve: %(levelname_lower)s: %(message)s"))
+    handler.addFilter(_Once())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     app()
 
 

@@ -153,7 +153,7 @@ class RunContext:
         """Store an event and show it."""
         item = Event(kind=kind, data=data)
         self.store.add_event(self.run_id, item)
-        self.report(item)
+        self._show(item)
 
     def attempts(self, session_id: str) -> list[AttemptRecord]:
         """Return the drafts of a session in order. As only this process writes them, they are read again only after a change."""
@@ -192,7 +192,13 @@ class RunContext:
     def _changed(self, session_id: str, told: Sequence[Event]) -> None:
         self._attempts.pop(session_id, None)
         for item in told:
-            self.report(item)
+            self._show(item)
+
+    def _show(self, item: Event) -> None:
+        """Report an event; one about an evaluation with how many the run has made so far, which whoever watches cannot count: some were made before, some are a coder's tests."""
+        if item.kind in ("evaluated", "remeasured"):
+            item = Event(item.kind, {**item.data, "evaluations": self.store.spent(self.run_id).evaluations})
+        self.report(item)
 
     def history(self, until: int) -> History:
         """Return the nodes before logical step `until` as a sequence that reads them when they are looked at."""

@@ -97,7 +97,7 @@ class Progress:
         elif event.kind == "written":
             self._status, self._what = "evaluating", data["notes"]
         elif event.kind == "evaluated":
-            self._evaluated += data["status"] != "lint_error"
+            self._evaluated = data.get("evaluations", self._evaluated + (data["status"] != "lint_error"))
             self._best = max(self._best, data["fitness"])
             self._status = data["status"]
             self._told_of = " (simulated)" if data.get("evidence") == "simulated" else ""
@@ -111,7 +111,7 @@ class Progress:
             self._status, self._what = "evaluating finalists" if self._told_of else "measuring finalists", ""
             return f"search ended: {data['reason']}"
         elif event.kind == "remeasured":
-            self._evaluated += 1
+            self._evaluated = data.get("evaluations", self._evaluated + 1)
             what = "checked and simulated" if data.get("evidence") == "simulated" else "measured"
             return f"{what} again at full effort: fitness {data['fitness']:.3f} (search: {data['fitness_search']:.3f}), {data['status']}"
         return ""

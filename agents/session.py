@@ -174,12 +174,14 @@ async def evaluate_step(state: SessionState, runtime: Runtime[RunContext]) -> di
     used = state["used"]
     evaluation = record.evaluation
     if record.candidate is not None and not record.duplicate_of:
-        if evaluation is None or evaluation.status is not Status.LINT_ERROR:
+        if evaluation is None:
             evaluation = await context.evaluate(record.candidate, record.source_hash, "search")
             if evaluation is None:
                 return {"outcome": Outcome.STOPPED.value}
             context.set_attempt_evaluation(state["session_id"], state["attempt"], evaluation)
             used += 1
+        elif evaluation.status is not Status.LINT_ERROR:
+            used += 1  # made, stored and told before the run was interrupted
         assert evaluation is not None
         if UNMEASURABLE in evaluation.labels:
             return {"used": used, "outcome": Outcome.FAILED.value}

@@ -12,6 +12,7 @@ import typer
 from agents.commands.console import errors
 
 group = typer.Typer()
+_AFTERWARDS = "runs that were under way are kept and can be resumed (`kevolve runs` lists them)"
 
 
 @group.command(epilog="Examples: claude mcp add kevolve -- kevolve mcp; kevolve mcp --transport http --port 8765")
@@ -35,8 +36,12 @@ def mcp(
 
         place = (home if home is not None else default_home()).expanduser().absolute()
         if transport == "stdio":
-            with contextlib.suppress(KeyboardInterrupt):
+            how = "the client closed the connection"
+            try:
                 build_server(place).run("stdio")
+            except KeyboardInterrupt:
+                how = "interrupted"
+            typer.echo(f"kevolve: {how}; {_AFTERWARDS}", err=True)
             return
         if transport != "http":
             raise OptionError(f"unknown transport {transport!r}; known: stdio, http")
@@ -45,3 +50,4 @@ def mcp(
         typer.echo(f"serving {address}; the token is in {source}", err=True)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(runner.serve(sockets=[listener]))
+        typer.echo(f"kevolve: the server at {address} has stopped; {_AFTERWARDS}", err=True)

@@ -67,7 +67,12 @@ def mcp(home: HomeOption = None, embedder: EmbedderOption = None) -> None:
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     with open_base(home, embedder) as base:
-        anyio.run(make_server(lambda: base, _version()).run_stdio_async)
+        how = "the client closed the connection"
+        try:
+            anyio.run(make_server(lambda: base, _version()).run_stdio_async)
+        except KeyboardInterrupt:
+            how = "interrupted"
+    print(f"kb: {how}; the MCP server has ended", file=sys.stderr, flush=True)
 
 
 def _ingest_below(base: KnowledgeBase, allowed: list[Path]) -> IngestPaths | None:

@@ -1,4 +1,4 @@
-"""`einsum` as matrix products, from left to right as PyTorch does it: kernels for products and pointwise work then match its parts.
+"""`einsum` as matrix products, in the order that PyTorch takes them (from left to right, or `opt_einsum`'s path): kernels for products and pointwise work match its parts.
 
 Left alone: an ellipsis, a label twice in one operand, a label that only one operand has and nothing needs (a plain sum), sizes that broadcast,
 and results that PyTorch would lay out in another way.
@@ -121,18 +121,26 @@ def unfold_einsum(node: Node, spec_of: Callable[[str], TensorSpec | None], emit:
         return Ref(f"{node.name}_part{len(pending) - 1}")
 
     builder = _Builder(note, sizes)
-    found = operands[0]
-    for number, operand in enumerate(operands[1:], 2):
-        needed = output + "".join(terms[number:])
-        if not set(found.labels) ^ set(operand.labels) <= set(needed):
+    order = sorted(range(final.ndim), key=lambda axis: -final.stride[axis])
+    lying = "".join(output[axis] for axis in order)
+    path = node.argument("path")
+    steps = [item for item in path if isinstance(item, int)] if isinstance(path, tuple) else []
+    while len(operands) > 1:
+        one, other = sorted((steps.pop(0), steps.pop(0))) if len(steps) > 1 else (0, 1)
+        if not 0 <= one < other < len(operands):
             return False
-        found = builder.joined(found, operand, needed)
+        second, first = operands.pop(other), operands.pop(one)
+        needed = lying + "".join(item.labels for item in operands)
+        if not set(first.labels) ^ set(second.labels) <= set(needed):
+            return False
+        joined = builder.joined(first, second, needed)
+        operands.insert(len(operands) if isinstance(path, tuple) else 0, joined)
+    found = operands[0]
     if found.labels == output:
         found = builder.shaped(found, found.spec.shape, output, last=True)
     else:
         found = builder.turned(found, output, last=True)
-    lies = zip(final.shape, final.stride, found.spec.stride, strict=True)
-    if any(size > 1 and wanted != own for size, wanted, own in lies):
+    if any(size > 1 and wanted != own for size, wanted, own in zip(final.shape, final.stride, found.spec.stride, strict=True)):
         return False
     for op, spec, arguments, last in pending:
         emit(op, spec, *arguments, last=last)

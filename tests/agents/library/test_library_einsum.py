@@ -6,7 +6,9 @@ import pytest
 import torch
 from library_support import capture_here, module, task, write
 
+from agents.coders.library.graph import Argument, Graph, Node, Placeholder, Ref
 from agents.coders.library.rewrites import rewrite
+from tools.expressions import TensorSpec
 
 UNFOLDED = {
     "rows_times_matrix": ("bijl,lk->bijk", [(2, 3, 4, 5), (5, 6)], 1),
@@ -20,6 +22,7 @@ UNFOLDED = {
     "three": ("bclhn,bhcl,bclhp->bchpn", [(2, 2, 4, 3, 5), (2, 3, 2, 4), (2, 2, 4, 3, 7)], 1),
     "factor_last": ("bclhn,bchpn,bhcl->bclhp", [(2, 2, 4, 3, 5), (2, 2, 3, 6, 5), (2, 3, 2, 4)], 1),
 }
+PATHS = {"four": (0, 1, 0, 2, 0, 1), "three": (1, 2, 0, 1), "factor_last": (0, 2, 0, 1), "matrices": (0, 1)}
 KEPT = {
     "ellipsis": ("...ik,kj->...ij", [(2, 3, 4), (4, 5)]),
     "diagonal": ("ii,ij->ij", [(3, 3), (3, 4)]),
@@ -35,23 +38,33 @@ def problem(equation: str, shapes: list[tuple[int, ...]]) -> str:
     return module(f"return torch.einsum({equation!r}, {names})", ", ".join(f"torch.rand({shape})" for shape in shapes), parameters=names)
 
 
-@pytest.mark.parametrize("name", UNFOLDED)
-def test_products_give_pytorchs_values_in_pytorchs_layout(name: str) -> None:
+@pytest.mark.parametrize(("name", "path"), [*((name, ()) for name in UNFOLDED), *((name, path) for name, path in PATHS.items())])
+def test_products_give_pytorchs_values_in_pytorchs_layout(name: str, path: tuple[int, ...]) -> None:
+    """With a path, too: `torch.einsum` finds one where the package opt_einsum is installed."""
     equation, shapes, num_products = UNFOLDED[name]
-    graph = rewrite(capture_here(problem(equation, shapes)).workloads[0][1]).graph
-    assert [node.op for node in graph.nodes].count("aten.matmul.default") == num_products
-    assert "aten.einsum.default" not in [node.op for node in graph.nodes]
     torch.manual_seed(0)
     values = dict(zip("abcd", (torch.rand(shape) for shape in shapes), strict=False))
-    expected = torch.einsum(equation, *values.values())
+    expected = torch.ops.aten.einsum(equation, list(values.values()), path=list(path) or None)
+    inputs = tuple(Placeholder(key, "input", key, TensorSpec(tuple(item.shape), "float32", item.stride())) for key, item in values.items())
+    arguments = (
+        Argument("equation", equation),
+        Argument("tensors", tuple(map(Ref, values))),
+        Argument("path", path or None, bool(path), True),
+    )
+    node = Node("einsum", "aten.einsum.default", arguments, TensorSpec(tuple(expected.shape), "float32", expected.stride()))
+    graph = rewrite(Graph(inputs, (node,), Ref("einsum"))).graph
+    assert "aten.einsum.default" not in [node.op for node in graph.nodes]
+    assert path or [node.op for node in graph.nodes].count("aten.matmul.default") == num_products
     for node in graph.nodes:
         packet, overload = node.op.split(".")[1:]
-        given = [values[item.value.name] if hasattr(item.value, "name") else item.value for item in node.arguments]
-        values[node.name] = getattr(getattr(torch.ops.aten, packet), overload)(*given)
-        assert node.spec is not None and values[node.name].shape == node.spec.shape
-        own = values[node.name].stride()
-        assert all(size == 1 or a == b for size, a, b in zip(node.spec.shape, own, node.spec.stride, strict=True)), node
-    assert values[node.name].stride() == expected.stride() and torch.allclose(values[node.name], expected)
+        given = [values[item.value.name] if isinstance(item.value, Ref) else item.value for item in node.arguments]
+        made = getattr(getattr(torch.ops.aten, packet), overload)(*given)
+        assert node.spec is not None and made.shape == node.spec.shape
+        if node.op == "aten.mul.Tensor":
+            made = made.contiguous()  # as a kernel writes it
+        assert all(size == 1 or a == b for size, a, b in zip(made.shape, made.stride(), node.spec.stride, strict=True)), node
+        values[node.name] = made
+    assert made.stride() == expected.stride() and torch.allclose(made, expected)
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -68,7 +68,8 @@ class Problem:
 
     The source defines `Model(nn.Module)`, `get_inputs()` and `get_init_inputs()`. Optional module-level names that extend the format:
     `WORKLOADS: list[dict]` (each is passed as keyword arguments to `get_inputs`), `WEIGHTS_CONSTANT: bool` (default False),
-    `TOLERANCE: dict` (`atol`, `rtol`; default: per dtype, scale-aware).
+    `TOLERANCE: dict` (`atol`, `rtol`; default: per dtype, scale-aware), `INTERPRETER_SIZES: dict` (for simulated targets: module-level names and the constants
+    that they are where values are checked in Triton's interpreter).
     """
 
     problem_id: str

@@ -17,6 +17,7 @@ import pytest
 from tools.worker.channel import Channel
 from tools.worker.processes import Worker, WorkerHostileError, Zygote, descendants, threads_ready
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 _HELPERS = 4
 
 

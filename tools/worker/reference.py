@@ -94,6 +94,8 @@ class ReferenceWorker:
         self._own_outputs: mmap.mmap | None = None
         self._swept: list[Any] = []  # Any: output trees
         self._kept_draw: list[torch.Tensor] = []
+        self._is_in_place = False
+        """Whether the last sweep was made where the draws lie."""
 
     def run(self) -> None:
         """Serve until the other side closes."""
@@ -552,6 +554,7 @@ class ReferenceWorker:
                 return {**answer, "draws": [], "outputs": []}
             tensors.write(inputs, spec, self._memory())
             draws.append(spec)
+        self._kept_draw = []
         self._novel_plan = (draws, [tensors.moved(output_spec, number * stride) for number in range(len(draws))])
         if self._own_outputs is None or len(self._own_outputs) < stride * len(draws):
             self._own_outputs = mmap.mmap(-1, max(stride * len(draws), mmap.PAGESIZE))
@@ -564,7 +567,8 @@ class ReferenceWorker:
         """Do with a baseline what a candidate does with the fresh draws; arm `empty` moves the same bytes and computes nothing."""
         draws, places = self._novel_plan
         memory = self._own_outputs
-        if message["in_place"]:
+        self._is_in_place = message["in_place"]
+        if self._is_in_place:
             self._swept = []
             draws_there = [tensors.read(spec, self._memory(), self._device.name, in_place=True) for spec in message["draws"]] or self._views
             self._swept = self._timed().calls_in_place(self._arm(message["arm"]), draws_there)
@@ -599,11 +603,12 @@ class ReferenceWorker:
         """Compare all outputs of the candidate's sweep with the baseline's, and one of them with the float64 reference."""
         draws, places = self._novel_plan
         chosen = int(message["chosen"])
-        slots = self._timed().arguments
+        # Copied into the slots, a draw's tensors meet the slots' other values; where it lies, a draw has its own.
+        there = self._views[chosen] if self._is_in_place else self._timed().arguments[chosen % len(self._timed().arguments)]
         values = self._kept_draw or [tensors.view(self._memory(), entry) for entry in tensors.tensor_specs(draws[chosen])]
         fresh = iter([tensor.to(self._device.name) for tensor in values])
         self._kept_draw, self._swept = [], []
-        inputs = tensors.map_tensors(slots[chosen % len(slots)], lambda tensor: torch.empty_like(tensor).copy_(next(fresh)))
+        inputs = tensors.map_tensors(there, lambda tensor: torch.empty_like(tensor).copy_(next(fresh)))
         stats, _ = self._judged(self._written_as(places[chosen]), inputs, self._call_native(_copies(inputs)))
         others = []
         for number, place in enumerate(places):

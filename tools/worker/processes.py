@@ -414,7 +414,7 @@ def _stay_stopped(pids: Sequence[int]) -> float:
     """Stop several processes until two looks find none of them running: each may have made another go on before it was stopped itself.
 
     Returns:
-        When the last signal was sent that one of them needed.
+        When the last signal was sent to one that ran.
     """
     deadline, since, quiet_looks = time.monotonic() + _STOP_S, 0.0, 0
     while quiet_looks < 2:
@@ -425,7 +425,9 @@ def _stay_stopped(pids: Sequence[int]) -> float:
             if states[pid] - _STOPPED:
                 _signal(pid, signal.SIGSTOP)
         if any(found - _STOPPED - {"D"} for found in states.values()):  # what waits in the kernel stops when it leaves it
-            since, quiet_looks = time.perf_counter(), 0
+            quiet_looks = 0
+            if any("R" in found for found in states.values()):
+                since = time.perf_counter()
             time.sleep(_STOP_LOOK_S)
         else:
             quiet_looks += 1

@@ -32,8 +32,8 @@ _REHEARSED_BYTES = 16 << 20
 """Up to so many bytes of inputs and outputs a sweep in place is announced and rehearsed on other draws; calls on more take longer than what that saves."""
 _STORES = 3
 """How often the baseline writes its outputs for fresh inputs; the least time counts, since a disturbance would excuse what a candidate computes while it writes."""
-_CROWD_LOOKS, _CROWD_LOOK_S = 5, 0.0003
-"""So often, and so far apart, somebody else's thread has to be found ready: the kernel's own come and go."""
+_CROWD_LOOKS, _CROWD_LOOK_S, _CROWD = 5, 0.0005, 2
+"""So many looks, so far apart, of which so many have to find somebody else's thread ready: the kernel's own come and go, and others may rest between two bursts."""
 _STILL_S = 0.05
 """How long a process that was told to stop may take until its threads are seen to stand still."""
 
@@ -218,12 +218,12 @@ class FreshSweeps:
             deadline = time.monotonic() + _STILL_S
             while not (self._session.is_still() and self._process.is_still()) and time.monotonic() < deadline:
                 time.sleep(_CROWD_LOOK_S)
+            found = 0
             for _ in range(_CROWD_LOOKS):
                 ready = threads_ready()
-                if ready is not None and ready <= 1:  # the one that asks
-                    return False
+                found += ready is None or ready > 1  # the one that asks is ready
                 time.sleep(_CROWD_LOOK_S)
-        return True
+        return found >= _CROWD
 
 
 def _longest_wait(before: dict[int, float] | None, after: dict[int, float] | None) -> float:

@@ -7,6 +7,7 @@ import mmap
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,3 +75,20 @@ def test_processes_that_wake_each_other_are_held_still_or_found_out(ring: tuple[
 def test_the_kernel_says_how_many_threads_are_ready(ring: tuple[Worker, mmap.mmap]) -> None:
     ready = threads_ready()
     assert ready is None or ready >= 2
+
+
+@pytest.mark.parametrize("length", [10, 2_000_000])
+def test_a_peer_that_is_held_still_is_let_go_once_a_message_is_on_its_way(length: int) -> None:
+    """A long one does not fit into the socket, so that the peer has to read before all of it is sent."""
+    ours, theirs = socket.socketpair()
+    received: list[int] = []
+    with contextlib.closing(Channel(ours)) as channel, contextlib.closing(Channel(theirs)) as peer:
+        reader = threading.Thread(target=lambda: received.append(len(peer.receive(60.0)[0]["text"])))
+
+        def start() -> None:
+            if reader.ident is None:
+                reader.start()
+
+        channel.send({"text": "x" * length}, start=start)
+        reader.join(60.0)
+    assert received == [length]

@@ -96,7 +96,7 @@ def test_a_negative_number_of_profiles_is_refused() -> None:
 
 
 def test_every_toolchain_has_passes() -> None:
-    assert set(PASSES) == {"cpu", "cuda", "rocm", "mtia"}
+    assert set(PASSES) == {"cpu", "cuda", "rocm", "mtia", "sim"}
 
 
 def test_a_target_that_nobody_knows_yields_no_profile() -> None:

@@ -100,7 +100,7 @@ class LibraryCoder:
             try:
                 candidate, kernels = _candidate(bench, proposal)
             except (CaptureError, DocumentError) as error:
-                logger.warning("proposal dropped (%s): %s", proposal.note, error)
+                logger.warning("left out one idea (%s): %s; the search goes on with the others", proposal.note, error)
                 continue
             if candidate.candidate_id in written:
                 continue
@@ -151,7 +151,7 @@ def seeds(
         try:
             candidate, _ = _composed(bench, proposal)
         except (CaptureError, DocumentError) as error:
-            logger.warning("proposal dropped (%s): %s", proposal.note, error)
+            logger.warning("left out one idea (%s): %s; the search goes on with the others", proposal.note, error)
             continue
         found.setdefault(candidate.candidate_id, candidate)
     return Seeds(tuple(found.values()), *_shares(bench))

@@ -104,8 +104,8 @@ def test_rounds_end_where_no_claim_holds() -> None:
 
 
 def test_a_claim_that_is_far_off_takes_fewer_rounds() -> None:
-    assert not rehearsed(0.1, [(2.0, 1.9)] * 2).is_settled
-    assert rehearsed(0.1, [(2.0, 1.9)] * 3).is_settled
+    assert not rehearsed(0.1, [(2.0, 1.9)] * 5).is_settled
+    assert rehearsed(0.1, [(2.0, 1.9)] * 6).is_settled
     assert not rehearsed(0.6, [(2.0, 1.9)] * 3).is_settled
 
 

@@ -15,14 +15,14 @@ SweepMode = Literal["in_place", "at_once", "copied"]
 """Calls where the draws lie, with outputs kept until they are asked for; the same with each output written at once; or values copied in and outputs out."""
 _MAX_ROUNDS = 8
 """Rounds while the claim does not hold: a disturbance of the host can only add, so the least of all rounds counts."""
-_CLEAR, _CLEAR_ROUNDS = 3.0, 3
+_CLEAR, _CLEAR_ROUNDS = 3.0, 6
 """A claim that is so many times further off than is allowed, by every clock, needs no more rounds than this."""
 _EXCUSED_ROUNDS = 5
 """Rounds if the claim only holds because the baseline is slower in sweeps than in its blocks, too: a disturbance of one round would excuse anything."""
 _FACTOR = 1.5
 """A call on fresh inputs may take this many times what is claimed, beyond what it costs the baseline."""
-_FLOOR_MS = {"cpu": 0.2, "cuda": 0.0}
-"""Per sweep: threads that wake up, the answer's way."""
+_FLOOR_MS = {"cpu": 0.4, "cuda": 0.0}
+"""Per sweep: threads that wake up and the answer's way, twice."""
 _LOADED_MS = {"cpu": 0.6, "cuda": 0.0}
 """Per sweep, on top: what others who use the cores at the same time left in the best of six rounds; never more than `_LOADED_FACTOR` times what is claimed."""
 _LOADED_FACTOR = 3.0

@@ -54,7 +54,7 @@ _LONG_S, _VERIFIED_BYTES_PER_S = 0.25, 0.5e9
 """Verifying that takes longer is done beside others; how long it takes is known from the last one, and guessed from the bytes of a call before the first."""
 _VERIFY_MORE_S = 0.06
 """What comparing outputs of further blocks may take, in s, on `cpu`."""
-_MEASUREMENTS, _DOUBTFUL_MEASUREMENTS = 2, 4
+_MEASUREMENTS, _DOUBTFUL_MEASUREMENTS = 3, 4
 """So often does a claim have to fail on fresh inputs before it is called false: a host that was quieter during the blocks than afterwards accuses nobody.
 Where others may be all that speaks against it, more often, and then nothing is said."""
 _WATCH_SAMPLES = 40

@@ -67,8 +67,8 @@ class FreshSweeps:
         self._aside = aside
         self._on_cpu = session.device == "cpu"
         self._announced: list[Answer] = []
-        self._store_s = (math.inf, math.inf)
-        """What the baseline took to write its outputs, by each clock, at the least."""
+        self._least_s = {"ping": (math.inf, math.inf), "store": (math.inf, math.inf)}
+        """What an empty command took the baseline, and writing its outputs, by each clock, at the least."""
 
     def run(
         self, wall: Sweeps, processor: Sweeps | None, count: int, moved_bytes: int, *, mode: SweepMode, verifying_s: float
@@ -115,8 +115,9 @@ class FreshSweeps:
         empty = self._baseline_took(functools.partial(self._sweep_baseline, "empty", novel["draws"], in_place=False))
         eager = self._baseline_took(functools.partial(self._sweep_baseline, "eager", told, in_place=in_place))
         for _ in range(_STORES * in_place):
-            storing = self._baseline_took(lambda: self._session.request("store", REFERENCE_S))
-            self._store_s = (min(self._store_s[0], storing.wall_s), min(self._store_s[1], storing.processor_s))
+            for op, least in self._least_s.items():
+                took = self._held_baseline_took(op)
+                self._least_s[op] = (min(least[0], took.wall_s), min(least[1], took.processor_s))
         crowded = [self._is_crowded()]
         own, _ = self._took(hold, functools.partial(self._process.sweep, told, novel["outputs"] if told else [], mode, self._deadline))
         stored, answer = Took(0.0, 0.0), Answer()
@@ -128,22 +129,21 @@ class FreshSweeps:
             return False
         crowded.append(self._is_crowded())
         # What takes longer to write than it takes the baseline is computed while it is written; written at once, it is part of the sweep.
-        found.wall.add(empty.wall_s, eager.wall_s, self._without_writing(own.wall_s, stored.wall_s, self._store_s[0], mode))
+        found.wall.add(empty.wall_s, eager.wall_s, self._computing_s(own.wall_s, stored.wall_s, 0, mode))
         if found.processor is not None:
-            spent = self._without_writing(own.processor_s, stored.processor_s, self._store_s[1], mode)
-            found.processor.add(empty.processor_s, eager.processor_s, spent)
+            found.processor.add(empty.processor_s, eager.processor_s, self._computing_s(own.processor_s, stored.processor_s, 1, mode))
         # A candidate can make its own threads wait, so waiting counts only where somebody else's were there to be waited for.
         found.waited_s.append(sum(item.waited_s for item, *seen in zip((own, stored), crowded, crowded[1:], strict=False) if any(seen)))
         with self._aside(verifying_s, comes_back=not found.is_settled):
             self._verify(chosen)
         return True
 
-    @staticmethod
-    def _without_writing(swept_s: float, stored_s: float, baseline_s: float, mode: SweepMode) -> float:
-        """Return what a sweep took besides writing outputs as quickly as the baseline does."""
+    def _computing_s(self, swept_s: float, stored_s: float, clock: int, mode: SweepMode) -> float:
+        """Return what a sweep took besides being let go and held again, and writing outputs as quickly as the baseline does."""
         if mode == "copied":
             return swept_s
-        return max(0.0, swept_s - baseline_s) if mode == "at_once" else swept_s + max(0.0, stored_s - baseline_s)
+        ping_s, store_s = self._least_s["ping"][clock], self._least_s["store"][clock]
+        return max(0.0, swept_s - store_s) if mode == "at_once" else max(0.0, swept_s - ping_s) + max(0.0, stored_s - store_s)
 
     def _rehearse(self, count: int, mode: SweepMode) -> tuple[list[Answer], bool]:
         """Tell the candidate where draws will lie and outputs go, and sweep both sides over draws that count for nothing: memory is met, threads are awake.
@@ -193,6 +193,15 @@ class FreshSweeps:
         reply = work()
         with self._session.stopped():  # a running thread's time is counted up to the last tick only
             return Took(reply.seconds, self._session.cpu_seconds() - before)
+
+    def _held_baseline_took(self, op: str) -> Took:
+        """Clock a command of the baseline as the candidate's are clocked."""
+        with contextlib.ExitStack() as hold:
+            hold.enter_context(self._session.stopped())
+            used_s, began = self._session.cpu_seconds(), time.perf_counter()
+            self._session.request(op, REFERENCE_S, start=hold.close)
+            wall_s = hold.enter_context(self._session.stopped()) - began
+            return Took(wall_s, self._session.cpu_seconds() - used_s)
 
     def _took(self, hold: contextlib.ExitStack, command: Callable[[Callable[[], None]], Reply]) -> tuple[Took, Answer]:
         """Clock a command from when the candidate is let go for it until it is held still again: no moment of its is left out."""

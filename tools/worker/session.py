@@ -102,12 +102,12 @@ class ReferenceSession:
         """
         return self.request(op, timeout_s, **fields).data
 
-    def request(self, op: str, timeout_s: float, **fields: Any) -> Reply:  # Any: JSON
-        """Like `ask`, with the parent's clock."""
+    def request(self, op: str, timeout_s: float, start: Callable[[], None] | None = None, **fields: Any) -> Reply:  # Any: JSON
+        """Like `ask`, with the parent's clock; `start`: as for `tools.worker.processes.Worker.request`."""
         try:
             with self.turn() as interruption:
                 meanwhile = functools.partial(interruption.look, self._worker) if interruption is not None else None
-                reply = self._worker.request(op, timeout_s, meanwhile=meanwhile, **fields)
+                reply = self._worker.request(op, timeout_s, meanwhile=meanwhile, start=start, **fields)
         except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError) as err:
             if self.device != "cpu" and "out of memory" in self._worker.log_tail(1500):
                 raise Crowded(Status.NOT_MEASURED, f"the reference process found no memory on the device at {op!r}") from err

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from landscape import PROBLEM, EndingCoder, LandscapeEvaluator, config, machinery
 from rich.console import Console
+from sources import DOUBLE_ROWS_KERNEL
 from test_kevolve_command import kevolve
 
 from agents.driver import create_run, drive
@@ -46,29 +47,7 @@ def get_inputs():
 def get_init_inputs():
     return []
 """
-ANSWER = """Sixteen rows at a time.
-
-```python
-import torch
-import triton
-import triton.language as tl
-
-
-@triton.jit
-def double(x_ptr, out_ptr, rows, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    offset = row[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    x = tl.load(x_ptr + offset, mask=(row < rows)[:, None], other=0.0)
-    tl.store(out_ptr + offset, tl.maximum(x, 0.0) * 2.0, mask=(row < rows)[:, None])
-
-
-class ModelNew(torch.nn.Module):
-    def forward(self, x):
-        out = torch.empty_like(x)
-        double[(triton.cdiv(x.shape[0], 16),)](x, out, x.shape[0], COLUMNS=x.shape[1], BLOCK=16)
-        return out
-```
-"""
+ANSWER = f"Sixteen rows at a time.\n\n```python\n{DOUBLE_ROWS_KERNEL}```\n"
 
 
 class SimulatedLandscape(LandscapeEvaluator):

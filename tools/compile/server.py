@@ -8,19 +8,17 @@ import importlib.metadata
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tools import line_process
 from tools.compile.job import Job
 from tools.errors import HarnessError, MachineError
 from tools.targets.base import CompileReport, EmittedStage, KernelResources, LaunchRecord, TimeEstimate
 from tools.types import Evidence
-
-_PACKAGES = Path(__file__).resolve().parent.parent.parent
 
 
 class CompileServer:
@@ -71,26 +69,13 @@ class CompileServer:
 
     def _ask(self, job: Job, timeout_s: float) -> CompileReport:
         if self._process is None or self._process.poll() is not None:
-            self._process = _start()
-        process = self._process
-        if process.stdin is None or process.stdout is None:
-            raise OSError("the compiler's process has no pipes")
-        process.stdin.write(json.dumps({"job": dataclasses.asdict(job), "timeout_s": timeout_s}) + "\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        if not line:
-            raise OSError(f"it ended with code {process.wait()}")
-        return report_from_json(json.loads(line))
+            environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+            self._process = line_process.start("tools.compile.worker", environment)
+        return report_from_json(line_process.ask(self._process, {"job": dataclasses.asdict(job), "timeout_s": timeout_s}))
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
+        line_process.end(process)
 
     def _path(self, job: Job, timeout_s: float) -> Path | None:
         if self._cache is None:
@@ -131,23 +116,6 @@ def report_from_json(data: Mapping[str, Any]) -> CompileReport:  # Any: JSON
         "evidence": Evidence(values["evidence"]),
     }
     return CompileReport(**values)
-
-
-def _start() -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]))}
-    environment |= {
-        "CUDA_VISIBLE_DEVICES": "",
-        "HIP_VISIBLE_DEVICES": "",
-    }  # a compiler must not take memory or time of a device that measures
-    environment.pop("TRITON_INTERPRET", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tools.compile.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )
 
 
 def _writable(folder: Path) -> Path:

@@ -12,7 +12,6 @@ import math
 import os
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from tools import line_process
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError, MachineError, ProblemError
 from tools.receipts import host_facts, write_receipt
@@ -49,7 +49,11 @@ if TYPE_CHECKING:
 
 BASELINE = "eager_simulated"
 """The reference as PyTorch would run it operator by operator, priced by the same model."""
-_PACKAGES = Path(__file__).resolve().parent.parent.parent
+_ENVIRONMENT = {
+    "TRITON_INTERPRET": "1",
+    "OMP_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",  # torch.compile would write kernels for this machine: the reference's operators are priced instead
+}
 _TRACE_S = 120.0
 _MOST_READS = 64
 
@@ -83,22 +87,14 @@ class SimulationServer:
         """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
-                self._process = _start()
-            process = self._process
-            assert process.stdin is not None and process.stdout is not None, "started with pipes"
+                self._process = line_process.start("tools.targets.simulation_worker", {**os.environ, **_ENVIRONMENT})
             try:
-                process.stdin.write(json.dumps(job) + "\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
+                return line_process.ask(self._process, job)
             except OSError as error:
-                line, cause = "", str(error)
-            else:
-                cause = "it closed its output"
-            if not line:
                 self._stop()
-                raise HarnessError(f"the simulator's process does not answer: {cause}; try `python -m tools.targets.simulation_worker`")
-            answer: dict[str, Any] = json.loads(line)
-            return answer
+                raise HarnessError(
+                    f"the simulator's process does not answer: {error}; try `python -m tools.targets.simulation_worker`"
+                ) from error
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
@@ -107,13 +103,7 @@ class SimulationServer:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
+        line_process.end(process)
 
 
 class SimulatedEvaluator:
@@ -409,24 +399,3 @@ def _composition(kinds: Iterator[str]) -> Composition:
     if "kernel" not in seen:
         return Composition.LIBRARY
     return Composition.MIXED if "operator" in seen else Composition.CUSTOM
-
-
-def _start() -> subprocess.Popen[str]:
-    path = os.pathsep.join(filter(None, [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": path,
-        "TRITON_INTERPRET": "1",
-        "OMP_NUM_THREADS": "1",
-        "TORCHDYNAMO_DISABLE": "1",  # torch.compile would write kernels for this machine: the reference's operators are priced instead
-        "CUDA_VISIBLE_DEVICES": "",
-        "HIP_VISIBLE_DEVICES": "",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tools.targets.simulation_worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import DOUBLE_ROWS_KERNEL as KERNEL
 
 from tools.errors import MachineError, ProblemError
 from tools.problems import problem_from_source
@@ -36,26 +37,6 @@ def get_inputs():
 
 def get_init_inputs():
     return []
-"""
-KERNEL = """
-import torch
-import triton
-import triton.language as tl
-
-
-@triton.jit
-def double(x_ptr, out_ptr, rows, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    offset = row[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    x = tl.load(x_ptr + offset, mask=(row < rows)[:, None], other=0.0)
-    tl.store(out_ptr + offset, tl.maximum(x, 0.0) * 2.0, mask=(row < rows)[:, None])
-
-
-class ModelNew(torch.nn.Module):
-    def forward(self, x):
-        out = torch.empty_like(x)
-        double[(triton.cdiv(x.shape[0], 16),)](x, out, x.shape[0], COLUMNS=x.shape[1], BLOCK=16)
-        return out
 """
 LAUNCH = "        double[(triton.cdiv(x.shape[0], 16),)](x, out, x.shape[0], COLUMNS=x.shape[1], BLOCK=16)\n"
 

@@ -34,8 +34,12 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Look at packages, compiler, devices, the home directory, the knowledge base and the documents."""
-    return [check(home) for check in (_packages, _compiler, _device, _home, _space, _knowledge, _documents, _runs)]
+    """Look at packages, compiler, devices, the sandbox's layers, the home directory, the knowledge base and the documents."""
+    return [
+        *(check(home) for check in (_packages, _compiler, _device)),
+        *_sandbox(),
+        *(check(home) for check in (_home, _space, _knowledge, _documents, _runs)),
+    ]
 
 
 def _packages(home: Path) -> Finding:
@@ -53,8 +57,42 @@ def _device(home: Path) -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        return Finding("accelerator", True, torch.cuda.get_device_name(0), is_needed=False)
+        return Finding("accelerator", True, _accelerators(), is_needed=False)
     return Finding("accelerator", False, "none that torch can use; kernels are measured on the CPU", is_needed=False)
+
+
+def _accelerators() -> str:
+    """Name the devices, what can be read of them, and who else computes there."""
+    import torch
+
+    from tools.timing.device_state import DeviceState
+
+    names = []
+    for number in range(torch.cuda.device_count()):
+        state = DeviceState(str(getattr(torch.cuda.get_device_properties(number), "uuid", "")))
+        others = state.others()
+        clocks = "clocks and power can be read" if state.sample() else "clocks and power cannot be read, so that receipts lack them"
+        shared = f"; processes {', '.join(map(str, others))} compute there now: results will be labelled shared_device" if others else ""
+        names.append(f"{torch.cuda.get_device_name(number)} ({clocks}{shared})")
+    return (
+        "; ".join(names)
+        + ". Layers of the sandbox that the driver does not come up under are left out; a receipt's `sandbox.layers` has those that were on"
+    )
+
+
+def _sandbox() -> list[Finding]:
+    """Return a line for each layer between candidates and this machine; those that are off leave a candidate more than it should have."""
+    from tools.sandbox.layers import NAMES, tried
+
+    return [
+        Finding(
+            f"sandbox {item.name}",
+            item.is_on,
+            item.detail if item.is_on or item.name not in NAMES else f"off: {item.detail}",
+            is_needed=False,
+        )
+        for item in tried()
+    ]
 
 
 def _home(home: Path) -> Finding:

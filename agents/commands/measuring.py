@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -116,15 +117,19 @@ def self_test(
         float | None, typer.Option(help="Start no fixture after so many seconds; those that need this target come first.")
     ] = None,
     records: Annotated[Path | None, typer.Option(help="A .jsonl file to append one raw record per fixture to.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Evaluators beside each other on an accelerator; its timings still take turns.")] = 1,
+    eager_only: Annotated[
+        bool, typer.Option("--eager-only", help="Leave out the torch.compile baseline: no verdict depends on it.")
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove on this machine that the evaluator passes honest candidates and catches wrong and cheating ones; exit code 1 if it does not."""
-    with errors():
+    with errors(), contextlib.ExitStack() as stack:
         from agents.errors import UnknownNameError
         from tools.evaluator import LocalEvaluator
         from tools.selftest.fixtures import load_fixtures
-        from tools.selftest.runner import in_order, record_findings
+        from tools.selftest.runner import Finding, in_order, record_findings, table
 
         exact = exact_target(target)
         fixtures = load_fixtures(exact.partition(":")[0])
@@ -133,21 +138,28 @@ def self_test(
             raise UnknownNameError(f"no fixture {', '.join(unknown)}; known: {', '.join(fixture.fixture_id for fixture in fixtures)}")
         chosen = in_order((fixture for fixture in fixtures if not only or fixture.fixture_id in only), exact)
         rows: list[dict[str, Any]] = []
+        findings: list[Finding] = []
         # Without lint, so that each exploit meets the check that is to catch it.
-        with LocalEvaluator(home_of(home), use_lint=False) as evaluator:
-            for finding in record_findings([evaluator], chosen, exact, records, seconds=seconds):
-                got = finding.evaluation.status.value if finding.evaluation else "error"
-                fixture = finding.fixture
-                rows.append({"id": fixture.fixture_id, "name": fixture.name, "got": got, "complaint": finding.complaint})
-                stderr().print(
-                    f"{'FAILED' if finding.complaint else 'ok':6} {fixture.fixture_id} {fixture.name}: {got}", markup=False, highlight=False
-                )
+        evaluators = [
+            stack.enter_context(LocalEvaluator(home_of(home), use_lint=False, use_compiled_baseline=not eager_only)) for _ in range(jobs)
+        ]
+        for finding in record_findings(evaluators, chosen, exact, records, seconds=seconds):
+            got = finding.evaluation.status.value if finding.evaluation else "error"
+            fixture = finding.fixture
+            findings.append(finding)
+            rows.append(
+                {"id": fixture.fixture_id, "name": fixture.name, "family": fixture.family, "got": got, "complaint": finding.complaint}
+            )
+            stderr().print(
+                f"{'FAILED' if finding.complaint else 'ok':6} {fixture.fixture_id} {fixture.name}: {got}", markup=False, highlight=False
+            )
         failed = [row for row in rows if row["complaint"]]
         if as_json:
             print_json(
                 {"target": exact, "passed": not failed and len(rows) == len(chosen), "not_run": len(chosen) - len(rows), "findings": rows}
             )
         else:
+            typer.echo(table(findings))
             for row in failed:
                 typer.echo(f"{row['id']} {row['name']}: {row['complaint']}")
             typer.echo(f"{len(rows) - len(failed)} of {len(rows)} verdicts are as they should be on {exact}")

@@ -9,8 +9,8 @@ _KEEP = (
     "PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CC", "CXX", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_DRIVER_CAPABILITIES", "TRITON_PTXAS_PATH", "TRITON_LIBCUDA_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE",
 )  # fmt: skip
-
-
+NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+"""A process with these takes neither memory nor time of a device that measures."""
 _RECYCLED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 """The C library keeps freed memory instead of giving each large tensor back to the system: a new 16 MB output otherwise costs thousands of page
 faults, more than many kernels and more variable than any. It is the state that a long-running process, or one with a caching allocator, is in; candidates and

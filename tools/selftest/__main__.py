@@ -8,12 +8,11 @@ import json
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from pathlib import Path
 
 from tools.evaluator import LocalEvaluator
 from tools.selftest.fixtures import load_fixtures
-from tools.selftest.runner import Finding, in_order, record_findings
+from tools.selftest.runner import Finding, in_order, record_findings, table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     done = {item.fixture.name for item in findings}
     left = [item.name for item in fixtures if item.name not in done]
     if not options.json:
-        sys.stdout.write(_table(findings, time.monotonic() - began))
+        sys.stdout.write(f"\n{table(findings)}\n{time.monotonic() - began:.0f} s\n")
         sys.stdout.write(f"not run within the time limit: {', '.join(left)}\n" if left else "")
     return 0 if findings and not left and not any(item.complaint for item in findings) else 1
 
@@ -85,17 +84,6 @@ def _as_json(finding: Finding) -> str:
             "evaluation": evaluation,
         }
     )
-
-
-def _table(findings: list[Finding], seconds: float) -> str:
-    by_family: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        by_family[finding.fixture.family].append(finding)
-    rows = ["", "| family | fixtures | as expected |", "|---|---|---|"]
-    for family, items in sorted(by_family.items()):
-        rows.append(f"| {family} | {len(items)} | {sum(not item.complaint for item in items)} |")
-    rows.append(f"| all | {len(findings)} | {sum(not item.complaint for item in findings)} |")
-    return "\n".join([*rows, "", f"{seconds:.0f} s", ""])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import itertools
 import json
 import queue
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -169,6 +170,16 @@ def record_findings(
             yield item[0]
         for future in working:
             future.result()
+
+
+def table(findings: Iterable[Finding]) -> str:
+    """Return Markdown: how many fixtures of each family ran, and how many of their verdicts are as expected."""
+    by_family: dict[str, list[bool]] = defaultdict(list)
+    for item in findings:
+        by_family[item.fixture.family].append(not item.complaint)
+    everything = [verdict for verdicts in by_family.values() for verdict in verdicts]
+    rows = [f"| {family} | {len(verdicts)} | {sum(verdicts)} |" for family, verdicts in [*sorted(by_family.items()), ("all", everything)]]
+    return "\n".join(["| family | fixtures | as expected |", "|---|---|---|", *rows]) + "\n"
 
 
 def _phases(evaluation: Evaluation) -> dict[str, float]:

@@ -40,7 +40,7 @@ from tools.check.verdict import Crowded, Rejected, Unmeasurable
 from tools.errors import HarnessError, MachineError
 from tools.receipts import host_facts, write_receipt
 from tools.sandbox.caches import cache_directory
-from tools.sandbox.environment import base_environment, private_environment
+from tools.sandbox.environment import NO_DEVICES, base_environment, private_environment
 from tools.sandbox.landlock import abi_version
 from tools.sandbox.layers import NAMES as SANDBOX_LAYERS
 from tools.sandbox.leftovers import remove_tree
@@ -91,6 +91,8 @@ _MOST_IDLE_BYTES = 1 << 30
 """Of inputs and outputs of one call: a problem of more leaves an accelerator's memory between its evaluations."""
 _DOUBTFUL_LAYERS = ("landlock", "privileges", "seccomp")
 """Sandbox layers under which an accelerator's driver may not come up; as few as possible are left out then."""
+_AHEAD_S = 60.0
+"""What compiling ahead may take; what is not ready then is compiled when it is launched."""
 _ADDRESS_SPACE_BYTES = 8 << 30
 _ADDRESS_SPACE_FACTOR = 24
 """A CPU candidate may reserve 8 GiB plus this many times the bytes of one call's inputs, outputs and weights. CUDA reserves terabytes, so no limit there."""
@@ -130,6 +132,8 @@ class _Attempt:
     """Memory on the accelerator; None on the CPU."""
     opened: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     """What the check's process said of its device, before it loaded the candidate."""
+    compiled: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    """What the process said that compiled ahead; empty if none did."""
 
     def start_again(self) -> None:
         """Forget what was found; the phases' times add up."""
@@ -209,6 +213,8 @@ class LocalEvaluator:
         """Why the warm process imports less than it could."""
         self._facts: dict[str, dict[str, Any]] = {}  # Any: JSON
         self._hangs: dict[tuple[str, str], float] = {}
+        self._compiled: set[tuple[str, str]] = set()
+        """Candidates whose kernels were compiled ahead, by problem."""
         self._host: dict[str, Any] | None = None  # Any: JSON
 
     def __enter__(self) -> LocalEvaluator:
@@ -412,6 +418,7 @@ class LocalEvaluator:
             session = self._session(attempt.problem, device, lambda: self._shared(device))
         if self._use_calibration:
             attempt.spread = read_spread(self._home, session.facts)
+        self._compile_ahead(attempt, session, limits)
         self._reserve(attempt, session.needed_bytes)  # a guess before the first survey
         with attempt.phase("survey"), self._by_turns(attempt, session):
             surveys = [session.survey(number, _REFERENCE_S) for number in range(len(session.workloads))]
@@ -446,6 +453,30 @@ class LocalEvaluator:
                 self._finish(attempt, session, surveys, limits, directory, needed, timed)
         finally:
             remove_tree(directory)
+
+    def _compile_ahead(self, attempt: _Attempt, session: ReferenceSession, limits: dict[str, Limit]) -> None:
+        """Compile the candidate's kernels before it takes the device's memory and its turn there, where others wait for these."""
+        candidate, calls = attempt.candidate, [item for item in session.calls if item is not None]
+        key = (candidate.candidate_id, attempt.problem.source_hash)
+        if (
+            attempt.room is None
+            or candidate.language != "triton"
+            or not calls
+            or key in self._compiled
+            or not attempt.room.has_neighbours()
+        ):
+            return
+        self._compiled.add(key)
+        directory = Path(tempfile.mkdtemp(prefix="ahead-", dir=self._scratch_directory()))
+        numbers = {name: limit.value for name, limit in limits.items()}
+        with attempt.phase("ahead"):
+            try:
+                with self._candidate_process(attempt, session.device, directory / "work", 0, sees_device=False) as process:
+                    attempt.compiled = process.compile(attempt.info.name, numbers, session.init, calls, Deadline(_AHEAD_S))
+            except Rejected as rejected:  # no verdict: the device shows
+                attempt.compiled = {"error": rejected.reason}
+            finally:
+                remove_tree(directory)
 
     def _finish(
         self,
@@ -658,7 +689,7 @@ class LocalEvaluator:
         return started
 
     def _candidate_process(
-        self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int, *, sanitize: bool = False
+        self, attempt: _Attempt, device: str, directory: Path, needed_bytes: int, *, sanitize: bool = False, sees_device: bool = True
     ) -> CandidateProcess:
         cache = self._cache_of(attempt.candidate)
         cache.mkdir(parents=True, exist_ok=True)
@@ -674,6 +705,8 @@ class LocalEvaluator:
         }
         if sanitize:
             environment["TORCH_EXTENSIONS_DIR"] = str(cache / "sanitized")
+        if not sees_device:
+            environment |= NO_DEVICES
         limited = device == "cpu" and not sanitize  # a sanitizer's shadow memory takes terabytes of addresses
         config = {
             "device": device,
@@ -804,7 +837,12 @@ class LocalEvaluator:
             "executing": attempt.executing,
             "sanitizers": attempt.check.sanitizers,
             "timings": [dataclasses.asdict(item) for item in attempt.timings],
-            "ahead": {"opened": attempt.opened, "profiler_fault": self._profiler_fault, "import_fault": self._import_fault},
+            "ahead": {
+                "compiled": attempt.compiled,
+                "opened": attempt.opened,
+                "profiler_fault": self._profiler_fault,
+                "import_fault": self._import_fault,
+            },
             "phases_s": attempt.parts(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }

@@ -1,4 +1,4 @@
-"""A process of ours that answers one JSON line for each line it reads: start it, ask it, end it. Standard library only."""
+"""A process of ours that answers one JSON line for each line it reads: start it, ask it, end it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tools.sandbox.environment import NO_DEVICES
+
 _PACKAGES = Path(__file__).resolve().parent.parent
-_NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
-"""Such a process must not take memory or time of a device that measures."""
 _END_S = 5.0
 """How long a process that closed its output is given to end."""
 
@@ -27,7 +27,7 @@ def start(module: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**environment, "PYTHONPATH": path, **_NO_DEVICES},
+        env={**environment, "PYTHONPATH": path, **NO_DEVICES},
     )
 
 

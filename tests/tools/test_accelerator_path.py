@@ -15,6 +15,7 @@ from tools.evaluator import LocalEvaluator
 from tools.problems import problem_from_source
 from tools.targets.base import Target
 from tools.targets.registry import get_target
+from tools.timing.residence import Residence
 from tools.types import UNMEASURABLE, Candidate, Evaluation, Problem, Status
 
 STAND_IN = """
@@ -61,7 +62,10 @@ class OnAccelerator:
         return getattr(self._target, name)
 
     def describe(self) -> object:
-        return dataclasses.replace(self._target.describe(), torch_device="cuda")
+        return dataclasses.replace(self._target.describe(), name="cuda:sm_90", torch_device="cuda")
+
+    def limits(self) -> object:
+        return get_target("cuda:sm_90").limits()
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_an_evaluation_takes_turns_and_opens_its_processes_early(evaluate: Calla
     evaluation = evaluate(tmp_path / "home", MODEL.format(name="ModelNew"), PROBLEM)
     assert (evaluation.status, evaluation.reason) == (Status.PASSED, "")
     receipt = json.loads(Path(evaluation.receipt).read_text())
-    assert receipt["ahead"] == {"opened": receipt["ahead"]["opened"], "profiler_fault": "", "import_fault": ""}
+    assert receipt["ahead"] == {"compiled": {}, "opened": receipt["ahead"]["opened"], "profiler_fault": "", "import_fault": ""}
     assert receipt["ahead"]["opened"]["profiler"] == "not asked for"  # the stand-in has none
     assert {"turns.waited", "turns.waited_for_timing", "turns.waited_aside", "timing.verifying"} <= set(evaluation.phases_s)
 
@@ -109,6 +113,40 @@ def test_one_that_compiles_long_stands_still_for_the_timing_of_another(evaluate:
     slow.join()
     assert [item.status for item in (quick, *found)] == [Status.PASSED] * 2, [item.reason for item in (quick, *found)]
     assert found[0].phases_s["turns.held"] > 0 and "turns.held" not in quick.phases_s
+
+
+KERNEL = """
+import triton
+import triton.language as tl
+@triton.jit
+def double(x, SIZE: tl.constexpr):
+    at = tl.arange(0, SIZE)
+    tl.store(x + at, tl.load(x + at) * 2)
+def without_device(x):
+    {body}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "compiled"),
+    [
+        ("double[(1,)](x, SIZE=512)", {"kernels": 1, "error": ""}),
+        ("raise ValueError('no')", {"kernels": 0, "error": "ValueError: no"}),
+        ("import os; os._exit(3)", {"error": "the candidate's process ended by itself (exit code 3) during compiling"}),
+    ],
+    ids=["launches", "raises", "ends"],
+)
+def test_kernels_compile_ahead_where_others_wait_for_the_device_and_that_decides_nothing(
+    evaluate: Callable[..., Evaluation], tmp_path: Path, body: str, compiled: dict[str, object]
+) -> None:
+    model = MODEL.format(name="ModelNew").replace("return", "type(x).__name__ == 'FakeTensor' and without_device(x)\n        return")
+    with Residence("") as neighbour:
+        neighbour.reserve(1, 1000)
+        evaluation = evaluate(tmp_path / "home", KERNEL.format(body=body) + model, PROBLEM)
+    assert (evaluation.status, evaluation.reason) == (Status.PASSED, "")
+    assert json.loads(Path(evaluation.receipt).read_text())["ahead"]["compiled"] == compiled
+    assert len(list((tmp_path / "home" / "cache" / "candidates").rglob("double.cubin"))) == compiled.get("kernels", 0)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from tools.compile.device import AbsentDevice, stand_in
-from tools.compile.launches import Launch, LaunchError, plain, record_launches
+from tools.compile.launches import Launch, LaunchError, Recorder, plain, record_launches
 from tools.compile.resources import exceeded, read_resources, remarks, specialisation
 from tools.targets.base import CompileReport, EmittedStage, KernelResources, LaunchRecord
 
@@ -81,23 +81,35 @@ def run_job(job: Job) -> CompileReport:
 
 
 def _run_host_code(job: Job, folder: Path, launches: list[Launch]) -> None:
-    """Run the source on tensors without memory: on the absent device, else (a torch without CUDA refuses some copies) on the host; last on real tensors."""
-    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-
     run = _entry(job, folder)
     with record_launches(compiles=not job.record_only) as recorder:
-        for device, has_memory in (("cuda:0", False), ("cpu", False), ("cpu", True)):
-            recorder.start(launches)
-            try:
-                with contextlib.nullcontext() if has_memory else FakeTensorMode(allow_non_fake_inputs=True):
-                    run(device)
-            except DataDependentOutputException:
-                continue
-            except RuntimeError as error:
-                if has_memory or not any(text in str(error) for text in _NO_DEVICE):
-                    raise
-                continue
-            return
+        run_without_device(run, recorder, launches)
+
+
+def run_without_device(run: Callable[[str], None], recorder: Recorder, launches: list[Launch], *, may_use_memory: bool = True) -> None:
+    """Run host code on tensors without memory: on the absent device, else (a torch without CUDA refuses some copies) on the host; last, if it may, on real tensors.
+
+    Args:
+        run: The host code, given the device that its tensors are to be on.
+        recorder: Of `record_launches`, whose context this is called in.
+        launches: Where the launches go.
+        may_use_memory: Whether real tensors are tried.
+    """
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    places = (("cuda:0", False), ("cpu", False), ("cpu", True))
+    for device, has_memory in places if may_use_memory else places[:2]:
+        recorder.start(launches)
+        try:
+            with contextlib.nullcontext() if has_memory else FakeTensorMode(allow_non_fake_inputs=True):
+                run(device)
+        except DataDependentOutputException:
+            continue
+        except RuntimeError as error:
+            if has_memory or not any(text in str(error) for text in _NO_DEVICE):
+                raise
+            continue
+        return
 
 
 def _entry(job: Job, folder: Path) -> Callable[[str], None]:
@@ -145,7 +157,7 @@ def _run_candidate(module: ModuleType, problem: ModuleType, device: str) -> None
     with torch.no_grad():
         model = module.ModelNew(*([] if named else arguments), **named)
         if isinstance(model, torch.nn.Module):
-            _move(model, device)
+            move(model, device)
         for workload in workloads:
             inputs = problem.get_inputs(**workload)
             model(**{name: moved(value) for name, value in inputs.items()}) if isinstance(inputs, Mapping) else model(
@@ -153,7 +165,7 @@ def _run_candidate(module: ModuleType, problem: ModuleType, device: str) -> None
             )
 
 
-def _move(model: torch.nn.Module, device: str) -> None:
+def move(model: torch.nn.Module, device: str) -> None:
     """Move a model's parameters and buffers one by one: `Module.to` swaps parameters without memory, which torch refuses for some of them."""
     import torch
 

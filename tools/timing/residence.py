@@ -65,6 +65,14 @@ class Residence:
             try_lock(self._held, fcntl.LOCK_EX)
             self._write(wanted)
 
+    def has_neighbours(self) -> bool:
+        """True if somebody else has reserved memory, or waits for it."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        if self._taken() > self.reserved_bytes:
+            return True
+        with (self._directory / "queue").open("a") as queue:
+            return not try_lock(queue, fcntl.LOCK_EX)
+
     def release(self) -> None:
         """Give the reservation back; harmless where there is none."""
         if self._held is not None:

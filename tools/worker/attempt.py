@@ -27,6 +27,8 @@ Answer = dict[str, Any]  # Any: JSON
 _Start = Callable[[], None] | None
 _POISON_LIMIT_BYTES = 1 << 30
 _OPEN_S = 60.0
+_COMPILING_PRIORITY = 10
+"""Compiling goes on beside others' timings, which come first where cores are few (setpriority(2))."""
 _WATCH_S = 0.0015
 """Mean time between two looks at a running block."""
 
@@ -101,6 +103,30 @@ class CandidateProcess:
         except (WorkerDiedError, WorkerTimeoutError, WorkerHostileError) as err:
             self._worker.kill()
             self._fault = f"{err}; its log ends with: {self._worker.log_tail(1500)}"
+
+    def compile(self, target: str, limits: Mapping[str, float], init: Answer, calls: Sequence[Answer], deadline: Deadline) -> Answer:
+        """Have a process without a device compile what the model launches; nothing else can be asked of it afterwards.
+
+        Args:
+            target: For example `cuda:sm_90`.
+            limits: The chip's numbers.
+            init: Specification of the constructor's arguments.
+            calls: Of each workload's inputs.
+            deadline: Limits it.
+
+        Returns:
+            `kernels`, how many compiled, and `error`, what ended it early, both by the process's own word.
+
+        Raises:
+            Rejected: It takes too long, or the process ends.
+        """
+        self._is_loaded = True
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self._worker.pid, _COMPILING_PRIORITY)
+        said = self._request(
+            "compile", deadline, "compiling", path=str(self.source), target=target, limits=dict(limits), init=init, calls=calls
+        ).data
+        return {"kernels": said.get("kernels") if isinstance(said.get("kernels"), int) else 0, "error": str(said.get("error", ""))[:300]}
 
     def is_idle(self) -> bool:
         """True if the device does nothing, as far as this process can see, into which nothing of the candidate has been loaded; False if it cannot tell."""

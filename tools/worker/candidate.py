@@ -58,7 +58,7 @@ class CandidateWorker:
         serve(
             self._channel,
             {
-                "probe": self._probe, "open": self._open,
+                "probe": self._probe, "open": self._open, "compile": self._compile,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
                 "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace, "repeat": self._repeat,
                 "idle": self._idle, "ghost": self._ghost, "announce": self._announce, "sweep": self._sweep, "store": self._store,
@@ -80,6 +80,21 @@ class CandidateWorker:
         began = time.monotonic()
         note = start_profiler()
         return {"profiler": note, "profiler_s": time.monotonic() - began}
+
+    def _compile(self, message: Answer, fds: list[int]) -> Answer:
+        """Compile what the model launches, in a process that sees no device and is good for nothing else afterwards."""
+        from tools.compile.ahead import compile_ahead  # what these import is needed in this process alone
+        from tools.compile.job import move
+
+        def call(device: str) -> None:
+            module = _import_source(Path(message["path"]))
+            model = module.ModelNew(*objects.from_data(tensors.read(message["init"], None, "cpu"), module))
+            if isinstance(model, torch.nn.Module):
+                move(model, device)
+            for specification in message["calls"]:
+                model(*tensors.read(specification, None, device))
+
+        return compile_ahead(call, message["target"], message["limits"])
 
     def _idle(self, message: Answer, fds: list[int]) -> Answer:
         """Tell whether the device does nothing; asked only before the candidate is loaded."""

@@ -124,7 +124,7 @@ class ReferenceWorker:
             raise CommandError("problem", f"get_init_inputs() raised {_last_line(err)}") from err
         try:
             self._init_data = objects.to_data(self._init, self._module)
-            tensors.describe(self._init_data)
+            init, _ = tensors.describe(self._init_data)
         except tensors.UnsupportedValueError as err:
             raise CommandError("problem", f"get_init_inputs(): {err}; objects may be of classes that the problem itself defines") from err
         torch.manual_seed(message["seed"])
@@ -137,22 +137,26 @@ class ReferenceWorker:
         if tolerance is not None and not _is_tolerance(tolerance):
             raise CommandError("problem", f"TOLERANCE must be a dict of numbers from 0, atol and rtol, got {tolerance!r}")
         perturb_weights(self._model, _generator(message["seed"]))
+        blanks = list(map(self._blank_inputs, self._workloads))
         return {
             "workloads": [_workload_name(item, number) for number, item in enumerate(self._workloads)],
             "facts": self._device.facts(),
             "pid": os.getpid(),
             "model_bytes": sum(item.numel() * item.element_size() for item in self._model.state_dict().values()),
-            "inputs_bytes": max(map(self._expected_bytes, self._workloads)),
+            "inputs_bytes": max((_nbytes(made) for made in blanks), default=0),
+            "calls": [None if made is None else tensors.describe(made)[0] for made in blanks],
+            "init": init,
         }
 
-    def _expected_bytes(self, arguments: Mapping[str, Any]) -> int:  # Any: the workload's arguments
-        """Return the size of a workload's inputs without making them; 0 where the generator needs values."""
+    def _blank_inputs(self, arguments: Mapping[str, Any]) -> list[Any] | None:  # Any: the workload's arguments; an argument tree
+        """Return a workload's inputs as tensors without values; None where the generator needs values, or makes something that cannot be described."""
         try:
             with torch.device("meta"):
-                made = self._module.get_inputs(**arguments)
-            return sum(tensor.numel() * tensor.element_size() for tensor in tensors.tensors_of(made) if tensor.is_meta)
+                made = list(self._module.get_inputs(**arguments))
+            tensors.describe(made)
         except Exception:  # the problem's code may raise anything for tensors without values
-            return 0
+            return None
+        return made
 
     def _generate(self, workload: int, seed: int, kind: str) -> list[Any]:  # Any: argument trees
         arguments = self._workloads[workload]
@@ -683,6 +687,11 @@ def _import_problem(path: Path) -> Any:  # Any: a module
     sys.modules["problem"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _nbytes(inputs: list[Any] | None) -> int:  # Any: an argument tree
+    """Return the bytes of tensors without values; 0 where there are none."""
+    return sum(item.numel() * item.element_size() for item in tensors.tensors_of(inputs) if item.is_meta)
 
 
 def _is_tolerance(value: Any) -> bool:  # Any: whatever the problem says

@@ -88,6 +88,10 @@ class ReferenceSession:
         self.workloads: list[str] = opened["workloads"]
         self.facts: Answer = opened["facts"]
         self._model_bytes, self._inputs_bytes = int(opened["model_bytes"]), int(opened["inputs_bytes"])
+        self.init: Answer = opened["init"]
+        """Specification of the constructor's arguments, to be used without memory."""
+        self.calls: list[Answer | None] = opened["calls"]
+        """Of each workload's inputs, likewise; None where they cannot be told without making them."""
         self.round_trip_s = 0.0
         """Median time of an empty command, in s."""
         self.measure_round_trip()

@@ -127,7 +127,10 @@ def lies_as_it_should(entry: dict[str, Any]) -> bool:  # Any: JSON
 
 
 def read(spec: dict[str, Any], memory: Any, device: str, *, in_place: bool = False) -> Tree:  # Any: JSON; a buffer
-    """Rebuild a tree with fresh tensors on `device`, strides restored where no two elements overlap; `in_place`: what lies there as it should is not copied."""
+    """Rebuild a tree with fresh tensors on `device`, strides restored where no two elements overlap; `in_place`: what lies there as it should is not copied.
+
+    Without memory (None) the tensors hold whatever they find.
+    """
     if "tensor" in spec:
         entry = spec["tensor"]
         if in_place and device == "cpu" and lies_as_it_should(entry):
@@ -139,7 +142,7 @@ def read(spec: dict[str, Any], memory: Any, device: str, *, in_place: bool = Fal
             if stride is None
             else torch.empty_strided(entry["shape"], stride, dtype=dtype, device=device)
         )
-        if entry["nbytes"]:
+        if entry["nbytes"] and memory is not None:
             fresh.copy_(view(memory, entry))
         return fresh
     if "value" in spec:

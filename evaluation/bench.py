@@ -6,6 +6,7 @@ A record that exists is not made again (`resume`), shards of a suite run on diff
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from agents.reflection import published
 from agents.runs.store import RunStore
 from evaluation.errors import EvaluationError
 from evaluation.records import Record, append, read
+from evaluation.simplified import measure_simplified
 from kb.errors import KnowledgeError
 from tools.errors import ToolsError
 from tools.receipts import read_receipt, source_commit
@@ -28,6 +30,7 @@ from tools.types import Evaluation, Evidence, Problem, Status
 
 if TYPE_CHECKING:
     from agents.runs.records import NodeRecord
+    from kb.store import KnowledgeBase
 
 logger = logging.getLogger(__name__)
 
@@ -117,13 +120,14 @@ def announce(record: Record, number: int, count: int, tell: Callable[[str], None
 
 def run_one(problem: Problem, options: BenchOptions, store: RunStore, machinery: Machinery) -> Record:
     """Search for one problem; what keeps it from being measured is a record too."""
+    knowledge = knowledge_of(machinery.base, options.target)
     run_id = create_run(store, problem, options.target, options.config)
     try:
         result = run_interruptible(drive(store, run_id, machinery))
     except (ToolsError, AgentsError, KnowledgeError) as error:
         logger.warning("%s: %s", problem.problem_id, error)
         nothing = Evaluation("", problem.problem_id, options.target, Evidence.MEASURED, Status.NOT_MEASURED, reason=str(error)[:1500])
-        return _record(problem, options, run_id, nothing, {}, [])
+        return _record(problem, options, run_id, nothing, {}, [], {"knowledge": knowledge})
     best = published(store, run_id, options.config.num_finalists)
     nodes = store.nodes(run_id)
     if best is None:
@@ -131,8 +135,28 @@ def run_one(problem: Problem, options: BenchOptions, store: RunStore, machinery:
         reason = f"no candidate passed; the last one: {last.status}: {last.reason}" if last else "no candidate was written"
         status = last.status if last and last.status is not Status.PASSED else Status.NOT_MEASURED
         nothing = Evaluation("", problem.problem_id, options.target, Evidence.MEASURED, status, reason=reason[:1500])
-        return _record(problem, options, run_id, nothing, result, nodes)
-    return _record(problem, options, run_id, best.evaluation, result, nodes, best.node.candidate.source)
+        return _record(problem, options, run_id, nothing, result, nodes, {"knowledge": knowledge})
+    candidate, extra = best.node.candidate, {"knowledge": knowledge, "kernels": list(best.node.candidate.provenance.get("kernels", ()))}
+    baseline = measure_simplified(candidate, best.evaluation, problem, options.target, machinery, options.config.seed)
+    if baseline is not None:
+        extra["simplified"] = baseline
+    return _record(problem, options, run_id, best.evaluation, result, nodes, extra, candidate.source)
+
+
+def knowledge_of(base: KnowledgeBase | None, target: str) -> dict[str, Any]:  # Any: JSON
+    """Return what a search on a target could draw on: counts of documents, of kernel documents that the target sees and of winners, and a hash of those kernels."""
+    from kb.targets import visible
+    from kb.types import Kind
+
+    stored = [] if base is None else base.documents()
+    allowed = set(visible(target))
+    kernels = sorted(item.content_hash for item in stored if item.kind is Kind.KERNEL and allowed & set(item.targets))
+    return {
+        "documents": len(stored),
+        "kernel_documents": len(kernels),
+        "kernel_hash": hashlib.sha256(" ".join(kernels).encode()).hexdigest()[:16],
+        "winners": sum(item.kind is Kind.WINNER for item in stored),
+    }
 
 
 def _record(
@@ -142,6 +166,7 @@ def _record(
     evaluation: Evaluation,
     result: Mapping[str, Any],  # Any: JSON
     nodes: Sequence[NodeRecord],
+    extra: Mapping[str, Any],  # Any: JSON
     source: str = "",
 ) -> Record:
     receipt = read_receipt(Path(evaluation.receipt)) if evaluation.receipt else {}
@@ -177,6 +202,7 @@ def _record(
             "lesson_id": result.get("lesson_id"),
             "problem_hash": problem.source_hash,
             "receipt": _beside(receipt, source),
+            **extra,
         },
     )
 

@@ -29,6 +29,8 @@ from agents.coders.library.proposals import (
     settings,
     structures,
     tunables_of,
+    without_any,
+    without_kernels,
 )
 from agents.coders.library.regions import POINTWISE, Anchor, Choice, Plan, find_anchors, make_plan
 from agents.coders.library.rewrites import VIEWS, Rewritten, rewrite
@@ -37,6 +39,7 @@ from agents.types import Attempt, Memory
 from tools.types import Candidate, Problem, Status
 
 if TYPE_CHECKING:
+    from kb.store import KnowledgeBase
     from kb.types import Winner
 
 logger = logging.getLogger(__name__)
@@ -157,6 +160,41 @@ def seeds(
     return Seeds(tuple(found.values()), *_shares(bench))
 
 
+@dataclass(frozen=True)
+class Simplified:
+    """The forward that the rewrites leave, with PyTorch's operators alone: what a kernel that rests on them is to be compared with."""
+
+    rewrites: tuple[str, ...]
+    """What was rewritten, a sentence each: algebra that saves work first, then what only has another form."""
+    plain: Candidate
+    compiled: Candidate
+    """The same through torch.compile, as the compiled reference is."""
+
+
+def simplified(problem: Problem, target: str, base: KnowledgeBase | None) -> Simplified | None:
+    """Return the simplified baseline of a problem; None where nothing was rewritten or the problem cannot be captured.
+
+    Args:
+        problem: What candidates are written for.
+        target: For example `cuda:sm_90`.
+        base: The knowledge base that the candidates came from: operators that its kernels match as they are stay whole.
+
+    Raises:
+        AgentsError: The target is unknown to the tools.
+        CaptureError: The graph holds something that cannot be written back as Python.
+    """
+    bench = _prepare(problem, target, _language(target), _kernels(base, target))
+    found = [workload.rewritten for workload in bench.workloads]
+    rewrites = dict.fromkeys([note for item in found for note in item.simplified] + [note for item in found for note in item.restated])
+    if not rewrites:
+        return None
+    written = []
+    for is_compiled in (False, True):
+        candidate, _ = _candidate(bench, without_any(bench.keys(), is_compiled=is_compiled))
+        written.append(replace(candidate, provenance={**candidate.provenance, "note": "simplified baseline"}))
+    return Simplified(tuple(rewrites), *written)
+
+
 def _shares(bench: _Bench) -> tuple[dict[str, float], dict[str, float]]:
     """Return which part of the estimated time goes to each kernel of the first structure, and to each operator beside them."""
     taken: dict[str, float] = {}
@@ -219,11 +257,13 @@ def _signature(problem: Problem) -> str:
 
 
 def _bench(task: CoderTask) -> _Bench:
-    language = _language(task.target)
-    kernels: tuple[Kernel, ...] = ()
-    if task.base is not None:
-        kernels = tuple(kernel for kernel in kernels_from_base(task.base, task.target) if kernel.language == language)
-    return _prepare(task.problem, task.target, language, kernels)
+    return _prepare(task.problem, task.target, _language(task.target), _kernels(task.base, task.target))
+
+
+def _kernels(base: KnowledgeBase | None, target: str) -> tuple[Kernel, ...]:
+    """Return the kernels of a knowledge base in the target's language; none without a base."""
+    language = _language(target)
+    return () if base is None else tuple(kernel for kernel in kernels_from_base(base, target) if kernel.language == language)
 
 
 def _language(target: str) -> str:
@@ -335,7 +375,8 @@ def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kerne
                 "tunables": chosen[tunables_key(region)],
                 "shape": list(region.output.shape),
             }
-    if not kernels and not proposal.is_rest_compiled:
+    is_meant = proposal.is_rest_compiled or proposal.choices.get(POINTWISE) == Choice("")
+    if not kernels and not is_meant:
         raise CaptureError("no kernel of the knowledge base fits any part of it")
     source = compose(bench.problem.source, pieces, bench.language, headline, is_recorded=proposal.is_recorded)
     provenance |= {
@@ -347,6 +388,7 @@ def _composed(bench: _Bench, proposal: Proposal) -> tuple[Candidate, tuple[Kerne
         "choices": {key: [choice.kernel, choice.prologue, choice.epilogue] for key, choice in proposal.choices.items()},
         "rest": "compiled" if proposal.is_rest_compiled else "eager",
         "simplified": sorted({note for workload in bench.workloads for note in workload.rewritten.simplified}),
+        "restated": sorted({note for workload in bench.workloads for note in workload.rewritten.restated}),
         "precision": sorted({kernel.precision_class for kernel in kernels.values()}),
     }
     return Candidate(source, bench.language if kernels else "torch", {}, provenance), tuple(kernels.values())
@@ -397,9 +439,16 @@ def _kernel_proposals(
     start = [proposal for winner in winners if (proposal := _from_winner(bench, winner)) is not None]
     nature = _nature(bench)
     is_recorded = bool(nature.get("is_launch_bound"))
+    is_simplified = any(workload.rewritten.simplified for workload in bench.workloads)
     if task is not None:
         for proposal in _rescues(task, history, heavy_keys(anchors), nature):
             yield replace(proposal, choices={**avoid, **proposal.choices}) if proposal.kind == "kernels" else proposal
+    if not bench.kernels:
+        yield from start
+        yield from without_kernels(
+            _layouts(nature), is_launch_bound=is_recorded, is_recurrent=bool(nature.get("is_recurrent")), is_simplified=is_simplified
+        )
+        return
     passed = [attempt for attempt in history if attempt.passed and attempt.proposal.kind == "kernels"]
     if not passed and any(not attempt.passed and attempt.proposal.kind == "kernels" for attempt in history):
         for proposal in _repairs(bench, plans, avoid, without, heavy_keys(anchors)):
@@ -413,7 +462,8 @@ def _kernel_proposals(
         is_launch_bound=is_recorded,
         is_recurrent=bool(nature.get("is_recurrent")),
         is_network=bool(nature.get("is_network")),
-        is_simplified=any(workload.rewritten.simplified for workload in bench.workloads),
+        is_simplified=is_simplified,
+        can_record=_is_gpu(bench.target),
     ):
         merged = {**avoid, **{key: choice for key, choice in proposal.choices.items() if (key, choice.kernel) not in without}}
         yield replace(proposal, choices=merged) if proposal.kind == "kernels" else proposal
@@ -619,4 +669,4 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else "The default."
 
 
-__all__ = ["NAME", "LibraryCoder", "signature"]
+__all__ = ["NAME", "LibraryCoder", "Simplified", "signature", "simplified"]

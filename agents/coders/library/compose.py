@@ -319,6 +319,7 @@ def _cpp_sources(units: Mapping[str, str]) -> str:
     return "\n".join(parts)
 
 
+_BY_MEMORY = frozenset({"aten.as_strided.default", "aten.view.dtype", "aten.view_as_complex.default"})
 _Step = tuple[int, list[str], set[str], str]
 """Place in the order, statements, values used, value produced."""
 
@@ -336,6 +337,7 @@ class _Forward:
         self.packed = {item.name: self.inputs[item.name] for item in _inputs(self.graph) if item.is_packed}
         self.inputs |= {name: _name(name) for name in self.packed}
         self.device = self._device()
+        self.moved = self._moved()
         self.loose = self._loose()
 
     def lines(self) -> list[str]:
@@ -442,12 +444,20 @@ class _Forward:
         return "torch.get_default_device()"
 
     def _loose(self) -> frozenset[str]:
-        """Values whose layout on another device might differ from the captured one: results of PyTorch operators."""
+        """Values whose layout might differ from the captured one: results of PyTorch operators, on another device, and views of what launches moved."""
         loose: set[str] = set()
         for node in self.plan.eager:
-            if (node.op not in VIEWS and node.op != "getitem") or set(node.refs()) & loose:
+            if (node.op not in VIEWS and node.op != "getitem") or set(node.refs()) & (loose | self.moved):
                 loose.add(node.name)
         return frozenset(loose)
+
+    def _moved(self) -> frozenset[str]:
+        """Values whose layout is not the captured one, or may not be: what launches leave contiguous and what PyTorch makes of that."""
+        moved = set(self.plan.moved)
+        for node in self.plan.eager:
+            if set(node.refs()) & moved:
+                moved.add(node.name)
+        return frozenset(moved)
 
     def _text(self, value: Value) -> str:
         if isinstance(value, Ref):
@@ -487,8 +497,20 @@ class _Forward:
                 keywords.append(f"{argument.name}={self._text(argument.value)}")
             else:
                 positional.append(self._text(argument.value))
-        call = f"torch.ops.{node.op}({', '.join(positional + keywords)})"
+        call = f"torch.ops.{self._operator_of(node)}({', '.join(positional + keywords)})"
         return [f"{_name(node.name)} = {call}"] if not self._is_statement(node) else [call]
+
+    def _operator_of(self, node: Node) -> str:
+        """Return the operator to call: a view of what lies otherwise than captured may need a copy.
+
+        Raises:
+            CaptureError: It goes by memory and not by elements.
+        """
+        if not set(node.refs()) & self.moved:
+            return node.op
+        if node.op in _BY_MEMORY:
+            raise CaptureError(f"{node.op} looks at the memory of a value that a kernel would lay out otherwise")
+        return "aten.reshape.default" if node.op in ("aten.view.default", "aten._unsafe_view.default") else node.op
 
     def _is_statement(self, node: Node) -> bool:
         """Say whether a call is made for its effect alone."""
@@ -498,7 +520,9 @@ class _Forward:
         """A tensor for a kernel: its layout is the captured one."""
         text = self._text(Ref(name))
         spec = self.graph.spec(name)
-        return f"{text}.contiguous()" if name in self.loose and spec is not None and spec.is_contiguous else text
+        if name not in self.loose or spec is None:
+            return text
+        return f"{text}.contiguous()" if spec.is_contiguous else f"_laid({text}, {_tuple(spec.stride)})"
 
     def _launch(self, region: Region) -> tuple[list[str], set[str]]:
         tunables = self.piece.tunables[tunables_key(region)]
@@ -516,7 +540,7 @@ class _Forward:
             used.update(refs_in(argument.value))
             text = self._argument(argument.value)
             if region.view_source_as is not None and region.prologue is not None and argument.value == Ref(region.prologue.source or ""):
-                text = f"{text}.view({_tuple(region.view_source_as)})"
+                text = f"{text}.reshape({_tuple(region.view_source_as)})"
             parts.append(f"{argument.name}={text}")
         for slot, generated in slots.items():
             used.update(generated.extras)

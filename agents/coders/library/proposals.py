@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,6 +88,7 @@ def structures(
     is_recurrent: bool = False,
     is_network: bool = False,
     is_simplified: bool = False,
+    can_record: bool = True,
 ) -> Iterator[Proposal]:
     """Yield the structures worth a measurement, most promising first.
 
@@ -100,6 +101,7 @@ def structures(
         is_launch_bound: Launches are expected to take longer than the work: what is recorded as a CUDA graph comes first.
         is_recurrent: It holds recurrent layers, which PyTorch's library runs better than what the compiler makes of them.
         is_simplified: Algebra took work out: what the compiler makes of the simplified forward is measured too.
+        can_record: The target has CUDA graphs.
         is_network: Convolutions for which cuDNN is made follow each other: the compiled reference comes before the kernels.
     """
     yield from start
@@ -119,9 +121,9 @@ def structures(
             yield from_libraries(heavy, is_recorded=True)
     yield first
     if is_simplified:
-        if not is_launch_bound:
+        if can_record and not is_launch_bound:
             yield replace(first, is_recorded=True, note=f"{first.note}, {_RECORDED}")
-        yield Proposal(choices=dict.fromkeys([*keys, POINTWISE], Choice("")), is_rest_compiled=True, note=_SIMPLIFIED)
+        yield without_any(keys, is_compiled=True)
     if CHANNELS_LAST in layouts:
         yield references((CHANNELS_LAST,), is_recorded=False)[0]
     for rank in range(1, 4):
@@ -160,6 +162,36 @@ def structures(
             yield Proposal(choices={key: Choice(best, epilogue=False)}, note=f"{_short(key)} without its fused consumers")
         if prologue:
             yield Proposal(choices={key: Choice(best, prologue=False)}, note=f"{_short(key)} without its fused producers")
+
+
+def without_any(keys: Iterable[str], *, is_compiled: bool) -> Proposal:
+    """Return the structure without a kernel: the simplified forward with PyTorch's operators, through torch.compile on request."""
+    return Proposal(
+        choices=dict.fromkeys([*keys, POINTWISE], Choice("")), is_rest_compiled=is_compiled, note=_SIMPLIFIED if is_compiled else _PLAIN
+    )
+
+
+def without_kernels(
+    layouts: Sequence[str], *, is_launch_bound: bool = False, is_recurrent: bool = False, is_simplified: bool = False
+) -> Iterator[Proposal]:
+    """Yield what there is where no kernel document speaks of the target: torch.compile, recordings, layouts and algebra, most promising first.
+
+    Args:
+        layouts: See `structures`; so are the others.
+    """
+    if is_simplified:
+        yield without_any((), is_compiled=True)
+        if is_launch_bound:
+            yield replace(without_any((), is_compiled=False), is_recorded=True, note=f"{_PLAIN}, {_RECORDED}")
+    if is_launch_bound:
+        if is_recurrent:
+            yield plain_reference(is_recorded=True)
+        yield from references(layouts, is_recorded=True)
+    yield from references(layouts, is_recorded=False)
+    yield from references(("",), is_recorded=False)
+    if not is_simplified:
+        yield replace(without_any((), is_compiled=True), note="the captured graph through torch.compile")
+    yield plain_reference()
 
 
 def references(layouts: Sequence[str], *, is_recorded: bool) -> list[Proposal]:
@@ -245,6 +277,7 @@ def _tensors(value: Any) -> Iterator[str]:  # Any: a graph value
 
 
 _SIMPLIFIED = "the simplified forward through torch.compile, without kernels: what the compiler makes of the same algebra"
+_PLAIN = "the simplified forward with PyTorch's operators, without kernels"
 _RECORDED = "recorded as a CUDA graph"
 _CHANNELS_LAST_NOTE = "the whole forward through torch.compile on channels-last inputs and weights"
 _HEAVY = ("conv", "linear", "matmul", "mm.", "bmm", "addmm", "baddbmm", "scaled_dot_product", "einsum", "lstm", "gru")

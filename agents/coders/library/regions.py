@@ -76,6 +76,8 @@ class Plan:
     regions: tuple[Region, ...]
     eager: tuple[Node, ...]
     """Nodes that stay with PyTorch, in order."""
+    moved: frozenset[str] = frozenset()
+    """Values that a launch leaves contiguous where PyTorch would have kept another layout; `view` describes them as they are."""
 
 
 def scope_of(
@@ -235,7 +237,24 @@ def make_plan(
     pointwise = _pointwise_regions(view, kernels, limits, choices, taken)
     regions = sorted([*chosen, *pointwise], key=lambda region: order[region.produces])
     covered = frozenset(name for region in regions for name in region.nodes)
-    return Plan(view, tuple(regions), tuple(node for node in rewritten.graph.nodes if node.name not in covered))
+    view, moved = _as_launched(view, regions)
+    return Plan(view, tuple(regions), tuple(node for node in view.graph.nodes if node.name not in covered), moved)
+
+
+def _as_launched(view: Scene, regions: Sequence[Region]) -> tuple[Scene, frozenset[str]]:
+    """Describe what launches return as contiguous, and say which values that moves: pointwise work keeps a permuted input's layout in PyTorch."""
+    produced = {region.produces for region in regions}
+    moved: set[str] = set()
+    nodes = []
+    for node in view.graph.nodes:
+        if node.name in produced or (node.op == "getitem" and node.refs()[0] in produced):
+            specs = node.output if isinstance(node.output, tuple) else (node.output,)
+            if any(spec is not None and not spec.is_contiguous for spec in specs):
+                laid = tuple(spec and spec.contiguous() for spec in specs)
+                node = replace(node, output=laid if isinstance(node.output, tuple) else laid[0])
+                moved.add(node.name)
+        nodes.append(node)
+    return (replace(view, graph=replace(view.graph, nodes=tuple(nodes))), frozenset(moved)) if moved else (view, frozenset())
 
 
 def _only_first_result(region: Region, node: Node, view: Scene) -> Region:

@@ -96,6 +96,8 @@ class Rewritten:
     """Values that are written in place somewhere (or share memory with one): only PyTorch may touch them, in the captured order."""
     simplified: tuple[str, ...] = ()
     """What algebra saved, a sentence a place (`algebra`)."""
+    restated: tuple[str, ...] = ()
+    """What was written as other operators that do the same work, a sentence a kind."""
 
 
 def rewrite(graph: Graph, anchored: Collection[str] = ()) -> Rewritten:
@@ -108,9 +110,9 @@ def rewrite(graph: Graph, anchored: Collection[str] = ()) -> Rewritten:
     graph, pinned = _functional(graph)
     graph = _without_copies(graph, pinned)
     graph = _named(_renamed(graph), pinned)
-    graph = _unfolded(graph, frozenset(anchored), pinned)
+    graph, restated = _unfolded(graph, frozenset(anchored), pinned)
     graph, saved = simplified(graph, pinned, VIEWS)
-    return Rewritten(_without_dead(graph, pinned), pinned, saved)
+    return Rewritten(_without_dead(graph, pinned), pinned, saved, restated)
 
 
 def is_in_place(node: Node) -> bool:
@@ -429,8 +431,14 @@ _COMPOSITES: dict[str, Callable[[_Unfold], None]] = {
 }
 
 
-def _unfolded(graph: Graph, anchored: frozenset[str], pinned: Collection[str]) -> Graph:
+_RESTATED = {"aten.einsum.default": "an einsum is matrix products and pointwise work"}
+"""What a reader should know of: composites whose other form is more than their definition."""
+
+
+def _unfolded(graph: Graph, anchored: frozenset[str], pinned: Collection[str]) -> tuple[Graph, tuple[str, ...]]:
+    """Return the graph with composites taken apart, and a sentence for each kind in `_RESTATED`."""
     nodes: list[Node] = []
+    restated: dict[str, None] = {}
     for node in graph.nodes:
         composite = _COMPOSITES.get(node.op)
         if composite is None or node.op in anchored or set(node.refs()) & set(pinned):
@@ -443,7 +451,8 @@ def _unfolded(graph: Graph, anchored: frozenset[str], pinned: Collection[str]) -
             nodes.append(node)
         else:
             nodes.extend(unfold.nodes)
-    return replace(graph, nodes=tuple(nodes))
+            restated |= {_RESTATED[node.op]: None} if node.op in _RESTATED else {}
+    return replace(graph, nodes=tuple(nodes)), tuple(restated)
 
 
 def _without_dead(graph: Graph, pinned: Collection[str]) -> Graph:

@@ -82,6 +82,15 @@ CASES = {
         "x, y",
     ),
     "transposed": module("return x * y.t() + y.t().relu()", "torch.randn(7, 9), torch.randn(9, 7)", parameters="x, y"),
+    "permuted_results": module(  # PyTorch keeps the permuted layout, launches do not: readers, views and copies of the result have to follow
+        "a = torch.exp(x.transpose(1, 2))\n"
+        "b = torch.tanh(a[:, 1:]) * 2\n"
+        "c = torch.relu(a.transpose(1, 2).view(-1)) + 1\n"
+        "d = a[:1].expand(3, -1, -1) * w\n"
+        "return a / a.flip(-1), b, c, d",
+        "torch.randn(2, 6, 8), torch.randn(3, 8, 6)",
+        parameters="x, w",
+    ),
     "layer_norm_both_slots": module(
         "return F.gelu(self.ln(x * 2 + r)) * self.s + r",
         "torch.randn(11, 48), torch.randn(11, 48)",

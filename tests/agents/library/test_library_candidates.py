@@ -14,7 +14,15 @@ HERE = Path(__file__).resolve().parent
 MAY_STAY_WITH_PYTORCH = {"cpu": {"half", "integers"}, "cuda:sm_90": set()}
 
 
-COMPILED_HERE = ("activations_0", "broadcast", "layer_norm_both_slots", "masked_softmax", "residual_in_place", "reshaped_chain")
+COMPILED_HERE = (
+    "activations_0",
+    "broadcast",
+    "layer_norm_both_slots",
+    "masked_softmax",
+    "permuted_results",
+    "residual_in_place",
+    "reshaped_chain",
+)
 """Compiling takes seconds a case, so the C++ run takes a part; `python library_cases.py cpu` runs them all."""
 
 

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from library_support import capture_here, module, task, write
+from library_support import FolderBase, capture_here, module, task, write
 
+from agents.coders.library.coder import simplified
 from agents.coders.library.compose import Piece, compose
 from agents.coders.library.graph import Ref, Value
 from agents.coders.library.layout import reshaped
 from agents.coders.library.regions import make_plan
 from agents.coders.library.rewrites import rewrite
 from tools.expressions import TensorSpec
+from tools.types import Problem
 
 LINEAR = "self.l = nn.Linear(6, 10)"
 
@@ -105,6 +107,11 @@ def test_the_saved_operator_is_gone_and_the_candidate_says_so() -> None:
     drafts = [write(task(source, sibling=index)).candidate for index in range(6)]
     assert drafts[0] is not None and drafts[0].provenance["simplified"]
     assert any(draft is not None and "same algebra" in draft.provenance["note"] and "@torch.compile" in draft.source for draft in drafts)
+    found = simplified(Problem("tests/small", "small", source), "cuda:sm_90", FolderBase())  # type: ignore[arg-type] # a fake at the seam
+    assert found is not None and found.plain.candidate_id != found.compiled.candidate_id
+    assert found.compiled.candidate_id in {draft.candidate_id for draft in drafts if draft is not None}, (
+        "what the search tries is the baseline"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in SAVED if not name.startswith("sums_of")])
@@ -161,3 +168,42 @@ def test_a_transposed_value_is_not_taken_for_its_contiguous_sum() -> None:
         capture_here(module("return self.l(x).transpose(1, 2).sum(0).exp()", "torch.rand(1, 4, 6)", LINEAR)).workloads[0][1]
     ).graph
     assert "aten.sum.dim_IntList" in [node.op for node in graph.nodes]
+
+
+EINSUM = ("return torch.einsum('bijl,lk->bijk', x, self.w)", "torch.rand(2, 3, 4, 6)", "self.w = nn.Parameter(torch.rand(6, 5))")
+
+
+@pytest.mark.parametrize("name", ["linear_minus_vector", "turned_matrix", "transposed_cut", "convolution", "pooled_linear", "einsum"])
+def test_the_simplified_baseline_is_the_reference_in_pytorchs_operators_alone(name: str) -> None:
+    source = module(*(EINSUM if name == "einsum" else SAVED[name]))
+    found = simplified(Problem("tests/small", "small", source), "cuda:sm_90", None)
+    assert found is not None and len(found.rewrites) == 1
+    reference: dict[str, Any] = {"__name__": "reference"}
+    exec(source, reference)
+    torch.manual_seed(0)
+    model = reference["Model"]()
+    x = reference["get_inputs"]()[0]
+    with torch.no_grad():
+        expected = model(x)
+    for candidate in (found.plain, found.compiled):
+        assert candidate.language == "torch" and not candidate.provenance["kernels"] and "import triton" not in candidate.source
+        assert ("@torch.compile" in candidate.source) == (candidate is found.compiled)
+        namespace: dict[str, Any] = {"__name__": "candidate"}
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            exec(candidate.source, namespace)
+            other = namespace["ModelNew"]()
+            other.load_state_dict(model.state_dict())
+            other.forward_reference = None  # the rewritten forward alone is asked for
+            assert torch.allclose(other(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_there_is_no_simplified_baseline_where_nothing_is_rewritten() -> None:
+    problem = Problem("tests/small", "small", module(*KEPT["not_linear_between"]))
+    assert simplified(problem, "cuda:sm_90", None) is None
+
+
+def test_an_einsum_is_told_as_another_form_and_not_as_saved_work() -> None:
+    found = rewrite(capture_here(module(*EINSUM)).workloads[0][1])
+    assert found.simplified == () and len(found.restated) == 1
+    baseline = simplified(Problem("tests/small", "small", module(*EINSUM)), "cuda:sm_90", None)
+    assert baseline is not None and baseline.plain.provenance["restated"] == list(found.restated) == list(baseline.rewrites)

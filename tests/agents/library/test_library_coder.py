@@ -228,6 +228,36 @@ def test_without_a_knowledge_base_pytorch_does_the_work() -> None:
     assert draft.candidate is not None and draft.candidate.language == "torch"
 
 
+class EmptyBase:
+    """A knowledge base without kernel documents."""
+
+    def kernel_documents(self, target: str) -> tuple[()]:
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "first"),
+    [
+        (LARGE, "cuda:sm_90", ("compiled", False)),
+        (SMALL_STEPS, "cuda:sm_90", ("compiled", True)),
+        (SMALL_STEPS, "cpu", ("compiled", False)),
+        (module("return self.l(x).sum(1)", "torch.rand(4, 6)", "self.l = nn.Linear(6, 10)"), "cpu", ("kernels", False)),
+    ],
+    ids=["large", "launches", "cpu", "algebra"],
+)
+def test_without_kernel_documents_the_compiler_comes_first_and_the_reference_last(
+    source: str, target: str, first: tuple[str, bool]
+) -> None:
+    history, found = (), []
+    while (draft := write(task(source, target, EmptyBase(), history=history))).candidate is not None:
+        assert not draft.candidate.provenance.get("kernels") and draft.candidate.language == "torch"
+        assert target != "cpu" or "CUDAGraph" not in draft.candidate.source
+        found.append((draft.candidate.provenance["kind"], draft.candidate.provenance["is_recorded"]))
+        history = (*history, passed(draft))
+    assert found[0] == first and found[-1] == ("eager", False)
+    assert "torch.compile" in write(task(source, target, EmptyBase())).candidate.source  # type: ignore[union-attr] # just asserted
+
+
 def test_what_cannot_be_captured_falls_back_and_says_so() -> None:
     source = module("return x if x.sum().item() > 0 else -x", "torch.rand(4)")
     draft = write(task(source))

@@ -19,6 +19,7 @@ from tools.errors import HarnessError
 from tools.timing.fresh import SweepMode
 from tools.timing.turns import Interruption
 from tools.types import Feedback, Status
+from tools.worker.bounds import is_memory
 from tools.worker.processes import Reply, Worker, WorkerDiedError, WorkerHostileError, WorkerTimeoutError, Zygote
 from tools.worker.sampling import Whereabouts
 from tools.worker.session import Arenas
@@ -345,6 +346,9 @@ class CandidateProcess:
         self._worker.kill()
         status, log = self._worker.exit_status, self._worker.log_tail()
         feedback = Feedback(error=digest_error(log))
+        if self._worker.excess:
+            kind = Status.OUT_OF_MEMORY if is_memory(self._worker.excess) else Status.RUNTIME_ERROR
+            return Rejected(kind, f"the candidate's processes were ended during {where}: they took {self._worker.excess}", feedback)
         if status is not None and os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             name = signal.Signals(number).name if number in set(signal.Signals) else str(number)

@@ -77,6 +77,8 @@ class Worker:
         self.log = log
         self.exit_status: int | None = None
         """The wait status, known after `kill`."""
+        self.excess = ""
+        """What it took too much of, in words, if that is why it was killed; known after `kill`."""
 
     def __enter__(self) -> Worker:
         return self
@@ -231,7 +233,7 @@ class Worker:
             return
         self._is_dead = True
         self._channel.close()
-        self.exit_status = self._zygote.kill(self.pid)
+        self.exit_status, self.excess = self._zygote.kill(self.pid)
 
     def log_tail(self, limit: int = 4000) -> str:
         """Return the end of what the process printed."""
@@ -305,14 +307,15 @@ class Zygote:
         self._workers.add(worker.pid)
         return worker
 
-    def kill(self, pid: int) -> int | None:
-        """Kill a worker's tree and return its wait status, None if unknown."""
+    def kill(self, pid: int) -> tuple[int | None, str]:
+        """Kill a worker's tree; return its wait status, None if unknown, and what it had been killed for before, if it had."""
         self._workers.discard(pid)
         try:
-            status = self._ask({"op": "kill", "pid": pid}, [], _KILL_S).get("exit")
+            answer = self._ask({"op": "kill", "pid": pid}, [], _KILL_S)
         except HarnessError:
-            return None
-        return status if isinstance(status, int) else None
+            return None, ""
+        status = answer.get("exit")
+        return (status if isinstance(status, int) else None), str(answer.get("reason", ""))
 
     def strays(self) -> list[int]:
         """Return processes that detached themselves from a worker, with their descendants: children of the warm process that it did not fork as workers."""

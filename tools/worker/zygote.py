@@ -16,7 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tools.sandbox.memory import memory_allowance_bytes
+from tools.worker.bounds import excess, resident_bytes, usage
 from tools.worker.channel import Channel, ChannelClosedError, ChannelTimeoutError
+from tools.worker.processes import children
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -53,6 +56,8 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
         trace.warm_up()
     active: set[int] = set()
     logs: dict[int, int] = {}
+    bounded: dict[int, int | None] = {}
+    ended: dict[int, dict[str, Any]] = {}  # Any: JSON
     control.send({"ready": os.getpid(), "torch": torch.__version__, "touched": touched_device()})
     while True:
         try:
@@ -60,6 +65,7 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
         except ChannelTimeoutError:
             for log in logs.values():
                 bound_log(log)
+            ended |= end_excess(bounded, active)
             continue
         except ChannelClosedError:
             break
@@ -68,10 +74,13 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
             pid = _fork(message, fds, control)
             active.add(pid)
             logs[pid] = log
+            if message["role"] == "candidate":
+                bounded[pid] = memory_allowance_bytes()
             control.send({"pid": pid})
         elif message["op"] == "kill":
-            answer = kill_tree(message["pid"], active - {message["pid"]})
+            answer = ended.pop(message["pid"], None) or kill_tree(message["pid"], active - {message["pid"]})
             active.discard(message["pid"])
+            bounded.pop(message["pid"], None)
             if (log_of_dead := logs.pop(message["pid"], None)) is not None:
                 bound_log(log_of_dead)
                 os.close(log_of_dead)
@@ -81,6 +90,32 @@ def main(control_fd: int, preload: tuple[str, ...], warm_trace: bool) -> None:
     for pid in list(active):
         active.discard(pid)
         kill_tree(pid, active)
+
+
+def end_excess(bounded: dict[int, int | None], active: set[int]) -> dict[int, dict[str, Any]]:  # Any: JSON
+    """Kill candidates' processes if they, with all that they started and detached, take too much; both arguments lose those that were killed.
+
+    Args:
+        bounded: Candidates' processes with the memory that each may take.
+        active: All workers.
+
+    Returns:
+        What `kill_tree` says of each, with the `reason`.
+    """
+    if not bounded:
+        return {}
+    me = os.getpid()
+    strays = [pid for pid in children(me) if pid not in active]
+    known = [value for value in bounded.values() if value is not None]
+    reason = excess(usage([*bounded, *strays], resident_bytes(me)), max(known, default=None))
+    if not reason:
+        return {}
+    found = {}
+    for pid in list(bounded):
+        found[pid] = {**kill_tree(pid, active - {pid}), "reason": reason}
+        active.discard(pid)
+        del bounded[pid]
+    return found
 
 
 def bound_log(fd: int) -> None:

@@ -49,9 +49,13 @@ def usage(roots: Iterable[int], shared_bytes: int) -> Usage:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process, 0 if it is gone (second field of proc_pid_statm(5))."""
+    """Return the resident memory of a process that no file and no other mapping of it holds, such as the inputs that were handed over; 0 if it is gone.
+
+    Second less third field of proc_pid_statm(5).
+    """
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE_BYTES
+        _, resident, shared, *_ = Path("/proc", str(pid), "statm").read_text().split()
+        return (int(resident) - int(shared)) * _PAGE_BYTES
     return 0
 
 

@@ -29,7 +29,7 @@ def side_by_side(records: Sequence[Record], label: str, against: str) -> str:
     ours, theirs = arms[label], arms[against]
     common = sorted(ours.keys() & theirs.keys())
     names = [_shown(label), _shown(against)]
-    head = f"## {names[0]} beside {names[1]}\n"
+    head = f"## {names[0]} beside {names[1]}"
     alone = [
         f"Only under {_shown(name)}: {', '.join(sorted(arms[name].keys() - set(common)))}."
         for name in (label, against)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,12 @@ from agents.coders.library.capture import Capture
 from agents.coders.library.graph import graph_from_json
 from agents.driver import Machinery
 from evaluation.bench import knowledge_of
-from evaluation.records import Record
+from evaluation.records import Record, read
 from evaluation.report import render
 from evaluation.simplified import factor, measure_simplified, relative, rewrites_of, with_simplified_baseline
 from tools.types import Candidate, Effort, Evaluation, Evidence, Interval, Problem, Status
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = """import torch
 from torch import nn
 class Model(nn.Module):
@@ -161,3 +165,19 @@ def test_the_report_shows_both_means_and_names_the_rewrites() -> None:
 
 def test_a_search_without_a_base_knew_nothing() -> None:
     assert knowledge_of(None, "cpu")["kernel_documents"] == 0 == knowledge_of(None, "cpu")["winners"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_bench_on_the_cpu_measures_and_reports_the_simplified_forward(tmp_path: Path) -> None:
+    folder = tmp_path / "checkout" / "KernelBench" / "level2"
+    folder.mkdir(parents=True)
+    (folder / "1_Linear_Sum.py").write_text(SOURCE.replace("(6, 10)", "(256, 512)").replace("(4, 6)", "(64, 256)"))
+    command = [sys.executable, "-m", "agents.cli", "bench", "kernelbench", "--kernelbench", str(tmp_path / "checkout"), "--level", "2"]
+    command += ["--target", "cpu", "--home", str(tmp_path / "home"), "--no-knowledge", "--budget-evaluations", "1"]
+    done = subprocess.run([*command, "--results", str(tmp_path / "r.jsonl")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = read([tmp_path / "r.jsonl"])[0]
+    assert made.evaluation.status is Status.PASSED and made.extra["knowledge"]["kernel_documents"] == 0
+    assert [made.extra["simplified"][arm]["evaluation"]["status"] for arm in ("compiled", "plain")] == ["passed", "passed"]
+    assert factor(made, "plain") is not None and "1 of 1 problems were rewritten" in done.stdout

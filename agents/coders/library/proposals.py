@@ -125,7 +125,7 @@ def structures(
             yield replace(first, is_recorded=True, note=f"{first.note}, {_RECORDED}")
         yield without_any(keys, is_compiled=True)
     if CHANNELS_LAST in layouts:
-        yield references((CHANNELS_LAST,), is_recorded=False)[0]
+        yield from references((CHANNELS_LAST,) if keys else layouts, is_recorded=False)
     for rank in range(1, 4):
         alternatives: dict[tuple[str, str], list[str]] = {}
         for key, anchor in keys.items():

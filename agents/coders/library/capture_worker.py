@@ -226,9 +226,14 @@ def _exported(model: Any, inputs: list[Any]) -> Any:
         if "assigned during export" in text and not (names and all("._flat_weights[" in name for name in names)):
             raise _StatefulError(f"forward reassigns an attribute, so a call may depend on the calls before it ({text.split(' Such ')[0]})")
     _inline_modes(program.graph_module)
-    if any(node.op == "get_attr" for node in program.graph.nodes):  # autocast inside: its casts become operators
-        program = program.run_decompositions({})
+    if any(node.op == "get_attr" or _is_bare(node) for node in program.graph.nodes):
+        program = program.run_decompositions({})  # autocast inside: its casts become operators; `vmap`: batched operators
     return program
+
+
+def _is_bare(node: Any) -> bool:
+    """Say whether a node calls a Python function that is no operator, as a traced `vmap` does."""
+    return node.op == "call_function" and node.target is not operator.getitem and not hasattr(node.target, "_schema")
 
 
 def _inline_modes(module: Any) -> None:

@@ -64,6 +64,13 @@ def test_source_that_raises_is_a_capture_error_with_its_message() -> None:
         capture_here("raise RuntimeError('no such luck')")
 
 
+def test_vmap_becomes_batched_operators() -> None:
+    source = module("return torch.vmap(lambda row: torch.tanh(row) * row.sum())(x)", "torch.rand(3, 4)")
+    ((_, graph),) = capture_here(source).workloads
+    assert {"aten.tanh.default", "aten.mul.Tensor"} <= {node.op for node in graph.nodes}
+    assert graph.nodes[-1].spec is not None and graph.nodes[-1].spec.shape == (3, 4)
+
+
 def test_a_forward_that_depends_on_earlier_calls_is_refused() -> None:
     with pytest.raises(CaptureError):
         capture_here(module("self.last = x + self.last\nreturn self.last", "torch.rand(3)", "self.last = torch.zeros(3)"))

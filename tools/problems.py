@@ -63,13 +63,29 @@ def problem_from_source(source: str, *, problem_id: str, path: str = "", name: s
     defined = {node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
     missing = [name for name, kind in _REQUIRED.items() if not isinstance(defined.get(name), kind)]
     if missing:
+        otherwise = "".join(
+            f"; {name} in line {line} has to be a {'class' if name == 'Model' else 'def'} statement of this file"
+            for name, line in _names_bound(tree).items()
+            if name in missing
+        )
         raise ProblemError(
-            f"{where} does not define {', '.join(missing)} at the top level; "
+            f"{where} does not define {', '.join(missing)} at the top level{otherwise}; "
             "a problem is a file with class Model(nn.Module), get_inputs() and get_init_inputs() (KernelBench's format)"
         )
     return Problem(
         problem_id=problem_id, name=name or problem_id, source=source, path=path, weights_constant=_weights_constant(tree, where)
     )
+
+
+def _names_bound(tree: ast.Module) -> dict[str, int]:
+    """Return the names that assignments and imports bind, with their lines."""
+    found: dict[str, int] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            found |= {target.id: node.lineno for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name: node.lineno for alias in node.names}
+    return found
 
 
 def _weights_constant(tree: ast.Module, where: str) -> bool:

@@ -49,6 +49,8 @@ def test_the_examples_are_found_by_name() -> None:
         ("class Model(:", "not valid Python"),
         ("x = 1", "does not define Model, get_inputs, get_init_inputs"),
         (GOOD.replace("class Model", "class Other"), "does not define Model"),
+        (GOOD.replace("class Model", "class Other") + "Model = Other", "Model in line 12 has to be a class statement"),
+        (GOOD.replace("def get_inputs", "from numpy import get_inputs\ndef other"), "get_inputs in line 8 has to be a def statement"),
         (GOOD.replace("= True", "= 3"), "WEIGHTS_CONSTANT must be True or False"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every documented way to fool an evaluator is accounted for: by fixtures, by tests, by a mechanism, or openly not at all."""
+"""Every documented way to fool an evaluator is accounted for: by fixtures or by tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tools.check.compare import BASE_TOLERANCE, calibrate, compare
 from tools.check.decision import reject
 from tools.evaluator import LocalEvaluator
 from tools.selftest.fixtures import load_fixtures
-from tools.types import QUICK, Candidate, Evaluation, Problem, Status
+from tools.types import FULL, QUICK, Candidate, Evaluation, Problem, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tools" / "selftest" / "catalogue.yaml").read_text(encoding="utf-8"))
@@ -35,7 +35,7 @@ def test_every_documented_control_is_there_and_one_of_a_slow_launch() -> None:
 
 def test_an_entry_stands_in_one_place_only() -> None:
     ids = [name for part in CATALOGUE.values() for name in part]
-    assert len(ids) == len(set(ids)) and len(ids) >= 150
+    assert len(ids) == len(set(ids)) and len(ids) >= 156 and set(CATALOGUE) == {"fixtures", "tests"}
 
 
 @pytest.mark.parametrize("entry", CATALOGUE["tests"].values(), ids=CATALOGUE["tests"])
@@ -109,6 +109,14 @@ def test_the_candidate_after_a_hang_is_judged_as_before(evaluator: LocalEvaluato
     assert evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), problem(), "cpu").status is Status.PASSED
     again = evaluator.evaluate(hang, problem(), "cpu", short)  # remembered by its hash: not run a second time
     assert again.status is Status.TIMEOUT and "before" in again.reason
+
+
+def test_a_finalist_is_measured_in_fresh_processes(evaluator: LocalEvaluator) -> None:
+    candidate, shown = pointwise_candidate("torch.tanh(x)"), []
+    for effort in (QUICK, QUICK, dataclasses.replace(FULL, value_seeds=1, pairs=5, min_block_ms=0.1)):
+        assert evaluator.evaluate(candidate, problem(), "cpu", effort).status is Status.PASSED
+        shown.append(next(reversed(evaluator._sessions.values()))._worker.pid)
+    assert shown[0] == shown[1] != shown[2]
 
 
 def test_a_constant_task_is_refused_with_its_reason(evaluator: LocalEvaluator) -> None:

@@ -22,7 +22,7 @@ from agents.reflection import published
 from agents.runs.store import RunStore
 from evaluation.errors import EvaluationError
 from evaluation.records import Record, append, read
-from evaluation.simplified import measure_simplified
+from evaluation.simplified import ARMS, factor, measure_simplified
 from kb.errors import KnowledgeError
 from tools.errors import ToolsError
 from tools.receipts import read_receipt, source_commit
@@ -111,7 +111,8 @@ def pending(problems: Sequence[Problem], options: BenchOptions, tell: Callable[[
 def announce(record: Record, number: int, count: int, tell: Callable[[str], None]) -> None:
     """Tell what became of a problem, in a line."""
     evaluation = record.evaluation
-    speedups = ", ".join(f"{item.value:.2f}x {name}" for name, item in sorted(evaluation.speedup.items()))
+    over = {**evaluation.speedup, **{f"simplified, {arm}": found for arm in ARMS if (found := factor(record, arm)) is not None}}
+    speedups = ", ".join(f"{item.value:.2f}x {name}" for name, item in sorted(over.items()))
     tell(
         f"[{number}/{count}] {record.problem_id}: {speedups or evaluation.reason or evaluation.status} "
         f"({record.num_evaluations} evaluations, {record.seconds:.0f} s)"

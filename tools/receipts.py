@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.metadata
 import json
 import math
 import os
 import platform
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -54,14 +59,40 @@ def finite(value: Any) -> Any:  # Any: JSON
 
 def host_facts() -> dict[str, Any]:  # Any: JSON
     """Return what identifies this machine and the software of this process."""
+    from tools.targets.cpu import cpu_model
+
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
+        "processor": cpu_model(),
+        "compiler": compiler_version(),
+        "packages": _packages(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "command": sys.argv,
         "commit": source_commit(),
     }
+
+
+@functools.cache
+def compiler_version() -> str:
+    """Return the first line of what the C++ compiler says of itself, empty where there is none."""
+    program = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if not program:
+        return ""
+    try:
+        done = subprocess.run([*shlex.split(program), "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    return (done.stdout.splitlines() or [""])[0][:200]
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "triton", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def source_commit() -> str:

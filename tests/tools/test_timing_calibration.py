@@ -14,7 +14,7 @@ from tools.errors import MachineError
 from tools.evaluator import LocalEvaluator
 from tools.problems import problem_from_source
 from tools.receipts import read_receipt
-from tools.replay import compare, replay_receipt
+from tools.replay import compare, compare_machines, replay_receipt
 from tools.timing.calibration import Comparison, compare_with_itself, read_spread, summarise, widen, write_calibration
 from tools.types import QUICK, Candidate, Interval, Status
 
@@ -103,7 +103,10 @@ def test_a_receipt_is_replayed(tmp_path: Path) -> None:
         receipt = read_receipt(path)
         evaluation, lines = replay_receipt(evaluator, receipt)
         assert evaluation.status is Status.PASSED and evaluation.receipt != str(path)
-        assert {line.name for line in lines} == {"status", "target", "composition", "precision", "speedup over eager"}
+        assert {line.name for line in lines if line.is_decisive} == {"status", "composition", "precision", "speedup over eager"}
+        machine = {line.name: line for line in lines if not line.is_decisive}
+        assert {"target", "device", "processor", "torch", "compiler", "numeric flags"} <= set(machine)
+        assert all(line.agrees and line.then for line in machine.values())
         changed = json.loads(json.dumps(receipt))
         changed["candidate"]["source"] += "# changed"
         with pytest.raises(MachineError, match="hash"):
@@ -114,6 +117,26 @@ def test_a_receipt_is_replayed(tmp_path: Path) -> None:
         widened, _ = replay_receipt(evaluator, receipt)
     interval = widened.speedup["eager"]
     assert interval.high / interval.low > math.exp(2 * 1.9 * 0.5)
+
+
+def test_what_differs_between_two_machines_is_said_and_decides_nothing() -> None:
+    then = {"device": {"device": "NVIDIA H100", "driver": "580", "numeric_flags": {"b": 1, "a": 2}}, "host": {"cores": 16}}
+    now = {"device": {"device": "NVIDIA H200", "driver": "580", "numeric_flags": {"a": 2, "b": 1}}, "host": "unreadable"}
+    found = {line.name: line for line in compare_machines(then, now)}
+    assert not any(line.is_decisive for line in found.values())
+    assert {name: line.agrees for name, line in found.items()} == {"device": False, "driver": True, "numeric flags": True, "cores": False}
+    assert (found["device"].then, found["device"].now, found["cores"].now) == ("NVIDIA H100", "NVIDIA H200", "not stated")
+
+
+def test_a_replay_spends_what_the_receipt_states(tmp_path: Path) -> None:
+    short = dataclasses.replace(QUICK, pairs=5, min_block_ms=0.5, timeout_s=77.0)
+    with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
+        receipt = read_receipt(Path(evaluator.evaluate(COPY, PROBLEM, "cpu", short).receipt))
+        evaluation, _ = replay_receipt(evaluator, receipt)
+        assert read_receipt(Path(evaluation.receipt))["effort"] == dataclasses.asdict(short)
+        for wrong in ({"pairs": 10**9}, {"timeout_s": float("inf")}, {"timeout_s": None}, {"pairs": True}, {"more": 1}, {"name": 5}):
+            with pytest.raises(MachineError, match="cannot be replayed"):
+                replay_receipt(evaluator, {**receipt, "effort": {**receipt["effort"], **wrong}})
 
 
 def test_speedups_agree_where_their_intervals_meet(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tools.errors import MachineError
 from tools.problems import problem_from_source
 from tools.receipts import read_receipt
-from tools.types import Candidate, Effort, Evaluation, Interval, Problem, Status
+from tools.types import EFFORTS, Candidate, Effort, Evaluation, Interval, Problem, Status
 
 if TYPE_CHECKING:
     from tools.evaluator import LocalEvaluator
@@ -122,7 +123,8 @@ def _effort(stated: Mapping[str, Any]) -> Effort:  # Any: JSON
     )
     if not is_usable:
         raise ValueError(f"no effort that can be spent: {dict(stated)}")
-    return effort
+    usual = EFFORTS.get(effort.name)  # a time limit is no part of what was measured: a search near its end gives little
+    return dataclasses.replace(effort, timeout_s=max(effort.timeout_s, usual.timeout_s)) if usual else effort
 
 
 def _require_unchanged(candidate: Candidate, problem: Problem, before: Evaluation, stated: Mapping[str, Any]) -> None:  # Any: JSON

@@ -129,11 +129,11 @@ def test_what_differs_between_two_machines_is_said_and_decides_nothing() -> None
 
 
 def test_a_replay_spends_what_the_receipt_states(tmp_path: Path) -> None:
-    short = dataclasses.replace(QUICK, pairs=5, min_block_ms=0.5, timeout_s=77.0)
+    short = dataclasses.replace(QUICK, pairs=5, min_block_ms=0.5, timeout_s=QUICK.timeout_s / 2)
     with LocalEvaluator(tmp_path, use_compiled_baseline=False) as evaluator:
         receipt = read_receipt(Path(evaluator.evaluate(COPY, PROBLEM, "cpu", short).receipt))
         evaluation, _ = replay_receipt(evaluator, receipt)
-        assert read_receipt(Path(evaluation.receipt))["effort"] == dataclasses.asdict(short)
+        assert read_receipt(Path(evaluation.receipt))["effort"] == dataclasses.asdict(dataclasses.replace(short, timeout_s=QUICK.timeout_s))
         for wrong in ({"pairs": 10**9}, {"timeout_s": float("inf")}, {"timeout_s": None}, {"pairs": True}, {"more": 1}, {"name": 5}):
             with pytest.raises(MachineError, match="cannot be replayed"):
                 replay_receipt(evaluator, {**receipt, "effort": {**receipt["effort"], **wrong}})

@@ -89,6 +89,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if not names:
         raise EvaluationError("no problems; give --only or --start")
     options = arm_options(arguments)
+    if strangers := {record.target for record in start} - {options.target}:
+        raise EvaluationError(
+            f"the records of --start are of {', '.join(sorted(strangers))}, not of {options.target}; they cannot stand beside the arms"
+        )
     problems = problems_of(names, arguments)
     arms = [arm.strip() for arm in arguments.arms.split(",") if arm.strip()]
     ablate(problems, arms, arguments.home, options, arguments.documents)

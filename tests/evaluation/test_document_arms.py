@@ -18,7 +18,7 @@ from evaluation.document_arms import KERNELS, ArmOptions, bench_arm, kernel_name
 from evaluation.errors import EvaluationError
 from evaluation.kernel_ablation import WITH, WITHOUT, ablate
 from evaluation.new_document import Move, add_document, kernel_of
-from evaluation.records import Record, read
+from evaluation.records import Record, append, read
 from kb.store import KnowledgeBase
 from tools.problems import problem_from_source
 from tools.types import Evaluation, Evidence, Interval, Problem, Status
@@ -156,3 +156,13 @@ def test_a_mistake_of_the_user_is_a_message(command: Any, monkeypatch: pytest.Mo
     with pytest.raises(SystemExit) as end:
         command.main()
     assert end.value.code == 2 and "no_such" in capsys.readouterr().err
+
+
+def test_records_of_another_target_do_not_stand_beside_the_arms(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
+    best = Evaluation("c", "examples/swiglu", "cuda:sm_90", Evidence.MEASURED, Status.TIMEOUT, "late")
+    append(tmp_path / "start.jsonl", Record("s", "examples/swiglu", "cuda:sm_90", best.to_json(), 1, 0.1, "x", {}))
+    place = ["--suite", "examples", "--target", "cpu", "--home", str(tmp_path / "h"), "--out", str(tmp_path / "o")]
+    monkeypatch.setattr("sys.argv", ["command", "--start", str(tmp_path / "start.jsonl"), *place])
+    with pytest.raises(SystemExit):
+        kernel_ablation.main()
+    assert "cuda:sm_90, not of cpu" in capsys.readouterr().err

@@ -141,12 +141,14 @@ def test_failures_say_what_is_wrong(evaluator: LocalEvaluator, source: str, stat
     [
         (("return [torch.randn(rows, 96)]", "raise OSError('no data')"), "get_inputs.* raised OSError: no data"),
         (("return [96]", "raise OSError('no arguments')"), "get_init_inputs.. raised OSError"),
+        (("return [96]", "return [[], {'width': 96}]"), "positional argument.*a list and a dict, not keywords"),
+        (("return [torch.randn(rows, 96)]", "return [torch.randn(rows, 96).cuda()]"), "(CUDA|Torch).*need not name one"),
         (("return torch.tanh(x) * self.scale", "return 3"), "must return a tensor"),
         (("return torch.tanh(x) * self.scale", "return x @ x"), "Model.forward raised RuntimeError"),
         (("import torch\n", "import torch\nimport not_there\n"), "cannot be imported.*not_there"),
         (("return [torch.randn(rows, 96)]", "return torch.randn(rows, 96)"), "must return a list"),
     ],
-    ids=["inputs", "init", "number", "forward", "import", "no list"],
+    ids=["inputs", "init", "keywords", "device", "number", "forward", "import", "no list"],
 )
 def test_a_broken_problem_raises_with_the_reason(evaluator: LocalEvaluator, change: tuple[str, str], words: str) -> None:
     with pytest.raises(ProblemError, match=words):

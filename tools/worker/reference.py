@@ -24,6 +24,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tools.check.compare import ErrorStats, calibrate, compare, compare_exact
+from tools.check.decision import reject
 from tools.check.floor import may_be_needed, needed_flops
 from tools.check.held_out import changed, choose
 from tools.check.nulls import null_outputs
@@ -36,6 +37,7 @@ from tools.worker.allowed import Tf32Operands
 from tools.worker.arena import Arena, align
 from tools.worker.channel import Channel
 from tools.worker.devices import Device, flat_bytes, open_device
+from tools.worker.library import NoLibraryFormError, library_form
 from tools.worker.server import Answer, CommandError, classify, serve
 from tools.worker.timed import TimedSlots, last_slot, raw_bits, replay
 from tools.worker.trace import OperatorTrace
@@ -132,7 +134,7 @@ class ReferenceWorker:
             self._model = self._module.Model(*self._init).to(self._device.name)
         except Exception as err:
             kind = "oom" if classify(err) == "oom" and self._device.name != "cpu" else "problem"  # neighbours come and go on an accelerator
-            raise CommandError(kind, f"Model(*get_init_inputs()) raised {_last_line(err)}") from err
+            raise CommandError(kind, f"Model(*get_init_inputs()) raised {_last_line(err)}{self._hint(err)}") from err
         tolerance = getattr(self._module, "TOLERANCE", None)
         if tolerance is not None and not _is_tolerance(tolerance):
             raise CommandError("problem", f"TOLERANCE must be a dict of numbers from 0, atol and rtol, got {tolerance!r}")
@@ -147,6 +149,14 @@ class ReferenceWorker:
             "calls": [None if made is None else tensors.describe(made)[0] for made in blanks],
             "init": init,
         }
+
+    def _hint(self, error: Exception) -> str:
+        """Say what is the matter with files of two common kinds: those written for one device, and those whose constructor takes keywords, as KernelBook's."""
+        if "CUDA" in str(error) and not self._device.name.startswith("cuda"):
+            return "; model and inputs are moved to the device, so the file need not name one"
+        if len(self._init) == 2 and isinstance(self._init[0], list | tuple) and isinstance(self._init[1], dict):
+            return "; get_init_inputs() gives positional arguments: [[...], {...}] passes a list and a dict, not keywords"
+        return ""
 
     def _blank_inputs(self, arguments: Mapping[str, Any]) -> list[Any] | None:  # Any: the workload's arguments; an argument tree
         """Return a workload's inputs as tensors without values; None where the generator needs values, or makes something that cannot be described."""
@@ -177,7 +187,7 @@ class ReferenceWorker:
         except Exception as err:
             if classify(err) == "oom":
                 raise CommandError("oom", f"get_inputs() ran out of memory: {_last_line(err)}") from err
-            raise CommandError("problem", f"get_inputs({_keywords(arguments)}) raised {_last_line(err)}") from err
+            raise CommandError("problem", f"get_inputs({_keywords(arguments)}) raised {_last_line(err)}{self._hint(err)}") from err
         if not isinstance(made, (list, tuple)):
             raise CommandError("problem", f"get_inputs() must return a list of arguments, got {type(made).__name__}")
         if any(tensor.requires_grad for tensor in tensors.tensors_of(made)):
@@ -323,7 +333,7 @@ class ReferenceWorker:
                     continue
                 if classify(err) == "oom":
                     raise CommandError("oom", f"the reference runs out of memory: {_last_line(err)}") from err
-                raise CommandError("problem", f"Model.forward raised {_last_line(err)}") from err
+                raise CommandError("problem", f"Model.forward raised {_last_line(err)}{self._hint(err)}") from err
             finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors.tensors_of(native) if tensor.is_floating_point())
             if finite or number == 0:
                 break
@@ -489,14 +499,38 @@ class ReferenceWorker:
         return answer
 
     def _compile(self, message: Answer, fds: list[int]) -> Answer:
-        """Compile the reference with torch.compile (default mode, or max-autotune without graphs) and call it on the prepared workload."""
+        """Compile the reference with torch.compile (default mode, or max-autotune without graphs), or find its library form, and call it on the prepared workload."""
+        arm = message["arm"]
+        if arm == "library":
+            return self._find_library_form()
         import torch._dynamo
 
         torch._dynamo.config.recompile_limit = 64
-        arm = message["arm"]
         if arm not in self._compiled:
             self._compiled[arm] = torch.compile(self._model, dynamic=False, mode=_COMPILE_MODES[arm])
         self._run_arm(arm, 2)
+        return {}
+
+    def _find_library_form(self) -> Answer:
+        """Make the library's form of the reference and judge its output like a candidate's."""
+        arguments = self._timed().arguments[0]
+        with OperatorTrace() as trace:
+            native = self._call_native(_copies(arguments))
+        try:
+            self._compiled["library"] = library_form(self._module, self._model, self._init, self._device.name, trace.counts)
+            with self._unchanged_state(), torch.no_grad():
+                made = self._compiled["library"](*_copies(arguments))
+                self._device.synchronize()
+            theirs, mine = list(tensors.tensors_of(made)), list(tensors.tensors_of(native))
+            if [(item.shape, item.dtype) for item in theirs] != [(item.shape, item.dtype) for item in mine]:
+                raise NoLibraryFormError("its outputs have other shapes or dtypes than Model's")
+            wrong = next((why for item in self._judged(theirs, arguments, native)[0] if (why := reject(item))), "")
+            if wrong:
+                raise NoLibraryFormError(f"it does not compute what Model does: {wrong}")
+        except NoLibraryFormError as err:
+            self._compiled.pop("library", None)
+            raise CommandError("no_library", str(err)) from err
+        self._run_arm("library", 2)
         return {}
 
     def _warm(self, message: Answer, fds: list[int]) -> Answer:

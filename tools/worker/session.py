@@ -158,7 +158,7 @@ class ReferenceSession:
 
         Args:
             workload: Which one is prepared.
-            arm: `compiled` (default mode) or `max_autotune`, which takes minutes where there is much to try.
+            arm: `compiled` (default mode), `max_autotune`, which takes minutes where there is much to try, or `library` (`tools.worker.library`).
         """
         key = (workload, arm)
         if key not in self._compiled:

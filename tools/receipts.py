@@ -74,6 +74,25 @@ def host_facts() -> dict[str, Any]:  # Any: JSON
     }
 
 
+def environment_facts() -> dict[str, Any]:  # Any: JSON
+    """Return what compiled code depends on, for a key under which it may be kept: processor, toolchain, packages, driver and models of the devices."""
+    driver = Path("/proc/driver/nvidia/version")
+    gpus = Path("/proc/driver/nvidia/gpus")
+    names = [
+        line
+        for path in sorted(gpus.glob("*/information"))
+        for line in path.read_text(errors="replace").splitlines()
+        if line.startswith("Model:")
+    ]
+    kept = ("python", "machine", "processor", "compiler", "packages")
+    return {
+        **{name: value for name, value in host_facts().items() if name in kept},
+        "driver": driver.read_text(errors="replace").splitlines()[:1] if driver.exists() else [],
+        "devices": names,
+        "libraries": os.environ.get("LD_LIBRARY_PATH", ""),
+    }
+
+
 @functools.cache
 def compiler_version() -> str:
     """Return the first line of what the C++ compiler says of itself, empty where there is none."""

@@ -128,6 +128,7 @@ def self_test(
     with errors(), contextlib.ExitStack() as stack:
         from agents.errors import UnknownNameError
         from tools.evaluator import LocalEvaluator
+        from tools.hangs import Hangs
         from tools.selftest.fixtures import load_fixtures
         from tools.selftest.runner import Finding, in_order, record_findings, table
 
@@ -139,10 +140,10 @@ def self_test(
         chosen = in_order((fixture for fixture in fixtures if not only or fixture.fixture_id in only), exact)
         rows: list[dict[str, Any]] = []
         findings: list[Finding] = []
+        place = home_of(home) / "self-test"
+        Hangs(place / "hangs").forget()  # each is to hang again
         # Without lint, so that each exploit meets the check that is to catch it.
-        evaluators = [
-            stack.enter_context(LocalEvaluator(home_of(home), use_lint=False, use_compiled_baseline=not eager_only)) for _ in range(jobs)
-        ]
+        evaluators = [stack.enter_context(LocalEvaluator(place, use_lint=False, use_compiled_baseline=not eager_only)) for _ in range(jobs)]
         for finding in record_findings(evaluators, chosen, exact, records, seconds=seconds):
             got = finding.evaluation.status.value if finding.evaluation else "error"
             fixture = finding.fixture

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tools.evaluator import LocalEvaluator
+from tools.hangs import Hangs
 from tools.selftest.fixtures import load_fixtures
 from tools.selftest.runner import Finding, in_order, record_findings, table
 
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         home = Path(options.home or stack.enter_context(tempfile.TemporaryDirectory(prefix="kevolve-selftest-")))
+        Hangs(home / "hangs").forget()  # each is to hang again
         evaluators = [
             stack.enter_context(LocalEvaluator(home, use_lint=False, use_compiled_baseline=not options.eager_only))
             for _ in range(options.jobs)

@@ -147,12 +147,41 @@ def test_failures_say_what_is_wrong(evaluator: LocalEvaluator, source: str, stat
         (("return torch.tanh(x) * self.scale", "return x @ x"), "Model.forward raised RuntimeError"),
         (("import torch\n", "import torch\nimport not_there\n"), "cannot be imported.*not_there"),
         (("return [torch.randn(rows, 96)]", "return torch.randn(rows, 96)"), "must return a list"),
+        (
+            ("return [torch.randn(rows, 96)]", "return [torch.randn(rows, 96).to_sparse()]"),
+            "get_inputs.*a sparse_coo tensor cannot be sent",
+        ),
+        (("self.scale = ", "self.register_buffer('mask', torch.eye(9).to_sparse_csr())\n        self.scale = "), "state_dict.*sparse_csr"),
+        (("self.scale = ", "self.lazy = nn.LazyLinear(3)\n        self.scale = "), "state_dict.*lazy parameter has no shape yet"),
     ],
-    ids=["inputs", "init", "keywords", "device", "number", "forward", "import", "no list"],
+    ids=["inputs", "init", "keywords", "device", "number", "forward", "import", "no list", "sparse", "sparse state", "lazy"],
 )
 def test_a_broken_problem_raises_with_the_reason(evaluator: LocalEvaluator, change: tuple[str, str], words: str) -> None:
     with pytest.raises(ProblemError, match=words):
         evaluate(evaluator, HONEST, PROBLEM.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "forward"),
+    [
+        (
+            "a, a + torch.randint(4, 9, (9,)).float()",
+            "torch.stack([x[int(a) : int(b)].amax(0) for a, b in zip(low.tolist(), high.tolist())])",
+        ),
+        ("torch.eye(9), a + 1", "torch.linalg.cholesky(low) @ x[:9] * high[:, None]"),
+        ("a, a + 1", "x[:9][low < 5]"),
+    ],
+    ids=["boxes", "positive definite", "as many rows as values"],
+)
+def test_inputs_whose_elements_hang_together_stay_as_they_are(evaluator: LocalEvaluator, inputs: str, forward: str) -> None:
+    source = PROBLEM.replace("forward(self, x)", "forward(self, x, low, high)").replace(
+        "torch.tanh(x) * self.scale", f"{forward} * self.scale"
+    )
+    source = source.replace(
+        "return [torch.randn(rows, 96)]", f"a = torch.tensor([0.0, 3, 9, 4, 7, 5, 1, 2, 8])\n    return [torch.randn(rows, 96), {inputs}]"
+    )
+    outcome = evaluate(evaluator, source.replace("class Model(", "class ModelNew("), source)
+    assert outcome.status is Status.PASSED, outcome.reason
 
 
 @pytest.mark.parametrize(("output", "status"), [("x - self.mean", Status.NOT_MEASURED), ("torch.tanh(x) * self.scale", Status.PASSED)])

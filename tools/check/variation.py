@@ -180,7 +180,7 @@ def perturb_weights(model: torch.nn.Module, generator: torch.Generator) -> None:
     of its standard deviation. Buffers whose name ends in `var` stay positive. Monotone tensors (bucket boundaries) and tensors of few values stay.
     """
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if not tensor.is_floating_point() or tensor.numel() == 0:
+        if not tensor.is_floating_point() or tensor.layout is not torch.strided or tensor.numel() == 0:
             continue
         with torch.no_grad():
             spread = float(tensor.double().std()) if tensor.numel() > 1 else 0.0

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,12 +40,14 @@ from tools.worker.channel import Channel
 from tools.worker.devices import Device, flat_bytes, open_device
 from tools.worker.library import NoLibraryFormError, library_form
 from tools.worker.server import Answer, CommandError, classify, serve
-from tools.worker.timed import TimedSlots, last_slot, raw_bits, replay
+from tools.worker.timed import TimedSlots, last_slot, poke_values, raw_bits, replay
 from tools.worker.trace import OperatorTrace
 
 _Model = Callable[..., Any]  # Any: the problem's own arguments and outputs
 _SNAPSHOT_BYTES = 256 << 20
 _NULL_ELEMENTS = 1 << 18
+_TRIED_ELEMENTS = 1 << 12
+"""Elements that are changed at once to see whether an input's elements can change one by one."""
 _COMPILE_MODES = {"compiled": None, "max_autotune": "max-autotune-no-cudagraphs"}
 """Graphs are left out: both sides are to pay for their launches."""
 
@@ -77,6 +80,8 @@ class ReferenceWorker:
         self._init: list[Any] = []
         self._init_data: list[Any] = []
         self._draw_now: _Draw | None = None
+        self._fixed: dict[int, frozenset[int]] = {}
+        """For each workload the inputs whose elements cannot change one by one."""
         self._undecided: set[int] = set()
         """Workloads for which ties in the inputs have several right answers."""
         self._numeric: set[int] = set()
@@ -138,6 +143,10 @@ class ReferenceWorker:
         tolerance = getattr(self._module, "TOLERANCE", None)
         if tolerance is not None and not _is_tolerance(tolerance):
             raise CommandError("problem", f"TOLERANCE must be a dict of numbers from 0, atol and rtol, got {tolerance!r}")
+        try:
+            tensors.describe(dict(self._model.state_dict()))
+        except tensors.UnsupportedValueError as err:
+            raise CommandError("problem", f"the model's state_dict(): {err}") from err
         perturb_weights(self._model, _generator(message["seed"]))
         blanks = list(map(self._blank_inputs, self._workloads))
         return {
@@ -190,6 +199,10 @@ class ReferenceWorker:
             raise CommandError("problem", f"get_inputs({_keywords(arguments)}) raised {_last_line(err)}{self._hint(err)}") from err
         if not isinstance(made, (list, tuple)):
             raise CommandError("problem", f"get_inputs() must return a list of arguments, got {type(made).__name__}")
+        try:
+            tensors.describe(list(made))
+        except tensors.UnsupportedValueError as err:
+            raise CommandError("problem", f"get_inputs(): {err}") from err
         if any(tensor.requires_grad for tensor in tensors.tensors_of(made)):
             raise CommandError(
                 "problem",
@@ -207,22 +220,26 @@ class ReferenceWorker:
     @contextmanager
     def _unchanged_state(self) -> Iterator[None]:
         """Undo what a call does to buffers (running statistics in training mode)."""
-        saved = {name: value.clone() for name, value in self._model.named_buffers()}
+        saved = {name: value.clone() for name, value in self._buffers()}
         try:
             yield
         finally:
             with torch.no_grad():
-                for name, value in self._model.named_buffers():
+                for name, value in self._buffers():
                     value.copy_(saved[name])
+
+    def _buffers(self) -> list[tuple[str, torch.Tensor]]:
+        """Return the buffers that a call may change; sparse ones are not in the state and count as constants."""
+        return [item for item in self._model.named_buffers() if item[1].layout is torch.strided]
 
     def _call_after_another(self, inputs: list[Any]) -> list[torch.Tensor]:  # Any: argument trees
         """Return the outputs of a call that finds the buffers as an earlier one left them; none where calls leave them alone."""
-        saved = {name: value.clone() for name, value in self._model.named_buffers()}
+        saved = {name: value.clone() for name, value in self._buffers()}
         if not saved:
             return []
         with self._unchanged_state(), torch.no_grad():
             self._model(*_copies(inputs))
-            if all(bool((raw_bits(saved[name]) == raw_bits(value)).all()) for name, value in self._model.named_buffers() if value.numel()):
+            if all(bool((raw_bits(saved[name]) == raw_bits(value)).all()) for name, value in self._buffers() if value.numel()):
                 return []
             result = self._model(*_copies(inputs))
             self._device.synchronize()
@@ -478,6 +495,10 @@ class ReferenceWorker:
             poke_rule(tensor) if _is_plain(entry) else None
             for tensor, entry in zip(tensors.tensors_of(sets[0]), tensors.tensor_specs(specs[0]), strict=True)
         ]
+        native = self._call_native(_copies(sets[0]))
+        if workload not in self._fixed:
+            self._fixed[workload] = self._held_together(sets[0], rules, native)
+        rules = [None if number in self._fixed[workload] else rule for number, rule in enumerate(rules)]
         for spec in specs:
             for entry, rule in zip(tensors.tensor_specs(spec), rules, strict=True):
                 if rule is not None:
@@ -485,7 +506,6 @@ class ReferenceWorker:
         state = dict(self._model.state_dict())
         state_spec, end = tensors.describe(state, end)
         init_spec, end = tensors.describe(self._init_data, end)
-        native = self._call_native(_copies(sets[0]))
         output_spec, output_end = tensors.describe(tensors.map_tensors(native, lambda tensor: tensor.detach().contiguous()))
         answer = self._arenas(end, align(output_end) + align(1))
         for arguments, spec in zip(sets, specs, strict=True):
@@ -497,6 +517,35 @@ class ReferenceWorker:
         self._slot_plan = (workload, seeds, specs, output_spec)
         answer.update(slots=specs, state=state_spec, init=init_spec, outputs=output_spec, layout=layout)
         return answer
+
+    def _held_together(self, arguments: list[Any], rules: list[Answer | None], native: Any) -> frozenset[int]:  # Any: trees
+        """Return which inputs must stay as drawn while calls are timed: with elements changed one by one the reference raises or gives another form.
+
+        Corners of boxes and positive definite matrices are such inputs. `native`: PyTorch's outputs for the arguments.
+        """
+        form = [(item.shape, item.dtype) for item in tensors.tensors_of(native)]
+        generator = np.random.default_rng(0)
+
+        def is_borne(places: set[int]) -> bool:
+            try:
+                trial = _copies(arguments)
+                for number, (tensor, rule) in enumerate(zip(tensors.tensors_of(trial), rules, strict=True)):
+                    if number in places and rule is not None:
+                        count = min(tensor.numel(), _TRIED_ELEMENTS)
+                        values = poke_values({"poke": rule, "dtype": tensors.NAMES[tensor.dtype]}, generator.random(count))
+                        where = torch.from_numpy(generator.integers(0, tensor.numel(), count))
+                        tensor.as_strided((tensor.numel(),), (1,))[where.to(tensor.device)] = values.to(tensor.device)
+                made = self._call_native(trial)
+            except Exception as err:  # the reference may raise anything
+                self._device.reset_memory()
+                return classify(err) == "oom"  # nothing was learned
+            return [(item.shape, item.dtype) for item in tensors.tensors_of(made)] == form
+
+        places = {number for number, rule in enumerate(rules) if rule is not None}
+        if is_borne(places):
+            return frozenset()
+        alone = {number for number in places if not is_borne({number})}
+        return frozenset(alone if is_borne(places - alone) else places)
 
     def _compile(self, message: Answer, fds: list[int]) -> Answer:
         """Compile the reference with torch.compile (default mode, or max-autotune without graphs), or find its library form, and call it on the prepared workload."""

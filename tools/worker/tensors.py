@@ -58,6 +58,13 @@ def describe(tree: Tree, offset: int = 0) -> tuple[dict[str, Any], int]:  # Any:
         UnsupportedValueError: Something in the tree cannot be sent.
     """
     if isinstance(tree, torch.Tensor):
+        if torch.nn.parameter.is_lazy(tree):
+            raise UnsupportedValueError("a lazy parameter has no shape yet; call the model once in its constructor")
+        if tree.layout is not torch.strided or tree.is_nested:
+            kind = "nested" if tree.is_nested else str(tree.layout).removeprefix("torch.")
+            raise UnsupportedValueError(
+                f"a {kind} tensor cannot be sent; send the dense tensors that it is made of and build it in forward"
+            )
         if tree.dtype not in NAMES:
             raise UnsupportedValueError(f"a tensor of dtype {tree.dtype} cannot be sent")
         offset, nbytes = align(offset), tree.numel() * tree.element_size()

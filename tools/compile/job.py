@@ -83,22 +83,14 @@ def run_job(job: Job) -> CompileReport:
 def _run_host_code(job: Job, folder: Path, launches: list[Launch]) -> None:
     run = _entry(job, folder)
     with record_launches(compiles=not job.record_only) as recorder:
-        run_without_device(run, recorder, launches)
+        _run_without_device(run, recorder, launches)
 
 
-def run_without_device(run: Callable[[str], None], recorder: Recorder, launches: list[Launch], *, may_use_memory: bool = True) -> None:
-    """Run host code on tensors without memory: on the absent device, else (a torch without CUDA refuses some copies) on the host; last, if it may, on real tensors.
-
-    Args:
-        run: The host code, given the device that its tensors are to be on.
-        recorder: Of `record_launches`, whose context this is called in.
-        launches: Where the launches go.
-        may_use_memory: Whether real tensors are tried.
-    """
+def _run_without_device(run: Callable[[str], None], recorder: Recorder, launches: list[Launch]) -> None:
+    """Run host code on tensors without memory: on the absent device, else (a torch without CUDA refuses some copies) on the host; last on real tensors."""
     from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-    places = (("cuda:0", False), ("cpu", False), ("cpu", True))
-    for device, has_memory in places if may_use_memory else places[:2]:
+    for device, has_memory in (("cuda:0", False), ("cpu", False), ("cpu", True)):
         recorder.start(launches)
         try:
             with contextlib.nullcontext() if has_memory else FakeTensorMode(allow_non_fake_inputs=True):

@@ -30,6 +30,9 @@ Chip = Annotated[str, typer.Option("--target", help="A GPU, for example cuda:sm_
 def lint(
     sources: Annotated[list[Path], typer.Argument(help="Candidates or other Python files with kernels.")],
     target: AnyChip,
+    advisory: Annotated[
+        bool, typer.Option("--advisory", help="Ask kernelguard too, if it is installed: what it says decides nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what the rules of a target say about sources, by line; exit code 1 if an error is among it."""
@@ -37,6 +40,7 @@ def lint(
         import dataclasses
 
         from agents.errors import OptionError
+        from tools.check.advisory import advise
         from tools.targets.registry import get_target
         from tools.types import Candidate
 
@@ -45,9 +49,14 @@ def lint(
             if not source.is_file():
                 raise OptionError(f"no such file: {source}; give a Python file with kernels")
         found = {str(path): chip.lint(Candidate(path.read_text(encoding="utf-8"))) for path in sources}
+        opinions = {str(path): advise(path.read_text(encoding="utf-8")) for path in sources} if advisory else {}
         if as_json:
-            print_json({"findings": {name: [dataclasses.asdict(item) for item in items] for name, items in found.items()}})
+            more = {"advisory": {name: dataclasses.asdict(item) for name, item in opinions.items()}} if advisory else {}
+            print_json({"findings": {name: [dataclasses.asdict(item) for item in items] for name, items in found.items()}, **more})
         else:
+            for name, opinion in opinions.items():
+                for line in opinion.findings or (opinion.classification or "no opinion",):
+                    typer.echo(f"{name}: advisory ({opinion.scanner}): {line}")
             for name, items in found.items():
                 for item in items:
                     typer.echo(f"{name}: {item.severity}: {item}")

@@ -56,8 +56,10 @@ def open_evaluator(
         return RemoteEvaluator(where, home)
     name, _, address = where.partition(":")
     if name == "ray":
-        from agents.serving.ray_pool import ray_pool
+        from agents.serving.ray_pool import accelerator_pool, ray_pool
 
+        if address and target.partition(":")[0] != "cpu":  # whose accelerators may be elsewhere
+            return accelerator_pool(home, count=num_slots, address=address)
         return ray_pool(home, find_slots(target, num_slots), address=address)
     raise OptionError(f"unknown evaluator {where!r}; known: local, http://HOST:PORT, ray, ray:ADDRESS")
 

@@ -73,6 +73,14 @@ def test_a_crash_is_the_candidates_and_the_next_one_is_judged_as_before(evaluato
     assert evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), PROBLEM, "cpu").status is Status.PASSED
 
 
+def test_a_hang_is_ended_and_remembered_and_the_next_one_is_judged_as_before(evaluator: EvaluatorPool) -> None:
+    hang, short = pointwise_candidate("[None for _ in iter(int, 1)]"), dataclasses.replace(QUICK, timeout_s=2.0)
+    assert evaluator.evaluate(hang, PROBLEM, "cpu", short).status is Status.TIMEOUT
+    assert evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), PROBLEM, "cpu").status is Status.PASSED
+    again = evaluator.evaluate(hang, PROBLEM, "cpu", short)
+    assert again.status is Status.TIMEOUT and "before" in again.reason
+
+
 def test_misuse_raises_the_same_errors(evaluator: EvaluatorPool) -> None:
     broken = pointwise_problem("undefined", "broken")
     with pytest.raises(ProblemError, match="undefined"):

@@ -69,7 +69,8 @@ def repeat(
     for item in session.ask("compare", _REFERENCE_S, echoed=False)["stats"]:
         reason = reject(item)
         if reason:
-            text = f"right at first, but not each time for the same inputs ({answer['differing']} of {answer['calls']} repeats differ): {reason}"
+            differing, of = _count(answer.get("differing")), _count(answer.get("calls"))
+            text = f"right at first, but not each time for the same inputs ({differing} of {of} repeats differ): {reason}"
             raise Rejected(
                 Status.WRONG_VALUES, text, Feedback(error="results differ between calls with the same inputs: a race or unwritten memory")
             )

@@ -15,11 +15,12 @@ import torch
 from tools.check.composition import composition_of, kernel_times
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
-from tools.timing.phase import TimingRecord, WorkloadTimer
+from tools.timing.phase import TimingRecord, WorkloadTimer, beside_profiler
 from tools.types import QUICK, Composition, Status
 from tools.worker import devices, tensors
 from tools.worker.processes import Reply
 from tools.worker.timed import TimedSlots
+from tools.worker.trace import busy_and_span
 
 ROOT = Path(__file__).resolve().parents[2]
 L2_BYTES = 50 << 20
@@ -134,6 +135,48 @@ def test_a_profiler_that_saw_nothing_says_nothing() -> None:
     assert kernel_times(traces) == {} and kernel_times([{}]) == {}
     assert kernel_times([{"kernels": {"own": 3.0, "volta_sgemm": 1.0}}, {"kernels": {"own": 1.0}}]) == {"own": 4.0, "volta_sgemm": 1.0}
     assert composition_of([{"kernels": {"Memset (Device)": 5.0}}], [], Path("/nowhere")) is Composition.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([], {}),
+        ([(10.0, 30.0), (30.0, 40.0)], {"busy_ms": 0.03, "span_ms": 0.03}),
+        (
+            [(100.0, 110.0), (0.0, 50.0), (20.0, 40.0), (45.0, 60.0)],
+            {"busy_ms": 0.07, "span_ms": 0.11},
+        ),  # streams beside each other count once
+    ],
+)
+def test_the_device_is_at_work_while_any_kernel_runs(times: list[tuple[float, float]], expected: dict[str, float]) -> None:
+    assert busy_and_span(times) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("claimed_ms", "busy_ms", "agrees"), [(1.0, 1.1, True), (1.0, 2.0, True), (1.0, 2.2, False), (0.01, 0.1, True), (0.01, 0.2, False)]
+)
+def test_a_claim_below_half_of_what_the_profiler_saw_is_not_true(claimed_ms: float, busy_ms: float, agrees: bool) -> None:
+    found = beside_profiler(claimed_ms, {"busy_ms": 8 * busy_ms, "span_ms": 80.0}, 8)
+    assert found == {"busy_ms": pytest.approx(busy_ms), "span_ms": 10.0, "claimed_ms": claimed_ms, "agrees": agrees}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"busy_ms": 1.0}, {"busy_ms": "1", "span_ms": 1.0}, {"busy_ms": float("nan"), "span_ms": 1.0}, {"busy_ms": 0.0, "span_ms": 1.0}],
+)
+def test_what_no_profiler_says_accuses_nobody(answer: dict[str, Any]) -> None:
+    assert beside_profiler(1.0, answer, 8) == {}
+
+
+def test_a_disagreement_has_to_show_twice() -> None:
+    seen = [{"busy_ms": 80.0, "span_ms": 80.0}, {"busy_ms": 8.0, "span_ms": 8.0}]
+    made = timer()
+    made._process.profile = lambda calls, deadline: seen.pop(0)  # type: ignore[method-assign]
+    made._compare_with_profiler(1.0)
+    assert made._record.profiler["agrees"] is True and not seen
+    made._process.profile = lambda calls, deadline: {"busy_ms": 80.0, "span_ms": 80.0}  # type: ignore[method-assign]
+    with pytest.raises(Rejected, match="the profiler saw the device at work for 10"):
+        made._compare_with_profiler(1.0)
 
 
 def test_every_arm_is_called_as_often_before_the_first_timed_call_and_autotuning_is_over_by_then() -> None:

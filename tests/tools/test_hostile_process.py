@@ -42,6 +42,7 @@ COMMANDS: dict[str, Callable[[CandidateProcess, Deadline], Any]] = {
     "ghost": lambda process, deadline: process.ghost(DRAW, deadline),
     "prepare": lambda process, deadline: process.prepare([TENSOR], [[3, 1]], deadline, restore=False),
     "warm": lambda process, deadline: process.warm(1, deadline),
+    "profile": lambda process, deadline: process.profile(3, deadline),
     "block": lambda process, deadline: process.block(3, 1, deadline),
     "announce": lambda process, deadline: process.announce([TENSOR], [TENSOR], deadline),
     "sweep": lambda process, deadline: process.sweep([], [], "in_place", deadline),

@@ -29,7 +29,7 @@ from tools.timing.fresh import MOST_BYTES, FreshCalls, Sweeps, num_draws
 from tools.timing.parts import part
 from tools.timing.stats import median_ms, paired_speedup
 from tools.timing.sweeps import REFERENCE_S, FreshSweeps
-from tools.types import Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
+from tools.types import FULL, Effort, Feedback, Interval, Status, Timing, WorkloadEvaluation
 from tools.worker.attempt import CandidateProcess, Deadline
 from tools.worker.processes import Reply
 from tools.worker.sampling import Whereabouts
@@ -68,6 +68,7 @@ _CLOCK_CALLS = 60
 """Calls in the shorter of two blocks whose difference is one clock's word: 2 ms of disturbance then come to 0.02 ms a call."""
 _AHEAD_CALLS = 40
 """The same where all calls of the longer block are launched ahead: a stream takes about 1,000 launches before the host has to wait."""
+_PROFILED_CALLS, _PROFILER_SHARE = 8, 0.5
 _AHEAD, _AHEAD_LIMIT_MS = 1.5, 200.0
 """How much longer the device is kept busy than the host is expected to launch, at most for so long."""
 
@@ -102,6 +103,8 @@ class TimingRecord:
     """Wall time of the timing's parts, in s."""
     fresh: Answer = field(default_factory=dict)
     """Calls on inputs that nobody had seen, beside the claimed times (`tools.timing.fresh.FreshCalls`)."""
+    profiler: Answer = field(default_factory=dict)
+    """What the profiler saw of a call beside what is claimed (`beside_profiler`); finalists on an accelerator."""
     device_state: Answer = field(default_factory=dict)
     """Clocks, power and other processes on an accelerator while it was timed."""
 
@@ -144,6 +147,8 @@ class WorkloadTimer:
                 found = self._sweep_fresh(evaluation, prepared)
             complaint = found.complaint() if found is not None else ""
             if not complaint or found is None:
+                if self._session.device != "cpu" and self._effort.name == FULL.name:
+                    self._compare_with_profiler(evaluation.candidate.latency_ms)
                 return evaluation
             if number + 1 >= _MEASUREMENTS and not found.is_doubtful:
                 raise Rejected(
@@ -154,6 +159,22 @@ class WorkloadTimer:
             self._record.notes.append(f"measured again: {complaint}")
         raise Rejected(
             Status.NOT_MEASURED, f"others use the processors so much that a claim can be neither confirmed nor refuted: {complaint}"
+        )
+
+    def _compare_with_profiler(self, claimed_ms: float) -> None:
+        """Set what device events say of a call beside how long the profiler saw the device at work in one.
+
+        Raises:
+            Rejected: The device worked far longer, twice.
+        """
+        for _ in range(2):
+            with part(self._record.parts_s, "profiler"):
+                self._record.profiler = beside_profiler(claimed_ms, self._process.profile(_PROFILED_CALLS, self._deadline), _PROFILED_CALLS)
+            if self._record.profiler.get("agrees", True):
+                return
+        raise Rejected(
+            Status.REWARD_HACK,
+            f"the device events say {claimed_ms:.4f} ms a call, the profiler saw the device at work for {self._record.profiler['busy_ms']:.4f} ms: work is done outside the timed stream",
         )
 
     def warm_up(
@@ -448,6 +469,21 @@ def _is_settled(arms: Mapping[str, Arm], generator: np.random.Generator) -> bool
     candidate = arms["candidate"].samples_ms
     found = [paired_speedup(arm.samples_ms, candidate, generator) for name, arm in arms.items() if name != "candidate"]
     return all(item.high <= item.low * (1.0 + _NARROW) for item in found)
+
+
+def beside_profiler(claimed_ms: float, answer: Mapping[str, Any], calls: int) -> Answer:  # Any: JSON from the candidate's process
+    """Return the profiler's times of one call in ms, `busy_ms` and `span_ms`, and whether the claim `agrees`; empty where it saw nothing.
+
+    Profiled calls find their inputs in the cache, so that a claim below half of the time at work, less 0.05 ms, cannot be true. Between kernels the profiler itself
+    takes time, so that the span, which holds that too, is recorded and decides nothing.
+    """
+    found = {}
+    for name in ("busy_ms", "span_ms"):
+        value = answer.get(name)
+        if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
+            return {}
+        found[name] = value / calls
+    return {**found, "claimed_ms": claimed_ms, "agrees": claimed_ms >= _PROFILER_SHARE * found["busy_ms"] - _CLOCK_FLOOR_MS[1]}
 
 
 def num_slots(inputs_bytes: int) -> int:

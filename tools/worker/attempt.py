@@ -221,6 +221,10 @@ class CandidateProcess:
         self._request("block", deadline, "a timed call", meanwhile=look, calls=calls, seed=seed, ahead_ms=0.0)
         return found
 
+    def profile(self, calls: int, deadline: Deadline) -> Answer:
+        """Return `busy_ms` and `span_ms` of some calls on the timed inputs together, by the process's own word; empty where no profiler works."""
+        return self._request("profile", deadline, "a profiled call", calls=calls).data
+
     def announce(self, draws: Sequence[Answer], outputs: Sequence[Answer], deadline: Deadline) -> None:
         """Say where the inputs of sweeps in place will lie and where their outputs go, while the inputs are not there yet."""
         self._request("announce", deadline, "preparing for fresh inputs", draws=list(draws), outputs=list(outputs))

@@ -25,7 +25,7 @@ from tools.worker.channel import Channel
 from tools.worker.devices import Device, open_device
 from tools.worker.server import Answer, CommandError, classify, serve
 from tools.worker.timed import TimedSlots, raw_bits
-from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels, start_profiler, without_launches
+from tools.worker.trace import OperatorTrace, launched_kernels, profile_kernels, profile_span, start_profiler, without_launches
 
 _GUARD_BYTES = 512
 _TEXT = 6000
@@ -61,7 +61,7 @@ class CandidateWorker:
                 "probe": self._probe, "open": self._open, "compile": self._compile,
                 "load": self._load, "arenas": self._arenas, "state": self._state, "call": self._call, "rewrite": self._rewrite,
                 "prepare": self._prepare, "warm": self._warm, "block": self._block, "fetch": self._rewrite, "trace": self._trace, "repeat": self._repeat,
-                "idle": self._idle, "ghost": self._ghost, "announce": self._announce, "sweep": self._sweep, "store": self._store,
+                "idle": self._idle, "ghost": self._ghost, "announce": self._announce, "sweep": self._sweep, "store": self._store, "profile": self._profile,
             },
         )  # fmt: skip
 
@@ -281,6 +281,22 @@ class CandidateWorker:
             raise CommandError("order", "block before prepare")
         times, self._last = self._slots.run(model, message["calls"], message["seed"], message["ahead_ms"])
         return {"device_ms": times}
+
+    def _profile(self, message: Answer, fds: list[int]) -> Answer:
+        """Tell for how long the profiler saw the device at work during some calls on the timed inputs."""
+        device, model = self._ready()
+        if self._slots is None:
+            raise CommandError("order", "profile before prepare")
+        arguments, calls = self._slots.arguments, message["calls"]
+        if device.name != "cuda":
+            return {}
+
+        def call_all() -> None:
+            for number in range(calls):
+                model(*arguments[number % len(arguments)])
+
+        with torch.no_grad():
+            return {**profile_span(call_all)}
 
     def _announce(self, message: Answer, fds: list[int]) -> Answer:
         """Take note of where the inputs of sweeps in place lie and their outputs go; before the inputs are there, so that a sweep is its calls alone."""

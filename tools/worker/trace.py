@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -95,6 +96,31 @@ def start_profiler() -> str:
     except Exception as err:  # a profiler that may not be used here can fail in any way
         return f"{type(err).__name__}: {err}"[:300]
     return "" if seen else "it saw no kernel"
+
+
+def profile_span(call: Callable[[], Any]) -> dict[str, float]:
+    """Return for how long the device worked during a call, and from its first kernel's start to its last one's end, in ms; empty if the profiler saw nothing."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    with contextlib.suppress(RuntimeError, AttributeError):
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            call()
+            torch.cuda.synchronize()
+        times = [event.time_range for event in profiler.events() if str(event.device_type).endswith("CUDA")]
+        return busy_and_span([(float(item.start), float(item.end)) for item in times])
+    return {}
+
+
+def busy_and_span(times_us: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return the length of the union of intervals and of what encloses them, in ms; empty for none. What runs at the same time on two streams counts once."""
+    if not times_us:
+        return {}
+    busy, end = 0.0, -math.inf
+    for first, last in sorted(times_us):
+        busy += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return {"busy_ms": busy / 1000.0, "span_ms": (end - min(first for first, _ in times_us)) / 1000.0}
 
 
 def profile_kernels(call: Callable[[], Any]) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tools.timing.device_state import DeviceState, state_labels, summarise
+import os
+
+from tools.timing.device_state import DeviceState, is_ending, state_labels, summarise
 
 
 def test_without_a_device_nothing_is_said() -> None:
@@ -23,3 +25,13 @@ def test_a_clock_that_moves_and_a_device_that_others_use_are_labelled() -> None:
     assert state_labels([steady]) == ()
     assert state_labels([steady, moving]) == ("unsteady_clocks",)
     assert state_labels([steady, summarise([], [4711])]) == ("shared_device",)
+
+
+def test_what_has_only_its_end_before_it_is_nobody_who_computes() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is not collected yet
+    assert is_ending(pid) and not is_ending(os.getpid())
+    os.waitpid(pid, 0)
+    assert not is_ending(99_999_999)

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tools.worker.processes import descendants
@@ -70,7 +71,19 @@ class DeviceState:
             return []
         parent = multiprocessing.parent_process()  # a worker's siblings take turns with it by the device's lock
         ours = set(descendants((parent.pid if parent else None) or os.getpid()))
-        return sorted({item.pid for item in block[: count.value]} - ours)
+        return sorted(pid for pid in {item.pid for item in block[: count.value]} - ours if not is_ending(pid))
+
+
+def is_ending(pid: int) -> bool:
+    """True if a process has given its memory back and only its device's memory is still to go, which takes seconds: it computes no more.
+
+    What was killed with its parent is nobody's descendant by then. A process that is not seen here at all may be another container's, and is not ending for all one
+    knows.
+    """
+    try:
+        return not Path("/proc", str(pid), "statm").read_text(encoding="ascii").strip("0 \n")
+    except OSError:
+        return False
 
 
 def summarise(samples: Sequence[Mapping[str, float]], others: Sequence[int]) -> dict[str, Any]:  # Any: JSON

@@ -6,17 +6,18 @@ outputs stay here; what leaves are statistics.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import importlib.util
+import logging
 import math
 import mmap
 import os
+import random
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ from tools.check.decision import reject
 from tools.check.floor import may_be_needed, needed_flops
 from tools.check.held_out import changed, choose
 from tools.check.nulls import null_outputs
-from tools.check.operators import picks_among_equals, takes_integers_as_numbers
+from tools.check.operators import may_size_by_values, picks_among_equals, takes_integers_as_numbers
 from tools.check.variation import distinct_values, perturb_weights, poke_rule, vary
 from tools.check.variation_kinds import KINDS
 from tools.sandbox.memory import limit_allocations
-from tools.worker import objects, tensors
+from tools.worker import objects, spread, tensors
 from tools.worker.allowed import Tf32Operands
 from tools.worker.arena import Arena, align
 from tools.worker.channel import Channel
@@ -42,10 +43,17 @@ from tools.worker.library import NoLibraryFormError, library_form
 from tools.worker.server import Answer, CommandError, classify, serve
 from tools.worker.timed import TimedSlots, last_slot, poke_values, raw_bits, replay
 from tools.worker.trace import OperatorTrace
+from tools.worker.wide import NotWideError, Wide, own_dtype, widen, widened
 
 _Model = Callable[..., Any]  # Any: the problem's own arguments and outputs
+_LOG = logging.getLogger(__name__)
 _SNAPSHOT_BYTES = 256 << 20
+_SPREAD_SEED = 0x5EED
 _NULL_ELEMENTS = 1 << 18
+_SMALL_BYTES = 64 << 20
+"""Calls that move so much are repeated to learn more about the problem."""
+_FORMS = 6
+"""Draws whose outputs must have the same shapes."""
 _TRIED_ELEMENTS = 1 << 12
 """Elements that are changed at once to see whether an input's elements can change one by one."""
 _COMPILE_MODES = {"compiled": None, "max_autotune": "max-autotune-no-cudagraphs"}
@@ -86,6 +94,8 @@ class ReferenceWorker:
         """Workloads for which ties in the inputs have several right answers."""
         self._numeric: set[int] = set()
         """Workloads whose integers are numbers to compute with."""
+        self._narrows = True
+        """Whether the model makes tensors of its own dtype, as far as is known, so that a float64 run must be watched."""
         self._rounds = True
         """Whether the settings may round anything of this problem, as far as is known."""
         self._slots: TimedSlots | None = None
@@ -182,6 +192,8 @@ class ReferenceWorker:
 
         def build() -> Any:  # Any: what the problem returns
             torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - the problem's own choice
             return self._module.get_inputs(**arguments)
 
         try:
@@ -263,19 +275,60 @@ class ReferenceWorker:
 
     def _call_float64(self, inputs: list[Any], native: Any) -> tuple[list[torch.Tensor], str]:  # Any: trees
         """Return the reference outputs and how they were computed (`float64`, `float64 on cpu` or `native`)."""
+        own = own_dtype([inputs, native])
+        shapes = [tensor.shape for tensor in tensors.tensors_of(native)]
         for place in dict.fromkeys((self._device.name, "cpu")):
-            try:
-                with self._unchanged_state(), torch.no_grad():
-                    model = copy.deepcopy(self._model).to(place).double()
-                    wide = tensors.map_tensors(inputs, functools.partial(_widened, place=place))
-                    result = [tensor.detach() for tensor in tensors.tensors_of(model(*wide))]
-                self._device.synchronize()
+            for carries in (None, False, True) if not self._narrows else (False, True):
+                mode = nullcontext() if carries is None else Wide(own, carries=carries, draws=place == self._device.name)
+                try:
+                    result = self._run_wide(inputs, place, mode)
+                    if [tensor.shape for tensor in result] != shapes:
+                        raise NotWideError("outputs have other shapes in float64")
+                except Exception as err:
+                    self._device.reset_memory()
+                    if classify(err) == "oom":
+                        break
+                    continue
+                self._narrows = isinstance(mode, Wide) and mode.used
                 return result, "float64" if place == self._device.name else "float64 on cpu"
-            except Exception as err:
-                self._device.reset_memory()
-                if classify(err) != "oom":
-                    break
+            else:
+                break
         return [tensor.detach() for tensor in tensors.tensors_of(native)], "native"
+
+    def _run_wide(
+        self, inputs: list[Any], place: str, mode: AbstractContextManager[Any]
+    ) -> list[torch.Tensor]:  # Any: argument trees, a mode
+        with self._unchanged_state(), torch.no_grad():
+            model = widen(self._model, place)
+            wide = tensors.map_tensors(inputs, functools.partial(widened, place=place))
+            with mode:
+                result = [tensor.detach() for tensor in tensors.tensors_of(model(*wide))]
+        self._device.synchronize()
+        return result
+
+    def _yardstick(self, inputs: list[Any], native: Any) -> tuple[list[torch.Tensor], list[torch.Tensor], str]:  # Any: trees
+        """Return the reference outputs, outputs that are as far from them as PyTorch's own may be, and how the reference was computed.
+
+        Where PyTorch's own result must be the reference, what it is off itself is told by calls whose values are one in the last place away.
+        """
+        reference, how = self._call_float64(inputs, native)
+        own = [tensor.detach() for tensor in tensors.tensors_of(native)]
+        if how != "native":
+            return reference, own, how
+        others: list[list[torch.Tensor]] = []
+        try:
+            for made in spread.samples(self._call_model, self._model, _copies(inputs), _SPREAD_SEED):
+                others.append(made)
+        except Exception as err:  # a neighbouring value that the problem refuses, or no memory: the samples until then say it
+            self._device.reset_memory()
+            _LOG.info("the spread of PyTorch's own result was told by %d samples: %s", len(others), _last_line(err))
+        return reference, spread.widest(own, others), how
+
+    def _call_model(self, model: Any, inputs: list[Any]) -> Any:  # Any: nn.Module, argument and output trees
+        with self._unchanged_state():
+            result = model(*inputs)
+            self._device.synchronize()
+        return result
 
     # --- draws and comparison --------------------------------------------------------------------------------------------------------------
 
@@ -392,8 +445,8 @@ class ReferenceWorker:
 
     def _judged(self, actual: list[torch.Tensor], inputs: list[Any], native: Any) -> tuple[list[Answer], str]:  # Any: trees
         """Return the statistics of a candidate's outputs for some inputs, and how the reference was computed; `native`: PyTorch's outputs for them."""
-        reference, how = self._call_float64(inputs, native)
-        return self._statistics(actual, reference, list(tensors.tensors_of(native)), self._call_allowed(inputs)), how
+        reference, own, how = self._yardstick(inputs, native)
+        return self._statistics(actual, reference, own, self._call_allowed(inputs)), how
 
     def _statistics(
         self,
@@ -427,6 +480,8 @@ class ReferenceWorker:
             tensor.numel() * tensor.element_size()
             for tensor in tensors.tensors_of([first.inputs, first.native, dict(self._model.state_dict())])
         )
+        if call_bytes <= _SMALL_BYTES:
+            self._require_repeatable(message["workload"], message["seeds"][0], first.inputs)
         again = list(tensors.tensors_of(self._call_native(first.inputs)))
         mutated = any(
             not bool((raw_bits(a) == raw_bits(b)).all())
@@ -441,6 +496,8 @@ class ReferenceWorker:
             self._undecided.add(message["workload"])
         if takes_integers_as_numbers(trace.counts):
             self._numeric.add(message["workload"])
+        if call_bytes <= _SMALL_BYTES and may_size_by_values(trace.counts):
+            self._require_one_form(message["workload"], message["seeds"], first)
         flops = self._needed_flops(trace.counts, before)
         nulls: dict[str, list[list[Answer]]] = {}
         earlier: list[torch.Tensor] | None = None
@@ -451,15 +508,15 @@ class ReferenceWorker:
         for seed in message["seeds"]:
             draw = draw or self._make_draw(message["workload"], seed, "shifted")
             native = [tensor.detach() for tensor in tensors.tensors_of(draw.native)]
-            reference, _ = self._call_float64(draw.inputs, draw.native)
+            reference, own, _ = self._yardstick(draw.inputs, draw.native)
             if earlier is None and not mutated:
                 repeat = self._statistics(again, native, native)
                 carried = self._statistics(later, native, native) if later else []
             again, later = [], []
             for name, outputs in null_outputs(native, draw.inputs, earlier).items():
-                nulls.setdefault(name, []).append(self._statistics(_thinned(outputs), _thinned(reference), _thinned(native)))
+                nulls.setdefault(name, []).append(self._statistics(_thinned(outputs), _thinned(reference), _thinned(own)))
             earlier, draw = native, None
-            del reference, outputs
+            del reference, own, outputs
         self._device.reset_memory()
         return {
             "nulls": nulls,
@@ -471,6 +528,31 @@ class ReferenceWorker:
             "call_bytes": call_bytes,
             "flops": flops,
         }
+
+    def _require_repeatable(self, workload: int, seed: int, inputs: list[Any]) -> None:  # Any: argument trees
+        """Require that a seed stands for its inputs: they are drawn again to be compared."""
+        again = self._generate(workload, seed, "as_given")
+        pairs = list(zip(tensors.tensors_of(inputs), tensors.tensors_of(again), strict=False))
+        if not all(
+            a.shape == b.shape and a.dtype == b.dtype and (not a.numel() or bool((raw_bits(a) == raw_bits(b)).all())) for a, b in pairs
+        ):
+            raise CommandError(
+                "problem",
+                "get_inputs() gives other values for the same seed of torch, random and numpy.random; a generator of its own, such as "
+                "numpy.random.default_rng(), needs a seed that it draws from one of these",
+            )
+
+    def _require_one_form(self, workload: int, seeds: list[int], first: _Draw) -> None:
+        """Require that the outputs' shapes do not go by the inputs' values: timed calls rotate over several draws into the same memory."""
+        form = [item.shape for item in tensors.tensors_of(first.native)]
+        for number in range(1, _FORMS):
+            other = [item.shape for item in tensors.tensors_of(self._make_draw(workload, seeds[0] + number, "as_given").native)]
+            if other != form:
+                shapes = " and ".join(str([tuple(shape) for shape in item]) for item in (form, other))
+                raise CommandError(
+                    "problem",
+                    f"the shapes of the outputs depend on the values of the inputs ({shapes}); such a problem cannot be timed fairly",
+                )
 
     def _needed_flops(self, operators: Mapping[str, int], inputs: list[Any]) -> float:  # Any: argument trees
         """Return the operations that no implementation can do without, 0.0 where that is not known; runs the model only where it may be."""
@@ -844,11 +926,6 @@ def _is_plain(entry: Answer) -> bool:
 
 def _copies(inputs: list[Any]) -> list[Any]:  # Any: argument trees
     return list(tensors.map_tensors(inputs, lambda tensor: tensor.clone()))
-
-
-def _widened(tensor: torch.Tensor, place: str) -> torch.Tensor:
-    """Return a copy on `place`, floating tensors in float64."""
-    return (tensor.double() if tensor.is_floating_point() else tensor.clone()).to(place)
 
 
 def _thinned(outputs: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ import torch
 
 from tools.check.compare import calibrate, compare, compare_exact
 from tools.check.composition import composition_of, kernel_times
-from tools.check.decision import describe_mismatch, precision_class, reject, reject_beside
+from tools.check.decision import describe_mismatch, native_precision_class, precision_class, reject, reject_beside
 from tools.check.nulls import null_outputs
 from tools.types import Composition
 
@@ -174,3 +174,10 @@ def test_an_output_beside_pytorchs_own_is_right_or_of_another_draw() -> None:
     for output, is_right in ((blocked, True), (native.flip(0), False), (native * 1.001, False), (native.bfloat16().float(), False)):
         stats = dataclasses.asdict(compare(output, native.double(), native, calibrate(native.double(), native)))
         assert (reject_beside(stats, judged) == "") is is_right
+
+
+def test_the_baselines_class_is_its_own_whatever_the_candidates_is() -> None:
+    stats = {"dtype": "float32", "numel": 9, "rms_reference": 1.0, "rmse": 3e-4, "rmse_native": 1e-7, "rmse_allowed": 3e-4}
+    assert (precision_class([stats]), native_precision_class([stats])) == ("tf32", "ieee_fp32")
+    assert native_precision_class([{**stats, "rmse": 1e-7, "rmse_native": 3e-4}]) == "tf32"
+    assert native_precision_class([{**stats, "dtype": "bfloat16"}]) == "bfloat16" and native_precision_class([]) == "exact"

@@ -127,6 +127,11 @@ def precision_class(stats: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON num
     return "tf32" if relative <= max(2.0**-10, _ROUNDED_FACTOR * allowed) else "bf16"
 
 
+def native_precision_class(stats: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON numbers of ErrorStats
+    """Return the class of PyTorch's own outputs, the eager baseline's, by the same measure."""
+    return precision_class([{**item, "rmse": item["rmse_native"]} for item in stats])
+
+
 def _share(count: float, total: int) -> str:
     share = count / total
     return f"{share:.2%}" if share >= 0.0001 else f"{int(count)} of {total}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tools.check import stress
 from tools.check.composition import launched_names
-from tools.check.decision import describe_mismatch, precision_class, reject
+from tools.check.decision import describe_mismatch, native_precision_class, precision_class, reject
 from tools.check.sanitizers import finding
 from tools.check.stress import StressRecord
 from tools.check.variation_kinds import draw_kinds
@@ -85,7 +85,8 @@ def check_candidate(
             with part(record.parts_s, "first_call" if number == 0 else "calls"):
                 stats = _check_draw(process, session, workload, draw, limit, where, first=number == 0)
             all_stats.extend(stats)
-            record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "statistics": stats})
+            classes = {"candidate": precision_class(stats), "eager": native_precision_class(stats)}
+            record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "precision": classes, "statistics": stats})
             _require_right(stats, draw, record.draws[-1])
         with part(record.parts_s, "trace"):
             record.traces.append(process.trace(draw, deadline))

@@ -147,6 +147,8 @@ def test_failures_say_what_is_wrong(evaluator: LocalEvaluator, source: str, stat
         (("return torch.tanh(x) * self.scale", "return x @ x"), "Model.forward raised RuntimeError"),
         (("import torch\n", "import torch\nimport not_there\n"), "cannot be imported.*not_there"),
         (("return [torch.randn(rows, 96)]", "return torch.randn(rows, 96)"), "must return a list"),
+        (("torch.randn(rows, 96)", "torch.from_numpy(__import__('numpy').random.default_rng().random((rows, 96)))"), "for the same seed"),
+        (("return torch.tanh(x) * self.scale", "return x[x[:, 0] > 0]"), "shapes of the outputs depend on the values"),
         (
             ("return [torch.randn(rows, 96)]", "return [torch.randn(rows, 96).to_sparse()]"),
             "get_inputs.*a sparse_coo tensor cannot be sent",
@@ -154,11 +156,31 @@ def test_failures_say_what_is_wrong(evaluator: LocalEvaluator, source: str, stat
         (("self.scale = ", "self.register_buffer('mask', torch.eye(9).to_sparse_csr())\n        self.scale = "), "state_dict.*sparse_csr"),
         (("self.scale = ", "self.lazy = nn.LazyLinear(3)\n        self.scale = "), "state_dict.*lazy parameter has no shape yet"),
     ],
-    ids=["inputs", "init", "keywords", "device", "number", "forward", "import", "no list", "sparse", "sparse state", "lazy"],
+    ids=[
+        "inputs",
+        "init",
+        "keywords",
+        "device",
+        "number",
+        "forward",
+        "import",
+        "no list",
+        "own generator",
+        "as many rows",
+        "sparse",
+        "sparse state",
+        "lazy",
+    ],
 )
 def test_a_broken_problem_raises_with_the_reason(evaluator: LocalEvaluator, change: tuple[str, str], words: str) -> None:
     with pytest.raises(ProblemError, match=words):
         evaluate(evaluator, HONEST, PROBLEM.replace(*change))
+
+
+@pytest.mark.parametrize("generator", ["numpy.random.randn(rows, 96)", "[[random.gauss(0, 1) for _ in range(96)] for _ in range(rows)]"])
+def test_inputs_may_come_from_any_of_the_global_generators(evaluator: LocalEvaluator, generator: str) -> None:
+    source = "import random\nimport numpy\n" + PROBLEM.replace("torch.randn(rows, 96)", f"torch.tensor({generator}).float()")
+    assert evaluate(evaluator, HONEST, source).reason == ""
 
 
 @pytest.mark.parametrize(

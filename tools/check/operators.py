@@ -181,9 +181,29 @@ def reads_all_inputs(operators: Mapping[str, int]) -> bool:
     return not any(base_name(name) in READS_PART for name in operators)
 
 
+_SIZING = frozenset(
+    {
+        "nonzero",
+        "masked_select",
+        "index",
+        "_unique2",
+        "unique_dim",
+        "unique_consecutive",
+        "bincount",
+        "repeat_interleave",
+        "split_with_sizes",
+    }
+)
+
+
 def picks_among_equals(operators: Mapping[str, int]) -> bool:
     """True if ties among the inputs may have several right answers."""
     return any(base_name(name) in PICKS_AMONG_EQUALS for name in operators)
+
+
+def may_size_by_values(operators: Mapping[str, int]) -> bool:
+    """True if a shape may go by values: booleans that choose, counts, repetitions."""
+    return any(base_name(name) in _SIZING for name in operators)
 
 
 def base_name(operator: str) -> str:

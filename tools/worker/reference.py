@@ -52,6 +52,8 @@ _SPREAD_SEED = 0x5EED
 _NULL_ELEMENTS = 1 << 18
 _SMALL_BYTES = 64 << 20
 """Calls that move so much are repeated to learn more about the problem."""
+_OTHER_SHARE = 0.02
+"""Most elements that may differ between two draws of one seed."""
 _FORMS = 6
 """Draws whose outputs must have the same shapes."""
 _TRIED_ELEMENTS = 1 << 12
@@ -193,7 +195,7 @@ class ReferenceWorker:
         def build() -> Any:  # Any: what the problem returns
             torch.manual_seed(seed)
             random.seed(seed)
-            np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - the problem's own choice
+            np.random.seed(seed & 0xFFFFFFFF)
             return self._module.get_inputs(**arguments)
 
         try:
@@ -532,10 +534,7 @@ class ReferenceWorker:
     def _require_repeatable(self, workload: int, seed: int, inputs: list[Any]) -> None:  # Any: argument trees
         """Require that a seed stands for its inputs: they are drawn again to be compared."""
         again = self._generate(workload, seed, "as_given")
-        pairs = list(zip(tensors.tensors_of(inputs), tensors.tensors_of(again), strict=False))
-        if not all(
-            a.shape == b.shape and a.dtype == b.dtype and (not a.numel() or bool((raw_bits(a) == raw_bits(b)).all())) for a, b in pairs
-        ):
+        if any(_share_of_others(*pair) > _OTHER_SHARE for pair in zip(tensors.tensors_of(inputs), tensors.tensors_of(again), strict=False)):
             raise CommandError(
                 "problem",
                 "get_inputs() gives other values for the same seed of torch, random and numpy.random; a generator of its own, such as "
@@ -945,6 +944,16 @@ def _end(spec: Answer) -> int:
 
 def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+
+
+def _share_of_others(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return how many elements are not about the same; sums in any order are, on an accelerator."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return 1.0
+    if not one.numel():
+        return 0.0
+    mine, theirs = (item.to(torch.complex128 if item.is_complex() else torch.float64) for item in (one, other))
+    return 1.0 - float(torch.isclose(mine, theirs, rtol=1e-2, atol=1e-3, equal_nan=True).double().mean())
 
 
 def _last_line(error: BaseException) -> str:

@@ -14,7 +14,6 @@ import itertools
 import json
 import logging
 import os
-import platform
 import secrets
 import sys
 import tempfile
@@ -38,7 +37,8 @@ from tools.check.stress import labels as stress_labels
 from tools.check.vendored import copied_libraries
 from tools.check.verdict import Crowded, Rejected, Unmeasurable
 from tools.errors import HarnessError, MachineError
-from tools.receipts import host_facts, write_receipt
+from tools.hangs import Hangs
+from tools.receipts import environment_facts, host_facts, write_receipt
 from tools.sandbox.caches import cache_directory
 from tools.sandbox.environment import NO_DEVICES, base_environment, private_environment
 from tools.sandbox.landlock import abi_version
@@ -98,6 +98,8 @@ _ADDRESS_SPACE_FACTOR = 24
 """A CPU candidate may reserve 8 GiB plus this many times the bytes of one call's inputs, outputs and weights. CUDA reserves terabytes, so no limit there."""
 _PAIR_BYTES = 1 << 30
 """What a candidate's process of a pair may need for one call, in bytes; its code is ours."""
+_LIBRARY_CLASS = "class ModelLibrary"
+"""By which a problem names a library's operator (`tools.worker.library`, which imports torch)."""
 _WATCHED_MS = 0.05
 """In a shorter call the interpreter and PyTorch's dispatch are found as often as the kernel."""
 _FLOOR_MARGIN = 0.9
@@ -172,6 +174,7 @@ class LocalEvaluator:
         use_lint: bool = True,
         use_compiled_baseline: bool = True,
         use_max_autotune: bool = False,
+        use_library: bool = False,
         sandbox: Sequence[str] = SANDBOX_LAYERS,
         use_calibration: bool = True,
         sanitizers: Literal["cheap", "always", "never"] = "cheap",
@@ -188,6 +191,8 @@ class LocalEvaluator:
             use_calibration: Widen intervals by the spread that `kevolve calibrate` found on the device; a calibration itself goes without.
             sanitizers: When C++ candidates run once with AddressSanitizer and UBSan; `cheap`: for finalists (effort `full`) with small inputs.
             use_max_autotune: Time against torch.compile's mode max-autotune (without graphs) as well, as the baseline `max_autotune`; compiling it can take minutes.
+            use_library: Time against a library's operator where there is one that eager does not call as it is (`tools.worker.library`); a problem that names one
+                is always timed against it.
             use_compiled_baseline: Time against torch.compile too; without it an evaluation says nothing about fitness, but a first one starts sooner.
         """
         unknown = set(sandbox) - set(SANDBOX_LAYERS)
@@ -200,6 +205,7 @@ class LocalEvaluator:
         self._sanitizers = sanitizers
         self._use_compiled_baseline = use_compiled_baseline
         self._use_max_autotune = use_max_autotune
+        self._use_library = use_library
         self._home = Path(home).resolve()
         self._slot = slot or Slot()
         self._num_threads = num_threads or len(self._slot.cores) or _usable_cores()
@@ -212,7 +218,7 @@ class LocalEvaluator:
         self._import_fault = ""
         """Why the warm process imports less than it could."""
         self._facts: dict[str, dict[str, Any]] = {}  # Any: JSON
-        self._hangs: dict[tuple[str, str], float] = {}
+        self._hangs = Hangs(self._home / "hangs")
         self._compiled: set[tuple[str, str]] = set()
         """Candidates whose kernels were compiled ahead, by problem."""
         self._host: dict[str, Any] | None = None  # Any: JSON
@@ -340,14 +346,14 @@ class LocalEvaluator:
 
     def _run(self, attempt: _Attempt, limits: dict[str, Limit]) -> None:
         device = str(attempt.info.torch_device)
-        key = (attempt.candidate.candidate_id, attempt.problem.source_hash)
-        if self._hangs.get(key, 0.0) >= attempt.effort.timeout_s:
-            raise Rejected(Status.TIMEOUT, f"this candidate did not finish within {self._hangs[key]:.0f} s before")
+        key = (attempt.candidate.candidate_id, attempt.problem.source_hash, device)
+        if (hung_s := self._hangs.limit_s(*key)) >= attempt.effort.timeout_s:
+            raise Rejected(Status.TIMEOUT, f"this candidate did not finish within {hung_s:.0f} s before")
         try:
             self._run_with_room(attempt, limits, device)
         except Rejected as rejected:
             if rejected.status is Status.TIMEOUT:
-                self._hangs[key] = max(self._hangs.get(key, 0.0), attempt.effort.timeout_s)
+                self._hangs.remember(*key, attempt.effort.timeout_s)
             raise
 
     def _run_with_room(self, attempt: _Attempt, limits: dict[str, Limit], device: str) -> None:
@@ -373,12 +379,22 @@ class LocalEvaluator:
                 with exclusive_device(device, self._slot.accelerator), self._alone():
                     try:
                         self._run_beside_others(attempt, limits)
-                    except Crowded as crowded:  # with nothing beside it: no candidate can change that
+                    except Crowded as crowded:  # with nothing beside it
+                        if self._fits_beside_a_candidate(attempt, device):
+                            raise Rejected(
+                                Status.OUT_OF_MEMORY, f"the candidate left the reference no memory: {crowded.reason}"
+                            ) from crowded
                         raise Unmeasurable(f"untestable on this device: {crowded.reason}") from crowded
             finally:
                 session = self._sessions.get((attempt.problem.source_hash, device))
                 if attempt.room is not None and session is not None and session.call_bytes > _MOST_IDLE_BYTES:
                     self._drop_session(attempt.problem, attempt.info)
+
+    def _fits_beside_a_candidate(self, attempt: _Attempt, device: str) -> bool:
+        """True if a candidate had been loaded, and one that takes what a call needs would have left the reference enough."""
+        session = self._sessions.get((attempt.problem.source_hash, device))
+        total = self._facts.get(device, {}).get("memory_bytes")
+        return bool(session is not None and total and attempt.check.inputs_bytes and session.needed_bytes <= int(total))
 
     def _reserve(self, attempt: _Attempt, num_bytes: int) -> None:
         """Have memory on the accelerator for an evaluation, all of it if it is alone there."""
@@ -561,7 +577,12 @@ class LocalEvaluator:
                         prepared = session.ask("prepare", _REFERENCE_S, workload=number, seeds=seeds, restore=restore)
                     with attempt.phase("baseline"):
                         note = session.compile(number) if self._use_compiled_baseline else "not asked for"
-                        tuned = ["max_autotune"] if self._use_max_autotune and not session.compile(number, "max_autotune") else []
+                        asked = {
+                            "max_autotune": self._use_max_autotune,
+                            "library": self._use_library or _LIBRARY_CLASS in attempt.problem.source,
+                        }
+                        more = {name: session.compile(number, name) for name, is_wanted in asked.items() if is_wanted}
+                        tuned = [name for name, fault in more.items() if not fault]
                     with attempt.phase("load"):
                         deadline = deadline or Deadline(attempt.effort.timeout_s)
                         if number == 0:
@@ -571,6 +592,7 @@ class LocalEvaluator:
                             process.load_state(prepared["state"], deadline)
                     record = TimingRecord(name, seeds=seeds)
                     attempt.timings.append(record)
+                    record.notes.extend(f"no baseline {name}: {fault[-600:]}" for name, fault in more.items() if fault)
                     timer = WorkloadTimer(process, session, attempt.effort, deadline, record)
                     with attempt.phase("warm_up"):
                         timer.warm_up(prepared, note, restore=restore, shares_inputs=shares, more_baselines=tuned)
@@ -793,7 +815,7 @@ class LocalEvaluator:
         return self._cache / "candidates" / candidate.candidate_id
 
     def _baseline_cache(self, zygote: Zygote) -> Path:
-        text = json.dumps([zygote.torch_version, self._num_threads, platform.machine(), platform.python_version()])
+        text = json.dumps([zygote.torch_version, self._num_threads, environment_facts()])
         path = self._cache / "baselines" / hashlib.sha256(text.encode()).hexdigest()[:16]
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -809,7 +831,6 @@ class LocalEvaluator:
 
     def _write_receipt(self, attempt: _Attempt, outcome: Evaluation, previous: Evaluation | None) -> Path:
         self._host = self._host or host_facts()
-        session = self._sessions.get((attempt.problem.source_hash, str(attempt.info.torch_device)))
         content = {
             "evaluation": outcome.to_json(),
             "candidate": dataclasses.asdict(attempt.candidate),
@@ -824,7 +845,7 @@ class LocalEvaluator:
             "seed": attempt.seed,
             "calibrated_spread": attempt.spread,
             "previous_receipt": previous.receipt if previous else "",
-            "device": session.facts if session else {},
+            "device": dict(self._facts.get(str(attempt.info.torch_device), {})),
             "num_threads": self._num_threads,
             "sandbox": {
                 "layers": list(self._working_layers.get(str(attempt.info.torch_device), self._sandbox)),

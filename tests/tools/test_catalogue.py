@@ -102,13 +102,17 @@ def test_two_candidates_never_share_a_build_directory(evaluator: LocalEvaluator,
     assert len(set(folders)) == 2 and all(folder.is_dir() for folder in folders)
 
 
-def test_the_candidate_after_a_hang_is_judged_as_before(evaluator: LocalEvaluator) -> None:
+def test_the_candidate_after_a_hang_is_judged_as_before(evaluator: LocalEvaluator, home: Path) -> None:
     hang = pointwise_candidate("[None for _ in iter(int, 1)]")
     short = dataclasses.replace(QUICK, timeout_s=2.0)
     assert evaluator.evaluate(hang, problem(), "cpu", short).status is Status.TIMEOUT
     assert evaluator.evaluate(pointwise_candidate("torch.tanh(x)"), problem(), "cpu").status is Status.PASSED
     again = evaluator.evaluate(hang, problem(), "cpu", short)  # remembered by its hash: not run a second time
     assert again.status is Status.TIMEOUT and "before" in again.reason
+    with LocalEvaluator(
+        home, use_compiled_baseline=False
+    ) as other:  # another member of the pool, or the service after it was started again
+        assert "before" in other.evaluate(hang, problem(), "cpu", short).reason
 
 
 def test_a_finalist_is_measured_in_fresh_processes(evaluator: LocalEvaluator) -> None:

@@ -219,6 +219,16 @@ def test_a_problem_whose_outputs_depend_on_earlier_calls_is_untestable_and_no_ca
     assert ("earlier calls left in the model's buffers" in outcome.reason) is (status is Status.NOT_MEASURED)
 
 
+def test_a_problem_that_names_a_library_operator_is_timed_against_it(evaluator: LocalEvaluator) -> None:
+    library = "class ModelLibrary(Model):\n    def forward(self, x):\n        return torch.mul(torch.tanh(x), self.scale)\n"
+    evaluation = evaluate(evaluator, HONEST, PROBLEM + library)
+    assert (evaluation.status, set(evaluation.speedup)) == (Status.PASSED, {"eager", "library"})
+    wrong = evaluate(evaluator, HONEST, PROBLEM + library.replace("tanh", "sigmoid"))
+    assert set(wrong.speedup) == {"eager"}
+    notes = json.loads(Path(wrong.receipt).read_text())["timings"][0]["notes"]
+    assert any("no baseline library: " in note and "does not compute what Model does" in note for note in notes)
+
+
 def test_an_unknown_target_raises(evaluator: LocalEvaluator) -> None:
     with pytest.raises(UnknownTargetError, match="known"):
         evaluator.evaluate(Candidate(HONEST), problem(), "abacus")

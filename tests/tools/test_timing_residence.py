@@ -6,8 +6,12 @@ import multiprocessing
 import os
 import secrets
 import signal
+import threading
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Event
+
+import pytest
 
 from tools.timing.residence import Residence
 
@@ -22,7 +26,8 @@ def _hold(accelerator: str, num_bytes: int, told: int, leave: Event) -> None:
         leave.wait(60)
 
 
-def test_reservations_that_fit_are_held_together_and_others_wait_in_the_order_they_came() -> None:
+def test_reservations_that_fit_are_held_together_and_who_has_waited_long_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.timing.residence._PATIENCE_S", 0.0)
     context = multiprocessing.get_context("fork")
     reading, writing = os.pipe()
     accelerator, leave = secrets.token_hex(8), [context.Event() for _ in range(4)]
@@ -36,7 +41,7 @@ def test_reservations_that_fit_are_held_together_and_others_wait_in_the_order_th
             if size < 5000 and number < 2:
                 assert lines.readline() == f"{size}\n"
             elif number == 2:
-                _wait_for_a_queue(accelerator)
+                _until(lambda: bool(Residence(accelerator)._alive("ticket-*")))
         leave[0].set()
         os.kill(processes[1].pid or 0, signal.SIGKILL)  # what it held ends with it
         assert lines.readline() == "5000\n"
@@ -60,14 +65,39 @@ def test_a_smaller_reservation_is_had_at_once_and_frees_the_rest() -> None:
         assert (first.reserved_bytes, second.reserved_bytes) == (0, 920)
 
 
-def _wait_for_a_queue(accelerator: str) -> None:
-    import fcntl
+def test_what_fits_is_served_before_one_that_came_earlier_until_that_one_has_waited_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = secrets.token_hex(8)
+    with Residence(accelerator) as first, Residence(accelerator) as large, Residence(accelerator) as small, Residence(accelerator) as last:
+        first.reserve(300, TOTAL)
+        served: list[str] = []
 
-    queue = Residence(accelerator)._directory / "queue"
-    while True:
-        with queue.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
+        def ask(name: str, who: Residence, num_bytes: int) -> threading.Thread:
+            def wait() -> None:
+                who.reserve(num_bytes, TOTAL)
+                served.append(name)
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            return thread
+
+        waiting = ask("large", large, 5000)
+        _until(lambda: bool(first._alive("ticket-*")))
+        ask("small", small, 100).join(60)
+        assert served == ["small"] and first.has_neighbours()
+        monkeypatch.setattr("tools.timing.residence._PATIENCE_S", 0.0)
+        late = ask("last", last, 100)
+        time.sleep(0.2)
+        assert served == ["small"]
+        first.release()
+        small.release()
+        waiting.join(60)
+        large.release()
+        late.join(60)
+        assert served == ["small", "large", "last"]
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() < began + 60
         time.sleep(0.01)

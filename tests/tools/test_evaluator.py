@@ -177,6 +177,12 @@ def test_a_broken_problem_raises_with_the_reason(evaluator: LocalEvaluator, chan
         evaluate(evaluator, HONEST, PROBLEM.replace(*change))
 
 
+def test_inputs_begin_their_memory_as_the_references_do(evaluator: LocalEvaluator) -> None:
+    source = PROBLEM.replace("torch.tanh(x) * self.scale", "torch.tanh(x.as_strided((63, 96), (96, 1), 7)) * self.scale")
+    outcome = evaluate(evaluator, source.replace("class Model(", "class ModelNew("), source)
+    assert outcome.status is Status.PASSED, outcome.reason
+
+
 @pytest.mark.parametrize("generator", ["numpy.random.randn(rows, 96)", "[[random.gauss(0, 1) for _ in range(96)] for _ in range(rows)]"])
 def test_inputs_may_come_from_any_of_the_global_generators(evaluator: LocalEvaluator, generator: str) -> None:
     source = "import random\nimport numpy\n" + PROBLEM.replace("torch.randn(rows, 96)", f"torch.tensor({generator}).float()")

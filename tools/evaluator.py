@@ -50,7 +50,7 @@ from tools.targets.base import Limit, TargetInfo
 from tools.targets.cpu import cpu_features
 from tools.targets.registry import get_target
 from tools.timing.calibration import read_spread, widen
-from tools.timing.device_state import state_labels
+from tools.timing.device_state import DeviceState, state_labels
 from tools.timing.exclusive import Alone, Hold, exclusive_device, shared_device
 from tools.timing.pair import FreshPair
 from tools.timing.parts import part
@@ -134,6 +134,9 @@ class _Attempt:
     """Memory on the accelerator; None on the CPU."""
     opened: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     """What the check's process said of its device, before it loaded the candidate."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes on the accelerator: `reserved`, and what the evaluation's processes had after the check and after the timing; less than at their peak only if they gave
+    some back."""
     compiled: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     """What the process said that compiled ahead; empty if none did."""
 
@@ -403,6 +406,11 @@ class LocalEvaluator:
             with part(attempt.turns_s, "waited_for_memory"):
                 attempt.room.reserve(num_bytes, int(total))
 
+    def _note_memory(self, attempt: _Attempt, session: ReferenceSession, name: str) -> None:
+        if attempt.room is not None:
+            used = DeviceState(str(session.facts.get("uuid", ""))).used_bytes(self._zygote(session.device).pid)
+            attempt.memory |= {"reserved": attempt.room.reserved_bytes, name: used}
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Ask for no turns on the device, which this evaluation holds as a whole."""
@@ -465,6 +473,7 @@ class LocalEvaluator:
                         turns.open_beside(process, profiler=not self._profiler_fault)
                     constant = attempt.problem.weights_constant
                     check_candidate(process, session, attempt.effort, attempt.check, weights_constant=constant, when_loaded=make_ready)
+                    self._note_memory(attempt, session, "check")
                 attempt.opened = process.opened
                 self._finish(attempt, session, surveys, limits, directory, needed, timed)
         finally:
@@ -600,6 +609,7 @@ class LocalEvaluator:
                     attempt.workloads.append(timer.run(prepared, generator))
                     if device == "cpu" and self._can_be_watched(attempt):
                         attempt.executing[name] = timer.watch()
+            self._note_memory(attempt, session, "timing")
             session.ask("release", _REFERENCE_S)
         cache = self._cache_of(attempt.candidate)
         attempt.composition = agreed(
@@ -864,6 +874,7 @@ class LocalEvaluator:
                 "profiler_fault": self._profiler_fault,
                 "import_fault": self._import_fault,
             },
+            "memory_bytes": attempt.memory,
             "phases_s": attempt.parts(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }

@@ -18,6 +18,8 @@ from tools.worker.processes import descendants
 
 _SM_CLOCK, _MEMORY_CLOCK, _GPU_TEMPERATURE = 1, 2, 0  # nvml.h: nvmlClockType_t, nvmlTemperatureSensors_t
 _MAX_PROCESSES = 64
+_UNKNOWN = 1 << 62
+"""nvml.h: `NVML_VALUE_NOT_AVAILABLE` is all bits set."""
 _UNSTEADY = 0.05
 
 
@@ -61,17 +63,23 @@ class DeviceState:
                 found[name] = value.value * scale
         return found
 
+    def used_bytes(self, root: int) -> int:
+        """Return the device memory that a process and its descendants have; 0 where that is not known."""
+        tree = {root, *descendants(root)}
+        return sum(item.used_bytes for item in self._processes() if item.pid in tree and item.used_bytes < _UNKNOWN)
+
     def others(self) -> list[int]:
         """Return the numbers of processes that compute on the device and do not belong to this program."""
-        listed = getattr(self._nvml, "nvmlDeviceGetComputeRunningProcesses_v3", None)
-        if listed is None:
-            return []
-        count, block = ctypes.c_uint(_MAX_PROCESSES), (_Process * _MAX_PROCESSES)()
-        if listed(self._handle, ctypes.byref(count), block) != 0:
-            return []
         parent = multiprocessing.parent_process()  # a worker's siblings take turns with it by the device's lock
         ours = set(descendants((parent.pid if parent else None) or os.getpid()))
-        return sorted(pid for pid in {item.pid for item in block[: count.value]} - ours if not is_ending(pid))
+        return sorted(pid for pid in {item.pid for item in self._processes()} - ours if not is_ending(pid))
+
+    def _processes(self) -> list[_Process]:
+        listed = getattr(self._nvml, "nvmlDeviceGetComputeRunningProcesses_v3", None)
+        count, block = ctypes.c_uint(_MAX_PROCESSES), (_Process * _MAX_PROCESSES)()
+        if listed is None or listed(self._handle, ctypes.byref(count), block) != 0:
+            return []
+        return list(block[: count.value])
 
 
 def is_ending(pid: int) -> bool:

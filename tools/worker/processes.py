@@ -317,6 +317,11 @@ class Zygote:
         status = answer.get("exit")
         return (status if isinstance(status, int) else None), str(answer.get("reason", ""))
 
+    @property
+    def pid(self) -> int:
+        """Its number, that of the parent of all it forks."""
+        return self._process.pid
+
     def strays(self) -> list[int]:
         """Return processes that detached themselves from a worker, with their descendants: children of the warm process that it did not fork as workers."""
         return [found for child in children(self._process.pid) if child not in self._workers for found in descendants(child)]

@@ -68,6 +68,7 @@ class Problem:
 
     The source defines `Model(nn.Module)`, `get_inputs()` and `get_init_inputs()`. Optional module-level names that extend the format:
     `WORKLOADS: list[dict]` (each is passed as keyword arguments to `get_inputs`), `WEIGHTS_CONSTANT: bool` (default False),
+    `ModelLibrary` (a vendor's operator in the place of what `Model` spells out, timed as the baseline `library`; `tools.worker.library`),
     `TOLERANCE: dict` (`atol`, `rtol`; default: per dtype, scale-aware), `INTERPRETER_SIZES: dict` (for simulated targets: module-level names and the constants
     that they are where values are checked in Triton's interpreter).
     """
@@ -140,7 +141,7 @@ class WorkloadEvaluation:
     """Name of the workload, for example `default`."""
     candidate: Timing
     baselines: Mapping[str, Timing]
-    """Keyed by baseline name: `eager`, `compiled` (torch.compile, default mode)."""
+    """Keyed by baseline name: `eager`, `compiled` (torch.compile, default mode), and where they were asked for `max_autotune` and `library`."""
     speedup: Mapping[str, Interval]
     """Baseline latency / candidate latency per baseline, from interleaved pairs."""
 

@@ -40,6 +40,9 @@ def evaluate(
     max_autotune: Annotated[
         bool, typer.Option("--max-autotune", help="Time torch.compile's max-autotune too; minutes to compile.")
     ] = False,
+    library: Annotated[
+        bool, typer.Option("--library", help="Time a vendor's operator too: what the problem names as ModelLibrary, or cuDNN's own best.")
+    ] = False,
     kernelbench: KernelBench = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -69,7 +72,7 @@ def evaluate(
         with (
             SimulatedEvaluator(home_of(home))
             if is_simulated(exact)
-            else LocalEvaluator(home_of(home), sanitizers=chosen, use_max_autotune=max_autotune)
+            else LocalEvaluator(home_of(home), sanitizers=chosen, use_max_autotune=max_autotune, use_library=library)
         ) as evaluator:
             evaluation = evaluator.evaluate(written, loaded, target=exact, effort=EFFORTS[effort], seed=seed)
         data = evaluation_to_json(evaluation)

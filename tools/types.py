@@ -67,7 +67,7 @@ class Problem:
     """An operator to implement: a reference in PyTorch with its input generator, in KernelBench's file format.
 
     The source defines `Model(nn.Module)`, `get_inputs()` and `get_init_inputs()`. Optional module-level names that extend the format:
-    `WORKLOADS: list[dict]` (each is passed as keyword arguments to `get_inputs`), `WEIGHTS_CONSTANT: bool` (default False),
+    `WORKLOADS: list[dict]` (each is passed as keyword arguments to `get_inputs`; `name` only where that has such a parameter), `WEIGHTS_CONSTANT: bool` (default False),
     `ModelLibrary` (a vendor's operator in the place of what `Model` spells out, timed as the baseline `library`; `tools.worker.library`),
     `TOLERANCE: dict` (`atol`, `rtol`; default: per dtype, scale-aware), `INTERPRETER_SIZES: dict` (for simulated targets: module-level names and the constants
     that they are where values are checked in Triton's interpreter).

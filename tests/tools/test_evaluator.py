@@ -107,7 +107,7 @@ def test_two_evaluations_draw_different_secret_seeds(evaluator: LocalEvaluator) 
 
 
 def test_every_workload_is_checked_and_timed(evaluator: LocalEvaluator) -> None:
-    evaluation = evaluate(evaluator, HONEST, PROBLEM + "WORKLOADS = [{'rows': 7}, {'rows': 129}]\n")
+    evaluation = evaluate(evaluator, HONEST, PROBLEM + "WORKLOADS = [{'rows': 7}, {'name': 'large', 'rows': 129}]\n")
     assert [item.workload for item in evaluation.workloads] == ["rows=7", "rows=129"]
 
 

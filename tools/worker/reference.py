@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import inspect
 import logging
 import math
 import mmap
@@ -884,7 +885,9 @@ def _workloads(module: Any) -> list[dict[str, Any]]:  # Any: the problem's modul
         raise CommandError(
             "problem", f"WORKLOADS must be a non-empty list of dicts, each passed to get_inputs as keyword arguments; got {declared!r}"
         )
-    return [dict(item) for item in declared]
+    parameters = inspect.signature(module.get_inputs).parameters.values()
+    takes_name = any(item.name == "name" or item.kind is item.VAR_KEYWORD for item in parameters)  # else it is a name for people
+    return [{key: value for key, value in item.items() if key != "name" or takes_name} for item in declared]
 
 
 def _workload_name(arguments: dict[str, Any], number: int) -> str:  # Any: keyword arguments

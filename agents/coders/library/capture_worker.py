@@ -48,10 +48,12 @@ def capture(source: str) -> dict[str, Any]:  # Any: JSON
     """Return the graphs of all workloads of a problem source."""
     namespace = namespace_of(source)
     workloads = namespace.get("WORKLOADS") or [{}]
+    parameters = inspect.signature(namespace["get_inputs"]).parameters.values()
+    takes_name = any(item.name == "name" or item.kind is item.VAR_KEYWORD for item in parameters)
     graphs = []
     for index, workload in enumerate(workloads):
         name = str(workload.get("name", f"workload_{index}")) if isinstance(workload, dict) and workload else "default"
-        arguments = {key: value for key, value in workload.items() if key != "name"} if isinstance(workload, dict) else {}
+        arguments = {key: value for key, value in workload.items() if key != "name" or takes_name} if isinstance(workload, dict) else {}
         graphs.append({"name": name, "graph": _capture_workload(namespace, arguments)})
     return {"workloads": graphs}
 

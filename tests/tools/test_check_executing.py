@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tools.check.composition import agreed, confirmed
+from tools.timing.phase import has_seen_enough
 from tools.types import Composition
 from tools.worker.sampling import Whereabouts
 
@@ -60,3 +62,9 @@ def test_a_stopped_process_is_found_in_the_library_that_it_executes() -> None:
         finally:
             child.kill()
     assert found and all(Path(path).name for path in found)
+
+
+def test_a_candidate_is_watched_until_it_was_found_at_work_or_for_a_while() -> None:
+    spins, works = Counter({"/lib/libgomp.so.1": 40}), Counter({"/lib/libgomp.so.1": 400, "/lib/libtorch_cpu.so": 15, "": 1})
+    assert not has_seen_enough(Counter(), 9.9) and has_seen_enough(Counter(), 10.0)
+    assert not has_seen_enough(spins, 3.9) and has_seen_enough(spins, 4.0) and has_seen_enough(works, 0.1)

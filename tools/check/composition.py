@@ -52,7 +52,7 @@ _NEUTRAL = (
     "libc10.",
 )
 """Files in which any program spends time: mathematics of the C library, threads that wait, the interpreter, the allocator."""
-_LEAST_FOUND = 16
+LEAST_FOUND = 16
 _NO_SHARE = 0.02
 _OWN_SHARE = 0.25
 """Own code found in fewer cases is not what the time goes to; copies and fills, which PyTorch may do for a custom kernel, are foreign code, too."""
@@ -103,11 +103,20 @@ def confirmed(composition: Composition, executing: Mapping[str, int], cache: Pat
     for path, count in executing.items():
         kinds["foreign" if path in copied else _kind_of(path, cache)] += count
     working = kinds["own"] + kinds["compiler"] + kinds["foreign"]
-    if composition not in (Composition.CUSTOM, Composition.MIXED) or working < _LEAST_FOUND:
+    if composition not in (Composition.CUSTOM, Composition.MIXED) or working < LEAST_FOUND:
         return composition
     if kinds["own"] < _NO_SHARE * working:
         return Composition.COMPILER if kinds["compiler"] > kinds["foreign"] else Composition.LIBRARY
     return Composition.MIXED if kinds["own"] < _OWN_SHARE * working else composition
+
+
+def found_at_work(executing: Mapping[str, int]) -> int:
+    """Return how often threads were found in files that are not neutral."""
+    return sum(count for path, count in executing.items() if not _is_neutral(path))
+
+
+def _is_neutral(path: str) -> bool:
+    return bool(path) and Path(path).name.startswith(_NEUTRAL)
 
 
 def agreed(compositions: Sequence[Composition]) -> Composition:
@@ -120,7 +129,7 @@ def _kind_of(path: str, cache: Path) -> str:
         return "compiler"
     if _is_below(path, cache):
         return "own"
-    return "neutral" if Path(path).name.startswith(_NEUTRAL) else "foreign"
+    return "neutral" if _is_neutral(path) else "foreign"
 
 
 def kernel_times(traces: Sequence[Mapping[str, Any]]) -> dict[str, float]:  # Any: JSON

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tools.check.composition import LEAST_FOUND, found_at_work
 from tools.check.decision import describe_mismatch, reject
 from tools.check.verdict import Rejected
 from tools.errors import HarnessError
@@ -60,6 +61,8 @@ Where others may be all that speaks against it, more often, and then nothing is 
 _WATCH_SAMPLES = 40
 _WATCH_S = 10.0
 """A candidate is watched until threads were found executing so often, which takes 0.1 s on a quiet machine, at most about so long."""
+_WATCH_MORE_S = 4.0
+"""… and so long at the most for those of them that are at work."""
 _CLOCK_SHARE = 0.8
 _CLOCK_FLOOR_MS = (0.02, 0.05)
 """What device events may fall short of the evaluator's clock, per call: for calls below 0.1 ms, and for longer ones."""
@@ -211,9 +214,9 @@ class WorkloadTimer:
     def watch(self) -> dict[str, int]:
         """Return in which files the candidate's threads were found executing during blocks, on `cpu`."""
         whereabouts, found = Whereabouts(), Counter[str]()
-        deadline = time.monotonic() + _WATCH_S
+        began = time.monotonic()
         with part(self._record.parts_s, "watch"), self._alone(self._session):
-            while found.total() < _WATCH_SAMPLES and time.monotonic() < deadline:
+            while not has_seen_enough(found, time.monotonic() - began):
                 found += self._process.watched_block(
                     self._record.arms["candidate"].calls, secrets.randbits(53), self._deadline, whereabouts
                 )
@@ -469,6 +472,13 @@ def _is_settled(arms: Mapping[str, Arm], generator: np.random.Generator) -> bool
     candidate = arms["candidate"].samples_ms
     found = [paired_speedup(arm.samples_ms, candidate, generator) for name, arm in arms.items() if name != "candidate"]
     return all(item.high <= item.low * (1.0 + _NARROW) for item in found)
+
+
+def has_seen_enough(found: Counter[str], seconds: float) -> bool:
+    """Tell whether a candidate was watched for long enough: threads that wait for others spin, on a busy machine nearly always, and say nothing of its work."""
+    if found.total() < _WATCH_SAMPLES:
+        return seconds >= _WATCH_S
+    return found_at_work(found) >= LEAST_FOUND or seconds >= _WATCH_MORE_S
 
 
 def beside_profiler(claimed_ms: float, answer: Mapping[str, Any], calls: int) -> Answer:  # Any: JSON from the candidate's process

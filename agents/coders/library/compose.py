@@ -19,6 +19,18 @@ from agents.coders.library.rewrites import VIEWS, has_effects, is_in_place
 from agents.coders.library.slots import SlotCode, write_slot
 
 Tunables = Mapping[str, object]
+_COMPILED_AT_ONCE = """
+_constructor = ModelNew.__init__
+
+
+@functools.wraps(_constructor)
+def _construct(self, *arguments, **keywords):
+    _constructor(self, *arguments, **keywords)
+    self.compile(dynamic=False)  # the model as a whole: a call then checks no more than one of torch.compile(model) does
+
+
+ModelNew.__init__ = _construct
+"""
 _RECORDED_NOTE = "The forward is recorded once as a CUDA graph and replayed; inputs are copied in, outputs out."
 
 
@@ -158,6 +170,9 @@ def compose_reference(source: str, headline: str, *, is_compiled: bool, is_recor
         tail += [channels_last_runtime(), "", f"def _laid_out({parameters}):"]
         tail += [f"    return _row_major(ModelNew.{FALLBACK}(self, *_channels_last(({names},))))", "", ""]
         tail += [f"_forward = {'torch.compile(_laid_out, dynamic=False)' if is_compiled else '_laid_out'}", ""]
+    elif is_compiled and not is_recorded:
+        text = None
+        tail += ["import functools", "", _COMPILED_AT_ONCE]
     elif is_compiled:
         text = f"    def forward({parameters}):\n        return _compiled_forward({arguments})\n"
         tail += [f"_compiled_forward = torch.compile(ModelNew.{FALLBACK}, dynamic=False)", ""]

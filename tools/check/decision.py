@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
@@ -23,6 +23,9 @@ LOST = {"float64": 1e-4, "float32": 1e-2, "bfloat16": 0.25, "float16": 0.25}
 HARD_CAP = {"float64": 1e-6, "float32": 2e-2, "bfloat16": 0.25, "float16": 0.25}
 """Where PyTorch itself has elements outside the bound (an operator with jumps), no error may exceed this share of the output's root mean square, or eight times PyTorch's largest."""
 
+_FAR_FACTOR = 2.0
+_FAR_SHARE = 1e-2
+"""A null output is far off from these multiples of what is allowed, and of the output, on."""
 _BESIDE_FACTOR = 4.0
 _BESIDE_SHARE = 1e-3
 _BESIDE_TOLERANCE = {"float64": 1e-7, "float32": 1e-4, "bfloat16": 1.6e-2, "float16": 1e-2}
@@ -65,6 +68,52 @@ def rmse_limit(stats: Mapping[str, Any]) -> float:  # Any: JSON numbers of Error
 
 def _rmse_factor(dtype: str, rmse: float, rms: float) -> float:
     return _ROUNDED_FACTOR if dtype == "float32" and rmse >= _ROUNDED_FROM * rms else RMSE_FACTOR
+
+
+def passing_nulls(nulls: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> list[str]:  # Any: JSON numbers of ErrorStats
+    """Return the names of the null outputs that would pass on every draw they were tried on; statistics by name, draw and output."""
+    return [
+        name
+        for name, draws in nulls.items()
+        if draws and all(not reject(stats) for draw in draws for stats in draw) and _covers(name, len(draws))
+    ]
+
+
+def doubtful_nulls(nulls: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> list[str]:  # Any: as above
+    """Return the names of the null outputs that pass, or would with bounds a little wider, so that chance decides from draw to draw."""
+    return [
+        name
+        for name, draws in nulls.items()
+        if draws and all(_is_doubtful(stats) for draw in draws for stats in draw) and _covers(name, len(draws))
+    ]
+
+
+def _is_doubtful(stats: Mapping[str, Any]) -> bool:  # Any: JSON numbers of ErrorStats
+    if not reject(stats):
+        return True
+    return (
+        str(stats["dtype"]) in EPSILON and int(stats["class_mismatches"]) == 0 and float(stats["rmse"]) <= _FAR_FACTOR * rmse_limit(stats)
+    )
+
+
+def far_off(nulls: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], names: Collection[str]) -> bool:  # Any: as above
+    """True if no null output passes on any draw, those named by far: wider bounds, such as those beside PyTorch's own results, would refuse them as well."""
+    return all(
+        any(_is_far(item) if name in names else bool(reject(item)) for item in draw) for name, draws in nulls.items() for draw in draws
+    )
+
+
+def _is_far(stats: Mapping[str, Any]) -> bool:  # Any: JSON numbers of ErrorStats
+    if not reject(stats):
+        return False
+    if str(stats["dtype"]) not in EPSILON:
+        return int(stats["bad"]) > _FAR_SHARE * int(stats["numel"])
+    return float(stats["rmse"]) > max(_FAR_FACTOR * rmse_limit(stats), _FAR_SHARE * float(stats["rms_reference"]))
+
+
+def _covers(name: str, draws: int) -> bool:
+    """True if the null was tried on every draw (a replay: on the second one)."""
+    return draws >= (1 if name == "replay" else 2)
 
 
 def reject_beside(stats: Mapping[str, Any], judged: Mapping[str, Any]) -> str:  # Any: JSON numbers of ErrorStats

@@ -70,8 +70,11 @@ def check_candidate(
             fresh = not weights_constant and (number > 0 or workload > 0)
             seed = secrets.randbits(62)
             with part(record.parts_s, "draw"):
-                draw = session.ask("draw", _REFERENCE_S, workload=workload, seed=seed, kind=kind, fresh_weights=fresh)
+                # The first of several is what the problem itself draws, where others need variation to be telling.
+                plain = number == 0 and effort.value_seeds > 1
+                draw = session.ask("draw", _REFERENCE_S, workload=workload, seed=seed, kind=kind, fresh_weights=fresh, plain=plain)
             record.inputs_bytes[workload], record.outputs_bytes[workload] = draw["inputs_bytes"], draw["outputs_bytes"]
+            record.stress.varied = list(dict.fromkeys([*record.stress.varied, *draw["varied"]]))
             limit = compile_deadline if number == 0 else deadline
             with part(record.parts_s, "load"):
                 if not is_loaded:
@@ -86,7 +89,9 @@ def check_candidate(
                 stats = _check_draw(process, session, workload, draw, limit, where, first=number == 0)
             all_stats.extend(stats)
             classes = {"candidate": precision_class(stats), "eager": native_precision_class(stats)}
-            record.draws.append({"workload": name, "seed": seed, "kind": draw["kind"], "precision": classes, "statistics": stats})
+            record.draws.append(
+                {"workload": name, "seed": seed, "kind": draw["kind"], "varied": draw["varied"], "precision": classes, "statistics": stats}
+            )
             _require_right(stats, draw, record.draws[-1])
         with part(record.parts_s, "trace"):
             record.traces.append(process.trace(draw, deadline))

@@ -38,6 +38,8 @@ class StressRecord:
     """The output is the same, bit for bit, without the Triton kernels."""
     broken_copy: str = ""
     """Why the broken copy was rejected; empty if none was tried."""
+    varied: list[str] = field(default_factory=list)
+    """What had to differ from the problem's own for outputs to depend on inputs, as labels: `weights_amplified`, `inputs_contrasted`."""
     held_out: Answer = field(default_factory=dict)
     """Values of the problem's sizes that were tried besides, with the outcome; empty if none was."""
 
@@ -131,7 +133,7 @@ def try_other_shapes(process: CandidateProcess, session: ReferenceSession, seed:
 
 def labels(record: StressRecord, latency_ms: float) -> tuple[str, ...]:
     """Return what a reader of the result should know of it; `latency_ms` is the median time of one call."""
-    found = []
+    found = list(record.varied)
     if record.held_out and (not record.held_out["is_right"] or record.held_out.get("by_library")):
         found.append("shape_specialised")
     if record.differing:

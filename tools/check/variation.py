@@ -29,6 +29,10 @@ _TINY = 2.0**-10
 """A row scaled by this has a variance around the usual epsilons (1e-5, 1e-6)."""
 _FLIPPED_SHARE = 0.125
 _WIDE_SHARE = 0.125
+_MOST_CYCLES = 2.0
+_LEAST_GAIN = 0.2
+_FIELD_SHARE = 0.5
+"""How far level and waves of a contrasted sample may go, each, as a share of half the values' range."""
 _WIDEST = 1 << 14
 """Largest magnitude put into 32 and 64-bit integers: products of two do not wrap around."""
 
@@ -135,6 +139,42 @@ def _vary_constant(tensor: torch.Tensor, generator: torch.Generator, shapes: Seq
     if not is_length or value < 2:
         return tensor
     return tensor - torch.randint(0, int(value) // 2 + 1, tensor.shape, generator=generator).to(tensor.device, tensor.dtype)
+
+
+def contrast(tree: Tree, generator: torch.Generator) -> Tree:
+    """Return the inputs with samples that differ in what no average removes: gain, level and slow waves, each sample its own, within the range of the values.
+
+    Samples of independent noise are all alike to a network that averages over places; these are not. Tensors of few values or in order stay.
+    """
+    return map_tensors(tree, lambda tensor: _contrasted(tensor, generator))
+
+
+def _contrasted(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if not tensor.is_floating_point() or tensor.dim() < 2 or tensor.numel() <= _FEW_VALUES or distinct_values(tensor) is not None:
+        return tensor
+    if not bool(torch.isfinite(tensor).all()):
+        return tensor
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator).to(tensor.device)
+
+    low, high = tensor.min(), tensor.max()
+    centre, reach = (low + high) / 2, (high - low) / 2
+    samples = tensor.shape[0]
+    channels = tensor.shape[1] if tensor.dim() > 3 else 1
+    form = [samples, channels, *tensor.shape[2:]] if tensor.dim() > 3 else [samples, *tensor.shape[1:]]
+    lead = 2 if tensor.dim() > 3 else 1
+    wave = (2 * random(samples, channels) - 1).reshape([*form[:lead], *[1] * (tensor.dim() - lead)])
+    level = (2 * random(samples, channels) - 1).reshape(wave.shape)
+    for axis in range(lead, tensor.dim()):
+        cycles, phase = (item.reshape([samples, *[1] * (tensor.dim() - 1)]) for item in (_MOST_CYCLES * random(samples), random(samples)))
+        steps = torch.linspace(0.0, 1.0, tensor.shape[axis], device=tensor.device).reshape(
+            [-1 if place == axis else 1 for place in range(tensor.dim())]
+        )
+        wave = wave * torch.cos(2 * math.pi * (cycles * steps + phase))
+    gain = _LEAST_GAIN ** random(samples).reshape([samples, *[1] * (tensor.dim() - 1)])
+    changed = centre + gain * (tensor - centre) + _FIELD_SHARE * reach * (wave + level)
+    return changed.clamp(low, high).to(tensor.dtype)
 
 
 def distinct_values(tensor: torch.Tensor) -> list[float] | None:

@@ -27,16 +27,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tools.check.compare import ErrorStats, calibrate, compare, compare_exact
-from tools.check.decision import reject
+from tools.check.decision import doubtful_nulls, far_off, reject
 from tools.check.floor import may_be_needed, needed_flops
 from tools.check.held_out import changed, choose
 from tools.check.nulls import null_outputs
 from tools.check.operators import may_size_by_values, picks_among_equals, takes_integers_as_numbers
-from tools.check.variation import distinct_values, perturb_weights, poke_rule, vary
+from tools.check.variation import contrast, distinct_values, perturb_weights, poke_rule, vary
 from tools.check.variation_kinds import KINDS
 from tools.sandbox.memory import limit_allocations
 from tools.worker import objects, spread, tensors
 from tools.worker.allowed import Tf32Operands
+from tools.worker.amplify import amplify, damp_branches
 from tools.worker.arena import Arena, align
 from tools.worker.channel import Channel
 from tools.worker.devices import Device, flat_bytes, open_device
@@ -101,6 +102,12 @@ class ReferenceWorker:
         """Workloads whose integers are numbers to compute with."""
         self._narrows = True
         """Whether the model makes tensors of its own dtype, as far as is known, so that a float64 run must be watched."""
+        self._given: dict[str, torch.Tensor] = {}
+        self._amplified: dict[str, torch.Tensor] = {}
+        """The problem's own weights and those with which its outputs depend on its inputs; both empty where its own do."""
+        self._contrasted: set[int] = set()
+        """Workloads whose outputs depend on inputs only where samples differ in more than noise."""
+        self._surveyed: list[int] = []
         self._rounds = True
         """Whether the settings may round anything of this problem, as far as is known."""
         self._slots: TimedSlots | None = None
@@ -192,7 +199,8 @@ class ReferenceWorker:
             return None
         return made
 
-    def _generate(self, workload: int, seed: int, kind: str) -> list[Any]:  # Any: argument trees
+    def _generate(self, workload: int, seed: int, kind: str, *, plain: bool = False) -> list[Any]:  # Any: argument trees
+        """Draw inputs; `plain`: as the problem draws them, although its outputs hardly depend on those."""
         arguments = self._workloads[workload]
 
         def build() -> Any:  # Any: what the problem returns
@@ -226,6 +234,8 @@ class ReferenceWorker:
                 "get_inputs() returns tensors that require gradients; only forward passes are evaluated, so a result would say nothing of training",
             )
         moved = tensors.map_tensors(list(made), lambda tensor: tensor.detach().to(self._device.name))
+        if workload in self._contrasted and not plain:
+            moved = contrast(moved, _generator(seed ^ 0xC0A1))
         return list(vary(moved, kind, _generator(seed ^ 0x5EED), integers_are_numbers=workload in self._numeric))
 
     def _call_native(self, inputs: list[Any]) -> Any:  # Any: argument and output trees
@@ -339,9 +349,11 @@ class ReferenceWorker:
 
     def _draw(self, message: Answer, fds: list[int]) -> Answer:
         self._draw_now = None
+        plain = bool(message.get("plain"))
+        self._set_weights(self._given if plain else self._amplified)
         if message["fresh_weights"]:
             perturb_weights(self._model, _generator(message["seed"] ^ 0x7E16))
-        draw = self._make_draw(message["workload"], message["seed"], message["kind"])
+        draw = self._make_draw(message["workload"], message["seed"], message["kind"], plain=plain)
         self._draw_now = draw
         state = dict(self._model.state_dict())
         state_spec, end = tensors.describe(state, _end(draw.spec))
@@ -355,6 +367,7 @@ class ReferenceWorker:
         tensors.write(self._init_data, init_spec, memory)
         answer.update(
             args=draw.spec, state=state_spec, init=init_spec, outputs=draw.output_spec, kind=draw.kind, inputs_bytes=inputs_bytes,
+            varied=[] if plain else self._varied(message["workload"]),
             outputs_bytes=sum(entry["nbytes"] for entry in tensors.tensor_specs(draw.output_spec)),
         )  # fmt: skip
         return answer
@@ -395,12 +408,12 @@ class ReferenceWorker:
             return False
         return True
 
-    def _make_draw(self, workload: int, seed: int, kind: str) -> _Draw:
+    def _make_draw(self, workload: int, seed: int, kind: str, *, plain: bool = False) -> _Draw:
         """Draw inputs; a kind for which the reference is not finite gives way to a milder one."""
         if kind == "structured" and workload in self._undecided:
             kind = "shifted"
         for number in range(KINDS.index(kind), -1, -1):
-            inputs = self._generate(workload, seed, KINDS[number])
+            inputs = self._generate(workload, seed, KINDS[number], plain=plain)
             try:
                 native = self._call_native(given := _copies(inputs))
             except Exception as err:
@@ -518,12 +531,17 @@ class ReferenceWorker:
                 repeat = self._statistics(again, native, native)
                 carried = self._statistics(later, native, native) if later else []
             again, later = [], []
-            for name, outputs in null_outputs(native, draw.inputs, earlier).items():
-                nulls.setdefault(name, []).append(self._statistics(_thinned(outputs), _thinned(reference), _thinned(own)))
+            self._try_nulls(nulls, draw.inputs, native, earlier, reference, own)
             earlier, draw = native, None
-            del reference, own, outputs
+            del reference, own
         self._device.reset_memory()
+        passing = doubtful_nulls(nulls)
+        if passing and not mutated and not any(map(reject, [*repeat, *carried])):
+            del earlier, native
+            nulls = self._make_telling(message["workload"], message["seeds"], passing) or nulls
+        self._surveyed.append(message["workload"])
         return {
+            "varied": self._varied(message["workload"]),
             "nulls": nulls,
             "repeat": repeat,
             "carried": carried,
@@ -533,6 +551,78 @@ class ReferenceWorker:
             "call_bytes": call_bytes,
             "flops": flops,
         }
+
+    def _try_nulls(
+        self,
+        nulls: dict[str, list[list[Answer]]],
+        inputs: list[Any],  # Any: argument trees
+        native: list[torch.Tensor],
+        earlier: list[torch.Tensor] | None,
+        reference: list[torch.Tensor],
+        own: list[torch.Tensor],
+    ) -> None:
+        """Add the null outputs' statistics, judged as a candidate's."""
+        reference, own, allowed = _thinned(reference), _thinned(own), _thinned(self._call_allowed(inputs))
+        for name, outputs in null_outputs(native, inputs, earlier).items():
+            nulls.setdefault(name, []).append(self._statistics(_thinned(outputs), reference, own, allowed))
+
+    def _make_telling(self, workload: int, seeds: list[int], passing: list[str]) -> dict[str, list[list[Answer]]] | None:
+        """Find weights, inputs or both for which no null output passes, and stay with them; returns the nulls' statistics, None where none are found.
+
+        They are tried on draws of one distribution, as timed inputs are, and those that passed must now be far off.
+        """
+        given = self._weights()
+        ways = [(True, False), (False, True), (True, True)]
+        for weights, inputs in ways if getattr(self._module, "WEIGHTS_CONSTANT", False) is not True else ways[1:2]:
+            try:
+                if inputs:
+                    self._contrasted.add(workload)
+                if not weights or self._amplify(workload, seeds[0]):
+                    found = self._nulls(workload, seeds)
+                    if far_off(found, passing) and all(far_off(self._nulls(item, seeds), ()) for item in self._surveyed if weights):
+                        if weights:
+                            self._given, self._amplified = self._given or given, self._weights()
+                        return found
+            except Exception as err:  # the problem's code may raise anything for values that it was not written for
+                _LOG.info("no telling draws with %s: %s", "other weights" if weights else "other inputs", _last_line(err))
+                self._device.reset_memory()
+            self._set_weights(given)
+            self._contrasted.discard(workload)
+        return None
+
+    def _amplify(self, workload: int, seed: int) -> bool:
+        inputs = self._generate(workload, seed, "as_given")
+        with self._unchanged_state():
+            changed = [change(self._model, lambda: self._model(*_copies(inputs))) for change in (damp_branches, amplify)]
+        return any(changed)
+
+    def _nulls(self, workload: int, seeds: list[int]) -> dict[str, list[list[Answer]]]:
+        """Return the null outputs' statistics on draws of the timed inputs' distribution."""
+        nulls: dict[str, list[list[Answer]]] = {}
+        earlier: list[torch.Tensor] | None = None
+        for seed in seeds:
+            draw = self._make_draw(workload, seed, "as_given")
+            native = [tensor.detach() for tensor in tensors.tensors_of(draw.native)]
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in native if tensor.is_floating_point()):
+                raise ArithmeticError("outputs are not finite")
+            reference, own, _ = self._yardstick(draw.inputs, draw.native)
+            self._try_nulls(nulls, draw.inputs, native, earlier, reference, own)
+            earlier = native
+        return nulls
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
+
+    def _set_weights(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Copy weights into the model, in place; nothing where there are none."""
+        if values:
+            with torch.no_grad():
+                for name, tensor in self._model.state_dict().items():
+                    tensor.copy_(values[name])
+
+    def _varied(self, workload: int) -> list[str]:
+        """Return what the evaluator made different from the problem's own, as labels."""
+        return [*(["weights_amplified"] if self._amplified else []), *(["inputs_contrasted"] if workload in self._contrasted else [])]
 
     def _require_repeatable(self, workload: int, seed: int, inputs: list[Any]) -> None:  # Any: argument trees
         """Require that a seed stands for its inputs: they are drawn again to be compared."""
@@ -569,6 +659,7 @@ class ReferenceWorker:
     def _prepare(self, message: Answer, fds: list[int]) -> Answer:
         """Make the timed input sets and write them to the arena."""
         self._release(message, [])
+        self._set_weights(self._amplified)
         workload, seeds = message["workload"], message["seeds"]
         sets = [self._generate(workload, seed, "as_given") for seed in seeds]
         specs, end = [], 0

@@ -7,13 +7,13 @@ import functools
 import os
 import secrets
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.check.decision import reject
+from tools.check.decision import passing_nulls, reject
 from tools.check.operators import arithmetic, reads_all_inputs
 from tools.check.verdict import Crowded, Rejected, Unmeasurable
 from tools.errors import HarnessError, ProblemError
@@ -56,6 +56,8 @@ class Survey:
     """Inputs, outputs and weights of one call, in bytes."""
     flops: float
     """Operations that no implementation can do without; 0.0 where that is not known."""
+    varied: tuple[str, ...] = ()
+    """Labels for what had to differ from the problem's own for its outputs to depend on its inputs: `weights_amplified`, `inputs_contrasted`."""
 
 
 class ReferenceSession:
@@ -140,6 +142,7 @@ class ReferenceSession:
                 reads_all_inputs=reads_all_inputs(answer["operators"]),
                 call_bytes=int(answer["call_bytes"]),
                 flops=float(answer["flops"]),
+                varied=tuple(answer["varied"]),
             )
         return self._surveys[workload]
 
@@ -229,15 +232,9 @@ def _untestable(answer: Answer) -> str:
             "untestable: outputs depend on what earlier calls left in the model's buffers, and calls are repeated to be checked and timed; "
             "take that state as an input and return it"
         )
-    for name, draws in answer["nulls"].items():
-        if all(not reject(stats) for draw in draws for stats in draw) and _covers(name, draws):
-            return f"untestable: an output of {_NULL_WORDS[name]} would pass for this problem's inputs; change the inputs or the weights so that outputs vary"
+    for name in passing_nulls(answer["nulls"]):
+        return f"untestable: an output of {_NULL_WORDS[name]} would pass for this problem's inputs; change the inputs or the weights so that outputs vary"
     return ""
-
-
-def _covers(name: str, draws: Sequence[Any]) -> bool:  # Any: JSON
-    """True if the null was tried on every draw (a replay: on the second one)."""
-    return len(draws) >= (1 if name == "replay" else 2)
 
 
 _NULL_WORDS = {

@@ -221,6 +221,13 @@ def test_outputs_that_no_weights_and_inputs_change_stay_untestable_and_the_probl
     assert same(worker._weights(), given) and not worker._amplified
 
 
+def test_random_reference_is_untestable_for_its_randomness(tmp_path: Path) -> None:
+    worker = Worker(BLIND.replace("return self.fc(", "return F.dropout(x, 0.2) + self.fc("), tmp_path)
+    worker._model.fc = torch.nn.Linear(16, 16)
+    answer = worker.survey()
+    assert "different outputs for the same inputs" in _untestable(answer) and answer["varied"] == []
+
+
 def test_problem_whose_weights_are_constant_keeps_them(tmp_path: Path) -> None:
     worker = Worker(VGG + "WEIGHTS_CONSTANT = True\n", tmp_path)
     given = worker._weights()

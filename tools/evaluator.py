@@ -234,12 +234,10 @@ class LocalEvaluator:
 
     def close(self) -> None:
         """End every process and remove scratch files. Safe to call twice."""
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
-        for zygote in self._zygotes.values():
-            zygote.close()
-        self._zygotes.clear()
+        while self._sessions:
+            self._sessions.popitem()[1].close()
+        while self._zygotes:  # one may still be starting when an interrupt arrives here
+            self._zygotes.popitem()[1].close()
         if self._scratch is not None:
             remove_tree(self._scratch)
             self._scratch = None

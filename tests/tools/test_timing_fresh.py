@@ -13,9 +13,11 @@ def calls(
     """A baseline of 2 ms by both clocks, copying of 1 ms a sweep; `processor`: claimed ms and a sweep's s by the second clock."""
     found = FreshCalls(device, draws, Sweeps(claimed_ms, 2.0), Sweeps(processor[0], 2.0) if processor else None)
     for seconds in own_s:
-        found.wall.add(0.001, 0.001 + draws * 0.002, seconds)
+        found.wall.add(0.001, 0.001 + draws * 0.002)
+        found.wall.own_s.append(seconds)
         if found.processor is not None and processor is not None:
-            found.processor.add(0.001, 0.001 + draws * 0.002, processor[1])
+            found.processor.add(0.001, 0.001 + draws * 0.002)
+            found.processor.own_s.append(processor[1])
     return found
 
 
@@ -35,7 +37,8 @@ def test_a_disturbed_sweep_counts_only_if_all_are() -> None:
 
 def test_what_fresh_inputs_cost_the_baseline_they_may_cost_the_candidate() -> None:
     found = FreshCalls("cuda", 4, Sweeps(1.0, 2.0))
-    found.wall.add(0.001, 0.001 + 4 * 0.006, 0.001 + 4 * 0.004)
+    found.wall.add(0.001, 0.001 + 4 * 0.006)
+    found.wall.own_s.append(0.001 + 4 * 0.004)
     assert found.complaint() == ""
 
 
@@ -55,7 +58,8 @@ def test_processor_time_excuses_only_what_was_waited_for() -> None:
 
 def test_a_call_in_place_owes_nothing_to_copying() -> None:
     found = FreshCalls("cpu", 8, Sweeps(0.2, 2.0), in_place=True)
-    found.wall.add(0.016, 8 * 0.002, 8 * 0.002)
+    found.wall.add(0.016, 8 * 0.002)
+    found.wall.own_s.append(8 * 0.002)
     assert "results are kept" in found.complaint()
     found.in_place = False
     assert found.complaint() == ""
@@ -77,7 +81,8 @@ def rehearsed(claimed_ms: float, rounds: list[tuple[float, float]]) -> FreshCall
     """Sweeps in place of 8 calls beside a baseline of 2 ms; rounds: ms a call of the baseline and of the candidate."""
     found = FreshCalls("cpu", 8, Sweeps(claimed_ms, 2.0), in_place=True, is_rehearsed=True)
     for eager_ms, own_ms in rounds:
-        found.wall.add(0.001, 8 * eager_ms / 1000.0, 8 * own_ms / 1000.0)
+        found.wall.add(0.001, 8 * eager_ms / 1000.0)
+        found.wall.own_s.append(8 * own_ms / 1000.0)
     return found
 
 
@@ -96,10 +101,19 @@ def test_a_baseline_that_blocks_found_slow_asks_no_more_of_the_candidate() -> No
     assert rehearsed(1.0, [(0.015, 1.4)]).complaint() == ""
 
 
+def test_where_others_use_the_processors_one_round_confirms_nothing() -> None:
+    found = rehearsed(1.0, [(2.0, 1.0)])
+    assert found.is_settled
+    found.is_crowded = True
+    assert not found.is_settled
+    assert rehearsed(1.0, [(2.0, 1.0)] * 3).is_settled
+
+
 def test_rounds_end_where_no_claim_holds() -> None:
     found = rehearsed(1.0, [(2.0, 1.9)] * 7)
     assert found.complaint() and not found.is_settled
-    found.wall.add(0.001, 8 * 0.002, 8 * 0.0019)
+    found.wall.add(0.001, 8 * 0.002)
+    found.wall.own_s.append(8 * 0.0019)
     assert found.is_settled
 
 

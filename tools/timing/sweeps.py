@@ -69,6 +69,8 @@ class FreshSweeps:
         self._announced: list[Answer] = []
         self._least_s = {"ping": (math.inf, math.inf), "store": (math.inf, math.inf)}
         """What an empty command took the baseline, and writing its outputs, by each clock, at the least."""
+        self._taken: list[tuple[SweepMode, Took, Took]] = []
+        """Per round what the candidate's calls took, and writing its outputs."""
 
     def run(
         self, wall: Sweeps, processor: Sweeps | None, count: int, moved_bytes: int, *, mode: SweepMode, verifying_s: float
@@ -129,14 +131,23 @@ class FreshSweeps:
             return False
         crowded.append(self._is_crowded())
         # What takes longer to write than it takes the baseline is computed while it is written; written at once, it is part of the sweep.
-        found.wall.add(empty.wall_s, eager.wall_s, self._computing_s(own.wall_s, stored.wall_s, 0, mode))
+        self._taken.append((mode, own, stored))
+        found.wall.add(empty.wall_s, eager.wall_s)
         if found.processor is not None:
-            found.processor.add(empty.processor_s, eager.processor_s, self._computing_s(own.processor_s, stored.processor_s, 1, mode))
+            found.processor.add(empty.processor_s, eager.processor_s)
+        self._set_computing(found)
+        found.is_crowded |= self._on_cpu and any(crowded)
         # A candidate can make its own threads wait, so waiting counts only where somebody else's were there to be waited for.
         found.waited_s.append(sum(item.waited_s for item, *seen in zip((own, stored), crowded, crowded[1:], strict=False) if any(seen)))
         with self._aside(verifying_s, comes_back=not found.is_settled):
             self._verify(chosen)
         return True
+
+    def _set_computing(self, found: FreshCalls) -> None:
+        """State what each round's calls took, with what is now known of the rest: a disturbed round knows too much of it, and would excuse what a candidate computes."""
+        found.wall.own_s = [self._computing_s(own.wall_s, stored.wall_s, 0, mode) for mode, own, stored in self._taken]
+        if found.processor is not None:
+            found.processor.own_s = [self._computing_s(own.processor_s, stored.processor_s, 1, mode) for mode, own, stored in self._taken]
 
     def _computing_s(self, swept_s: float, stored_s: float, clock: int, mode: SweepMode) -> float:
         """Return what a sweep took besides being let go and held again, and writing outputs as quickly as the baseline does."""

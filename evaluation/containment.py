@@ -71,7 +71,11 @@ def disturbers(target: str, names: Sequence[str] = ()) -> list[Fixture]:
     known = {item.name: item for item in load_fixtures(target.partition(":")[0])}
     loop = known["d12_python_loop"]
     known["h18_shared_memory_hog"] = dataclasses.replace(
-        loop, name="h18_shared_memory_hog", fixture_id="H18", source=_TOUCHES, expect=("out_of_memory", "runtime_error", "compile_error", "timeout")
+        loop,
+        name="h18_shared_memory_hog",
+        fixture_id="H18",
+        source=_TOUCHES,
+        expect=("out_of_memory", "runtime_error", "compile_error", "timeout"),
     )
     return [known[name] for name in DISTURBERS if name in known and (not names or name in names)]
 

@@ -18,7 +18,7 @@ from tools.worker.bounds import MOST_PROCESSES, MOST_THREADS, Usage, excess, is_
 from tools.worker.processes import Zygote, children
 from tools.worker.session import Arenas
 
-FAMILY = "import os, sys, time\npid = os.fork()\nif pid == 0:\n    os.fork()\nprint('ready', flush=True)\ntime.sleep(600)\n"
+FAMILY = "import os, time\npid = os.fork()\nif pid == 0:\n    os.fork()\nos.write(1, b'ready\\n')\ntime.sleep(600)\n"
 BOMB = "import contextlib, os\nwhile True:\n    with contextlib.suppress(OSError):\n        os.fork()\n"
 
 

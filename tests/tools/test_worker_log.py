@@ -15,10 +15,11 @@ from tools.worker.session import Arenas
 from tools.worker.zygote import LOG_BYTES, bound_log
 
 SOURCE = """
-import os
+import os, time
 line = b"x" * (1 << 20)
 for _ in range(3 * {megabytes} // 2):
     os.write(1, line)
+time.sleep(1)  # what is printed in the moment in which the beginning goes may be lost
 os.write(1, b"the last words")
 raise ValueError("it got to its end")
 """

@@ -119,7 +119,7 @@ def end_excess(bounded: dict[int, int | None], active: set[int]) -> dict[int, di
 
 
 def bound_log(fd: int) -> None:
-    """Leave out the beginning of a log that has grown too long. Whoever prints appends, and so neither waits nor fails.
+    """Leave out the beginning of a log that has grown too long. Whoever prints appends, and so neither waits nor fails; what is printed at that very moment may be lost.
 
     Args:
         fd: Opened for reading and appending.

@@ -29,16 +29,14 @@ def compile_ahead(call: Callable[[str], None], target: str, limits: Mapping[str,
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    toolchain, _, arch = target.partition(":")
-    device = AbsentDevice("hip" if toolchain == "rocm" else "cuda", arch, limits)
+    device = AbsentDevice.of_target(target, limits)
     stand_in(device)
     launches: list[Launch] = []
     error = ""
     with record_launches() as recorder, torch.no_grad():
         for place in ("cuda:0", "cpu"):
-            if (
-                place == "cpu"
-            ):  # what asks a device for more than its name, or looks for one, is to find a torch that knows none, and launches all the same
+            if place == "cpu":
+                # What asks a device for more than its name, or looks for one, is to find a torch that knows none, and launches all the same.
                 torch.version.cuda = torch.version.hip = None
             error = ""
             recorder.start(launches)

@@ -22,6 +22,12 @@ class AbsentDevice:
     """`sm_90`, `gfx942`."""
     limits: Mapping[str, float]
 
+    @classmethod
+    def of_target(cls, target: str, limits: Mapping[str, float]) -> AbsentDevice:
+        """Return the device of a target such as `cuda:sm_90` or `rocm:gfx942`."""
+        toolchain, _, arch = target.partition(":")
+        return cls("hip" if toolchain == "rocm" else "cuda", arch, limits)
+
     @property
     def capability(self) -> tuple[int, int]:
         """Compute capability (major, minor); for AMD as torch reports it."""

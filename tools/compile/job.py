@@ -57,8 +57,7 @@ class Job:
     @property
     def device(self) -> AbsentDevice:
         """The chip as a device that is not here."""
-        toolchain, _, arch = self.target.partition(":")
-        return AbsentDevice("hip" if toolchain == "rocm" else "cuda", arch, self.limits)
+        return AbsentDevice.of_target(self.target, self.limits)
 
 
 def run_job(job: Job) -> CompileReport:
